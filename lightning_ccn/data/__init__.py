@@ -1,0 +1,1 @@
+"""What a page view is, how it is made, read and batched."""

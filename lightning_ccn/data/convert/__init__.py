@@ -1,0 +1,1 @@
+"""Public click logs -> page views."""

@@ -1,0 +1,238 @@
+"""What a dataset of page views holds: tables, features, columns. The one place that names columns.
+
+A dataset is a folder::
+
+    schema.yaml            this file's `Schema`
+    items.parquet          one row an item, row 0 the unknown item; one int column per item attribute
+    vocabulary/*.parquet   one file a table with a vocabulary: column `id`, row by row (optional)
+    train/ validation/ test/   Parquet parts, one row a page view
+    stats.json             counts; written last, so a folder without it is not whole
+
+Every id in the folder is a row of a table: dense, 0 means unknown. A page row has the columns below, one column
+for each profile feature, and one list column for each per-item number.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+SPLITS = ("train", "validation", "test")
+
+# A page view's columns. Lists of one page that stand under one heading have equal lengths.
+PAGE_ID = "page_id"  # int64, unique in the folder
+TIME = "time"  # int64, seconds since 1970
+TRIGGER = "trigger"  # int64, an item row; 0: the page has no trigger
+ITEMS, CLICKS, PURCHASES, POSITIONS = "items", "clicks", "purchases", "positions"  # the exposed items
+SHORT_ITEMS, SHORT_TIMES = "short_items", "short_times"  # recent behaviours, oldest first
+LONG_ITEMS, LONG_TIMES = "long_items", "long_times"  # the long history, oldest first
+
+# What only a synthetic world knows. In the test split alone; the reader never asks for these columns.
+TRUE_PROBABILITY = "click_probability"  # everything known, hidden intent and page clickiness included
+ATTAINABLE_PROBABILITY = "attainable_probability"  # the same with what no log shows integrated out
+
+ITEM = "item"  # the item table, and the item feature that is the id itself
+
+RESERVED = frozenset(
+    {PAGE_ID, TIME, TRIGGER, ITEMS, CLICKS, PURCHASES, POSITIONS, SHORT_ITEMS, SHORT_TIMES, LONG_ITEMS}
+    | {LONG_TIMES, TRUE_PROBABILITY, ATTAINABLE_PROBABILITY}
+)
+
+
+class DataError(ValueError):
+    """A dataset, or a file that should become one, is not what it should be: says where, what, and the remedy."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """An embedding table.
+
+    Attributes:
+        rows: number of rows, the unknown row 0 included.
+        mapping: how original ids became rows: `dense` (a vocabulary, which later data extends) or
+            `hash` (a 64-bit mix modulo rows, for ids without a vocabulary).
+    """
+
+    rows: int
+    mapping: str = "dense"
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A categorical feature: a column of rows of one table.
+
+    Attributes:
+        name: the column, in page rows (profile features) or in items.parquet (item attributes).
+        table: the table that it indexes; several features may share one.
+        many: a list column with any number of values (profile features only), pooled by sum.
+    """
+
+    name: str
+    table: str
+    many: bool = False
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Tables and features of a dataset.
+
+    Attributes:
+        tables: by name; must hold `item`.
+        user: profile features of a page row. The user id is one of them, where the log has it.
+        attributes: item attributes, columns of items.parquet (category, seller, ...), without the id itself.
+        numbers: per-item numbers of a page row (list columns, float), standardised by the reader.
+        category: the attribute by which the long sequence is searched (SIM's hard search);
+            None: the log has no category, and the search takes the most recent behaviours of any.
+    """
+
+    tables: dict[str, Table]
+    user: tuple[Feature, ...]
+    attributes: tuple[Feature, ...] = ()
+    numbers: tuple[str, ...] = ()
+    category: str | None = None
+
+    def __post_init__(self) -> None:
+        for problem in self.problems():
+            raise DataError(f"schema: {problem}")
+
+    @property
+    def item(self) -> tuple[Feature, ...]:
+        """Item features: the id itself, then the attributes."""
+        return (Feature(ITEM, ITEM), *self.attributes)
+
+    def problems(self) -> list[str]:
+        """What is inconsistent in this schema, in words; empty when nothing is."""
+        found = []
+        if ITEM not in self.tables:
+            found.append(f"tables has no '{ITEM}': every dataset needs the item table")
+        names = [f.name for f in (*self.user, *self.item)] + list(self.numbers)
+        found += [f"the name '{n}' is used twice: names must differ" for n in sorted(set(names)) if names.count(n) > 1]
+        found += [f"the name '{n}' is a column of every page row: choose another" for n in names if n in RESERVED]
+        for feature in (*self.user, *self.attributes):
+            if feature.table not in self.tables:
+                found.append(f"feature '{feature.name}' names table '{feature.table}', which is not in tables")
+        found += [
+            f"attribute '{f.name}' is a list: an item has one value of each attribute" for f in self.attributes if f.many
+        ]
+        for name, table in self.tables.items():
+            if table.rows < 2:
+                found.append(f"table '{name}' has {table.rows} rows: row 0 is the unknown one, so at least 2 are needed")
+            if table.mapping not in ("dense", "hash"):
+                found.append(f"table '{name}' has mapping '{table.mapping}': choose dense or hash")
+        if self.category is not None and self.category not in {f.name for f in self.attributes}:
+            found.append(f"category names '{self.category}', which is not an item attribute")
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as they stand in schema.yaml and in checkpoints."""
+        plain = asdict(self)
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
+
+    @staticmethod
+    def from_dict(plain: dict[str, Any], source: str = "schema") -> Schema:
+        """The inverse of `to_dict`.
+
+        Raises:
+            DataError: a field is missing, unknown or of the wrong type; `source` names where it came from.
+        """
+        try:
+            return Schema(
+                tables={str(name): Table(**table) for name, table in plain["tables"].items()},
+                user=tuple(Feature(**feature) for feature in plain["user"]),
+                attributes=tuple(Feature(**feature) for feature in plain.get("attributes", ())),
+                numbers=tuple(plain.get("numbers", ())),
+                category=plain.get("category"),
+            )
+        except KeyError as error:
+            raise DataError(f"{source}: field {error} is missing") from None
+        except (TypeError, AttributeError) as error:
+            raise DataError(f"{source}: {error}; see the dataset format in the README") from None
+        except DataError as error:
+            raise DataError(f"{source}: {error}") from None
+
+
+@dataclass
+class SplitStats:
+    """Counts of one split, as they stand in stats.json."""
+
+    pages: int = 0
+    items: int = 0
+    clicks: int = 0
+    first_time: int | None = None
+    last_time: int | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset folder, opened: what models and readers need to know before the first page is read."""
+
+    folder: Path
+    schema: Schema
+    splits: dict[str, SplitStats]
+    numbers: dict[str, tuple[float, float]] = field(default_factory=dict)  # name -> (mean, std) over training items
+    digests: dict[str, str] = field(default_factory=dict)  # table -> digest of its vocabulary
+
+    @property
+    def clicked_per_page(self) -> float:
+        """Mean clicked items of a training page: N1 of Eq. 9."""
+        train = self.splits["train"]
+        return train.clicks / max(train.pages, 1)
+
+    @property
+    def unclicked_per_page(self) -> float:
+        """Mean unclicked items of a training page: N0 of Eq. 9."""
+        train = self.splits["train"]
+        return (train.items - train.clicks) / max(train.pages, 1)
+
+    def parts(self, split: str) -> list[Path]:
+        """The Parquet parts of a split, in name order."""
+        return sorted((self.folder / split).glob("*.parquet"))
+
+    @staticmethod
+    def open(folder: str | Path) -> Dataset:
+        """Opens a dataset folder.
+
+        Raises:
+            DataError: the folder, or a file of it, is missing or malformed.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such folder; make one with `ccn data world {folder}` or `ccn data convert`")
+        for name in ("schema.yaml", "items.parquet", "stats.json"):
+            if not (folder / name).is_file():
+                raise DataError(
+                    f"{folder}: {name} is missing, so this is not a whole dataset folder; "
+                    "prepare it again, or run `ccn data check` on a folder that another job wrote"
+                )
+        schema = read_schema(folder)
+        try:
+            stats = json.loads((folder / "stats.json").read_text())
+            return Dataset(
+                folder=folder,
+                schema=schema,
+                splits={split: SplitStats(**stats["splits"][split]) for split in stats["splits"]},
+                numbers={name: (float(mean), float(std)) for name, (mean, std) in stats["numbers"].items()},
+                digests=dict(stats["digests"]),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"{folder / 'stats.json'}: {error!r}; `ccn data check {folder} --write-stats` writes it anew"
+            ) from None
+
+
+def read_schema(folder: Path) -> Schema:
+    """Reads schema.yaml of a dataset folder; raises DataError."""
+    path = folder / "schema.yaml"
+    try:
+        plain = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; a dataset folder needs one") from None
+    except yaml.YAMLError as error:
+        raise DataError(f"{path}: not YAML: {error}") from None
+    if not isinstance(plain, dict):
+        raise DataError(f"{path}: expected a mapping with tables and user, got {type(plain).__name__}")
+    return Schema.from_dict(plain, source=str(path))

@@ -1,0 +1,193 @@
+"""Writes a dataset folder, streaming: memory does not grow with the number of pages."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from lightning_ccn.data import schema as columns
+from lightning_ccn.data.schema import SPLITS, DataError, Schema, SplitStats
+from lightning_ccn.data.vocabulary import Vocabulary
+
+PAGES_PER_ROW_GROUP = 512  # the reader's unit of decoding and shuffling: small, so that many can stand open at once
+ROW_GROUPS_PER_PART = 64
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """A list column: row i is `values[offsets[i]:offsets[i + 1]]`.
+
+    Attributes:
+        values: any dtype [sum of lengths].
+        offsets: int64 [rows + 1], starting at 0.
+    """
+
+    values: np.ndarray
+    offsets: np.ndarray
+
+    @staticmethod
+    def from_lengths(values: np.ndarray, lengths: np.ndarray) -> Ragged:
+        """Rows of the given lengths, in order."""
+        return Ragged(values, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 [rows]."""
+        return np.diff(self.offsets)
+
+
+class DatasetWriter:
+    """Collects page rows of any number of calls into Parquet parts, and counts what stats.json needs.
+
+    Everything goes to `<folder>.part` and takes its own name in `close`, when it is whole; leaving the `with`
+    block by an exception removes it.
+
+    Args:
+        folder: the dataset folder; must not hold a dataset yet.
+        schema: what the rows hold. Tables may still grow: pass the final one to `close`.
+    """
+
+    def __init__(self, folder: str | Path, schema: Schema) -> None:
+        self.folder = Path(folder)
+        self.schema = schema
+        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            raise DataError(f"{self.folder}: already exists and is not empty; choose another folder or remove it")
+        self.part = self.folder.with_name(self.folder.name + ".part")
+        shutil.rmtree(self.part, ignore_errors=True)
+        for split in SPLITS:
+            (self.part / split).mkdir(parents=True)
+        self.stats = {split: SplitStats() for split in SPLITS}
+        self._moments = {name: np.zeros(3) for name in schema.numbers}  # count, sum, sum of squares
+        self._pending: dict[str, list[pa.Table]] = {split: [] for split in SPLITS}
+        self._open: dict[str, pq.ParquetWriter] = {}
+        self._groups = dict.fromkeys(SPLITS, 0)
+
+    def __enter__(self) -> DatasetWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for writer in self._open.values():
+            writer.close()
+        shutil.rmtree(self.part, ignore_errors=True)
+
+    def write(self, split: str, rows: Mapping[str, np.ndarray | Ragged]) -> None:
+        """Adds page rows to a split.
+
+        Args:
+            split: train, validation or test.
+            rows: one entry a column: an array [pages] or a `Ragged` of so many rows.
+        """
+        table = pa.table({name: _arrow(column) for name, column in rows.items()})
+        if table.num_rows == 0:
+            return
+        self._count(split, rows)
+        self._pending[split].append(table)
+        if sum(t.num_rows for t in self._pending[split]) >= PAGES_PER_ROW_GROUP:
+            self._flush(split)
+
+    def close(
+        self,
+        items: Mapping[str, np.ndarray],
+        vocabularies: Mapping[str, Vocabulary] | None = None,
+        schema: Schema | None = None,
+        extra: Mapping[str, str] | None = None,
+    ) -> Path:
+        """Writes the rest and gives the folder its name.
+
+        Args:
+            items: the item attributes, int [rows of the item table] each, row 0 the unknown item.
+            vocabularies: by table; a table without one has rows that are ids by themselves.
+            schema: the final schema, where tables grew while writing.
+            extra: further text files of the folder, by name (a world's knobs, a converter's report).
+        """
+        self.schema = schema or self.schema
+        vocabularies = vocabularies or {}
+        for split in SPLITS:
+            self._flush(split, rest=True)
+        for writer in self._open.values():
+            writer.close()
+        self._open.clear()
+        attributes = {f.name: pa.array(np.asarray(items[f.name], dtype=np.int64)) for f in self.schema.attributes}
+        rows = self.schema.tables[columns.ITEM].rows
+        id_column = {columns.ITEM: pa.array(np.arange(rows))}
+        pq.write_table(pa.table({**id_column, **attributes}), self.part / "items.parquet", compression="zstd")
+        for name, vocabulary in vocabularies.items():
+            vocabulary.save(self.part / "vocabulary" / f"{name}.parquet")
+        for name, text in (extra or {}).items():
+            (self.part / name).write_text(text)
+        (self.part / "schema.yaml").write_text(yaml.safe_dump(self.schema.to_dict(), sort_keys=False))
+        digests = {name: vocabulary.digest() for name, vocabulary in vocabularies.items()}
+        write_stats(self.part, self.stats, self._numbers(), digests)
+        if self.folder.exists():
+            self.folder.rmdir()
+        os.replace(self.part, self.folder)
+        return self.folder
+
+    def _count(self, split: str, rows: Mapping[str, Any]) -> None:
+        stats = self.stats[split]
+        stats.pages += len(rows[columns.PAGE_ID])
+        stats.items += len(rows[columns.ITEMS].values)
+        stats.clicks += int(rows[columns.CLICKS].values.sum())
+        first, last = int(rows[columns.TIME].min()), int(rows[columns.TIME].max())
+        stats.first_time = first if stats.first_time is None else min(stats.first_time, first)
+        stats.last_time = last if stats.last_time is None else max(stats.last_time, last)
+        if split == "train":
+            for name, moments in self._moments.items():
+                values = rows[name].values.astype(np.float64)
+                values = values[np.isfinite(values)]
+                moments += (values.size, values.sum(), np.square(values).sum())
+
+    def _numbers(self) -> dict[str, tuple[float, float]]:
+        result = {}
+        for name, (count, total, squares) in self._moments.items():
+            mean = total / max(count, 1)
+            result[name] = (mean, math.sqrt(max(squares / max(count, 1) - mean**2, 0.0)) or 1.0)
+        return result
+
+    def _flush(self, split: str, rest: bool = False) -> None:
+        if not self._pending[split]:
+            return
+        table = pa.concat_tables(self._pending[split]).combine_chunks()
+        whole = table.num_rows if rest else table.num_rows // PAGES_PER_ROW_GROUP * PAGES_PER_ROW_GROUP
+        for start in range(0, whole, PAGES_PER_ROW_GROUP):
+            if self._groups[split] % ROW_GROUPS_PER_PART == 0:
+                if split in self._open:
+                    self._open[split].close()
+                path = self.part / split / f"part-{self._groups[split] // ROW_GROUPS_PER_PART:05d}.parquet"
+                self._open[split] = pq.ParquetWriter(path, table.schema, compression="zstd")
+            # slice clamps at the end of the table; `whole` is the end of what may go out now
+            self._open[split].write_table(table.slice(start, min(PAGES_PER_ROW_GROUP, whole - start)))
+            self._groups[split] += 1
+        self._pending[split] = [table.slice(whole)] if whole < table.num_rows else []
+
+
+def write_stats(
+    folder: Path,
+    splits: Mapping[str, SplitStats],
+    numbers: Mapping[str, tuple[float, float]],
+    digests: Mapping[str, str],
+) -> None:
+    """Writes stats.json of a dataset folder."""
+    plain = {
+        "splits": {split: asdict(stats) for split, stats in splits.items()},
+        "numbers": {name: list(pair) for name, pair in numbers.items()},
+        "digests": dict(digests),
+    }
+    (folder / "stats.json").write_text(json.dumps(plain, indent=2) + "\n")
+
+
+def _arrow(column: np.ndarray | Ragged) -> pa.Array:
+    if isinstance(column, Ragged):
+        return pa.LargeListArray.from_arrays(pa.array(column.offsets, pa.int64()), pa.array(column.values))
+    return pa.array(column)
