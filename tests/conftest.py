@@ -1,0 +1,118 @@
+"""Shared fixtures: small valid dataset folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lightning_ccn.data.schema import Feature, Schema, Table
+from lightning_ccn.data.vocabulary import Vocabulary
+from lightning_ccn.data.writer import DatasetWriter, Ragged
+
+DAY = 86_400
+START = {"train": 1_700_000_000, "validation": 1_700_000_000 + 10 * DAY, "test": 1_700_000_000 + 12 * DAY}
+
+
+def ragged(rng: np.random.Generator, rows: int, low: int, high: int, below: int) -> Ragged:
+    """`rows` lists of `low` to `high` table rows in [1, below)."""
+    lengths = rng.integers(low, high + 1, rows)
+    return Ragged.from_lengths(rng.integers(1, below, lengths.sum()), lengths)
+
+
+def behaviour_times(rng: np.random.Generator, page_time: np.ndarray, items: Ragged) -> Ragged:
+    """Times of behaviours: in order within each page, before the page."""
+    page = np.repeat(np.arange(len(page_time)), items.lengths)
+    ago = rng.integers(1, 5 * DAY, len(page))
+    return Ragged(page_time[page] - ago[np.lexsort((-ago, page))], items.offsets)
+
+
+def write_dataset(
+    folder: Path,
+    *,
+    seed: int = 0,
+    pages: dict[str, int] | None = None,
+    users: int = 40,
+    items: int = 60,
+    categories: int = 5,
+    numbers: tuple[str, ...] = (),
+    mapping: str = "dense",
+    first_page_id: int = 0,
+) -> Path:
+    """Writes a small valid dataset; the same arguments always write the same bytes.
+
+    Items of the trigger's category are clicked with probability 0.6, others with 0.1: a model can learn it.
+    `users` and `items` are ids; their tables have one row more.
+    """
+    rng = np.random.default_rng(seed)
+    schema = Schema(
+        tables={
+            "user": Table(users + 1, mapping),
+            "item": Table(items + 1),
+            "category": Table(categories + 1),
+            "seller": Table(9),
+            "city": Table(4),
+        },
+        # `interests` shares the items' category table and is a list: bags of any size, empty ones too
+        user=(Feature("user", "user"), Feature("city", "city"), Feature("interests", "category", many=True)),
+        attributes=(Feature("category", "category"), Feature("seller", "seller")),
+        numbers=numbers,
+        category="category",
+    )
+    attributes = {f.name: rng.integers(1, schema.tables[f.table].rows, items + 1) for f in schema.attributes}
+    for column in attributes.values():
+        column[0] = 0
+    vocabularies = {name: Vocabulary() for name, table in schema.tables.items() if table.mapping == "dense"}
+    for name, vocabulary in vocabularies.items():
+        vocabulary.extend(1_000 + np.arange(schema.tables[name].rows - 1))
+    with DatasetWriter(folder, schema) as writer:
+        for split, count in (pages or {"train": 96, "validation": 24, "test": 24}).items():
+            time = START[split] + np.sort(rng.integers(0, DAY, count))
+            exposed = ragged(rng, count, 1, 6, items + 1)
+            trigger = rng.integers(0, items + 1, count)
+            category = attributes["category"]
+            alike = category[exposed.values] == np.repeat(category[trigger], exposed.lengths)
+            probability = np.where(alike, 0.6, 0.1)
+            clicks = (rng.random(len(probability)) < probability).astype(np.int8)
+            short, long = ragged(rng, count, 0, 5, items + 1), ragged(rng, count, 0, 12, items + 1)
+            rows: dict[str, np.ndarray | Ragged] = {
+                "page_id": first_page_id + np.arange(count),
+                "time": time,
+                "trigger": trigger,
+                "user": rng.integers(1, users + 1, count),
+                "city": rng.integers(0, 4, count),
+                "interests": ragged(rng, count, 0, 3, categories + 1),
+                "items": exposed,
+                "clicks": Ragged(clicks, exposed.offsets),
+                "short_items": short,
+                "short_times": behaviour_times(rng, time, short),
+                "long_items": long,
+                "long_times": behaviour_times(rng, time, long),
+            }
+            for name in numbers:
+                values = rng.normal(3.0, 2.0, len(probability)).astype(np.float32)
+                rows[name] = Ragged(values, exposed.offsets)
+            if split == "test":
+                rows["click_probability"] = Ragged(probability.astype(np.float32), exposed.offsets)
+                rows["attainable_probability"] = rows["click_probability"]
+            first_page_id += count
+            writer.write(split, rows)
+        return writer.close(attributes, vocabularies)
+
+
+@pytest.fixture
+def make_dataset(tmp_path: Path) -> Callable[..., Path]:
+    """`make_dataset("name", seed=1, numbers=("price",))` writes `write_dataset`'s folder under tmp_path."""
+
+    def make(name: str = "dataset", **arguments: object) -> Path:
+        return write_dataset(tmp_path / name, **arguments)  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One default folder for the whole session: read it, never write to it."""
+    return write_dataset(tmp_path_factory.mktemp("session") / "dataset", numbers=("price",))
