@@ -42,36 +42,39 @@ class Column:
     beside: str | None = None
     optional: bool = False
 
+    @property
+    def expected_type(self) -> str:
+        """The type to write; `type_problem` accepts more."""
+        value = "float" if self.holds in ("number", "probability") else "int64"
+        return f"list<{value}>" if self.many else value
+
     def type_problem(self, stored: pa.DataType) -> str | None:
         """What is wrong with this Parquet type, and the remedy; None when it fits.
 
         Any width fits: signed integers, for numbers and probabilities floats too; list and large_list.
         """
-        value = stored
-        if pa.types.is_list(stored) or pa.types.is_large_list(stored):
-            value = stored.value_type
-        is_list = value is not stored
+        is_list = pa.types.is_list(stored) or pa.types.is_large_list(stored)
+        value = stored.value_type if is_list else stored
         as_float = self.holds in ("number", "probability")
         fits = pa.types.is_signed_integer(value) or (as_float and pa.types.is_floating(value))
         if is_list == self.many and fits:
             return None
-        element = "float" if as_float else "int64"
-        remedy = f"cast it to {f'list<{element}>' if self.many else element}"
+        remedy = f"cast it to {self.expected_type}"
         if self.holds == "time" and pa.types.is_temporal(value):
-            remedy += " of whole seconds since 1970 (Spark: unix_timestamp)"
+            remedy += ", whole seconds since 1970 (Spark: unix_timestamp)"
         return f"the type is {stored}; {remedy}"
 
 
-def page_columns(schema: Schema, split: str) -> list[Column]:
-    """The columns that page rows of a split may have, the reader's and those that only checks look at."""
-    found = [
+def page_columns(schema: Schema) -> list[Column]:
+    """The columns that a page row may have: the reader's, and those that only `ccn data check` looks at."""
+    truths = (names.TRUE_PROBABILITY, names.ATTAINABLE_PROBABILITY)
+    return [
         Column(names.PAGE_ID, "integer"),
         Column(names.TIME, "time"),
         Column(names.TRIGGER, "id", table=names.ITEM),
         *(Column(f.name, "id", many=f.many, table=f.table) for f in schema.user),
         Column(names.ITEMS, "id", many=True, table=names.ITEM),
-        # pages to predict on need no clicks
-        Column(names.CLICKS, "label", many=True, beside=names.ITEMS, optional=split == "test"),
+        Column(names.CLICKS, "label", many=True, beside=names.ITEMS),
         Column(names.PURCHASES, "label", many=True, beside=names.ITEMS, optional=True),
         Column(names.POSITIONS, "integer", many=True, beside=names.ITEMS, optional=True),
         *(Column(name, "number", many=True, beside=names.ITEMS) for name in schema.numbers),
@@ -79,11 +82,13 @@ def page_columns(schema: Schema, split: str) -> list[Column]:
         Column(names.SHORT_TIMES, "time", many=True, beside=names.SHORT_ITEMS),
         Column(names.LONG_ITEMS, "id", many=True, table=names.ITEM),
         Column(names.LONG_TIMES, "time", many=True, beside=names.LONG_ITEMS),
+        *(Column(name, "probability", many=True, beside=names.ITEMS, optional=True) for name in truths),
     ]
-    if split == "test":
-        truths = (names.TRUE_PROBABILITY, names.ATTAINABLE_PROBABILITY)
-        found += [Column(n, "probability", many=True, beside=names.ITEMS, optional=True) for n in truths]
-    return found
+
+
+def item_columns(schema: Schema) -> list[Column]:
+    """The columns of items.parquet: the row's number, and the attributes."""
+    return [Column(names.ITEM, "integer"), *(Column(f.name, "id", table=f.table) for f in schema.attributes)]
 
 
 @contextmanager

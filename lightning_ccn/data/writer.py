@@ -20,7 +20,7 @@ from lightning_ccn.data import schema as columns
 from lightning_ccn.data.schema import SPLITS, DataError, Schema, SplitStats
 from lightning_ccn.data.vocabulary import Vocabulary
 
-PAGES_PER_ROW_GROUP = 512  # the reader's unit of decoding and shuffling: small, so that many can stand open at once
+PAGES_PER_ROW_GROUP = 512  # what the reader decodes at a time: small, so that many can stand open at once
 ROW_GROUPS_PER_PART = 64
 
 
@@ -47,6 +47,42 @@ class Ragged:
         return np.diff(self.offsets)
 
 
+class Tally:
+    """Counts of page rows, as stats.json keeps them.
+
+    Attributes:
+        splits: the counts of each split so far.
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        self.splits = {split: SplitStats() for split in SPLITS}
+        self._moments = {name: np.zeros(3) for name in schema.numbers}  # count, sum, sum of squares
+
+    def add(self, split: str, rows: Mapping[str, Any]) -> None:
+        """Counts page rows (at least one) of a split; rows without clicks count none."""
+        stats = self.splits[split]
+        stats.pages += len(rows[columns.PAGE_ID])
+        stats.items += len(rows[columns.ITEMS].values)
+        if columns.CLICKS in rows:
+            stats.clicks += int(rows[columns.CLICKS].values.sum())
+        first, last = int(rows[columns.TIME].min()), int(rows[columns.TIME].max())
+        stats.first_time = first if stats.first_time is None else min(stats.first_time, first)
+        stats.last_time = last if stats.last_time is None else max(stats.last_time, last)
+        if split == "train":
+            for name, moments in self._moments.items():
+                values = rows[name].values.astype(np.float64)
+                values = values[np.isfinite(values)]
+                moments += (values.size, values.sum(), np.square(values).sum())
+
+    def numbers(self) -> dict[str, tuple[float, float]]:
+        """Mean and standard deviation of each per-item number over the training items that have it."""
+        result = {}
+        for name, (count, total, squares) in self._moments.items():
+            mean = float(total / max(count, 1))
+            result[name] = (mean, math.sqrt(max(squares / max(count, 1) - mean**2, 0.0)) or 1.0)
+        return result
+
+
 class DatasetWriter:
     """Collects page rows of any number of calls into Parquet parts, and counts what stats.json needs.
 
@@ -62,13 +98,13 @@ class DatasetWriter:
         self.folder = Path(folder)
         self.schema = schema
         if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-            raise DataError(f"{self.folder}: already exists and is not empty; choose another folder or remove it")
+            raise DataError(f"{self.folder}: exists and is not empty; choose another folder or remove it")
         self.part = self.folder.with_name(self.folder.name + ".part")
         shutil.rmtree(self.part, ignore_errors=True)
         for split in SPLITS:
             (self.part / split).mkdir(parents=True)
-        self.stats = {split: SplitStats() for split in SPLITS}
-        self._moments = {name: np.zeros(3) for name in schema.numbers}  # count, sum, sum of squares
+        self._tally = Tally(schema)
+        self.stats = self._tally.splits
         self._pending: dict[str, list[pa.Table]] = {split: [] for split in SPLITS}
         self._open: dict[str, pq.ParquetWriter] = {}
         self._groups = dict.fromkeys(SPLITS, 0)
@@ -77,9 +113,11 @@ class DatasetWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        for writer in self._open.values():
-            writer.close()
-        shutil.rmtree(self.part, ignore_errors=True)
+        try:
+            for writer in self._open.values():
+                writer.close()  # writes the footer: fails once more where the disk is full
+        finally:
+            shutil.rmtree(self.part, ignore_errors=True)
 
     def write(self, split: str, rows: Mapping[str, np.ndarray | Ragged]) -> None:
         """Adds page rows to a split.
@@ -91,7 +129,7 @@ class DatasetWriter:
         table = pa.table({name: _arrow(column) for name, column in rows.items()})
         if table.num_rows == 0:
             return
-        self._count(split, rows)
+        self._tally.add(split, rows)
         self._pending[split].append(table)
         if sum(t.num_rows for t in self._pending[split]) >= PAGES_PER_ROW_GROUP:
             self._flush(split)
@@ -118,42 +156,20 @@ class DatasetWriter:
         for writer in self._open.values():
             writer.close()
         self._open.clear()
-        attributes = {f.name: pa.array(np.asarray(items[f.name], dtype=np.int64)) for f in self.schema.attributes}
-        rows = self.schema.tables[columns.ITEM].rows
-        id_column = {columns.ITEM: pa.array(np.arange(rows))}
-        pq.write_table(pa.table({**id_column, **attributes}), self.part / "items.parquet", compression="zstd")
+        table = {columns.ITEM: pa.array(np.arange(self.schema.tables[columns.ITEM].rows))}
+        table |= {f.name: pa.array(np.asarray(items[f.name], np.int64)) for f in self.schema.attributes}
+        pq.write_table(pa.table(table), self.part / "items.parquet", compression="zstd")
         for name, vocabulary in vocabularies.items():
             vocabulary.save(self.part / "vocabulary" / f"{name}.parquet")
         for name, text in (extra or {}).items():
             (self.part / name).write_text(text)
         (self.part / "schema.yaml").write_text(yaml.safe_dump(self.schema.to_dict(), sort_keys=False))
         digests = {name: vocabulary.digest() for name, vocabulary in vocabularies.items()}
-        write_stats(self.part, self.stats, self._numbers(), digests)
+        write_stats(self.part, self.stats, self._tally.numbers(), digests)
         if self.folder.exists():
             self.folder.rmdir()
         os.replace(self.part, self.folder)
         return self.folder
-
-    def _count(self, split: str, rows: Mapping[str, Any]) -> None:
-        stats = self.stats[split]
-        stats.pages += len(rows[columns.PAGE_ID])
-        stats.items += len(rows[columns.ITEMS].values)
-        stats.clicks += int(rows[columns.CLICKS].values.sum())
-        first, last = int(rows[columns.TIME].min()), int(rows[columns.TIME].max())
-        stats.first_time = first if stats.first_time is None else min(stats.first_time, first)
-        stats.last_time = last if stats.last_time is None else max(stats.last_time, last)
-        if split == "train":
-            for name, moments in self._moments.items():
-                values = rows[name].values.astype(np.float64)
-                values = values[np.isfinite(values)]
-                moments += (values.size, values.sum(), np.square(values).sum())
-
-    def _numbers(self) -> dict[str, tuple[float, float]]:
-        result = {}
-        for name, (count, total, squares) in self._moments.items():
-            mean = total / max(count, 1)
-            result[name] = (mean, math.sqrt(max(squares / max(count, 1) - mean**2, 0.0)) or 1.0)
-        return result
 
     def _flush(self, split: str, rest: bool = False) -> None:
         if not self._pending[split]:
