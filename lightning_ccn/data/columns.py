@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from lightning_ccn.data import schema as names
 from lightning_ccn.data.schema import DataError, Schema
 from lightning_ccn.data.writer import Ragged
 
-Rows = dict[str, np.ndarray | Ragged]
+Rows = Mapping[str, np.ndarray | Ragged]
 
 NULL = np.iinfo(np.int64).min  # a null integer decodes to this: no id, label or time, so checks can name it
 
@@ -38,8 +38,8 @@ class Column:
     name: str
     holds: str
     many: bool = False
-    table: str | None = None
-    beside: str | None = None
+    table: str = ""
+    beside: str = ""
     optional: bool = False
 
     @property
@@ -106,7 +106,7 @@ def open_part(path: Path) -> Iterator[pq.ParquetFile]:
         raise DataError(f"{path}: not whole Parquet, truncated perhaps; write it again ({why})") from None
 
 
-def decode(file: pq.ParquetFile, row_group: int, columns: Sequence[str]) -> Rows:
+def decode(file: pq.ParquetFile, row_group: int, columns: Sequence[str]) -> dict[str, np.ndarray | Ragged]:
     """One row group as numpy arrays.
 
     A null list is an empty one, a null float NaN, and a null integer `NULL`, which `check_rows` refuses.

@@ -1,0 +1,229 @@
+"""What must hold of columns and values: the reader refuses what breaks it, `ccn data check` lists it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from lightning_ccn.data import schema as names
+from lightning_ccn.data.columns import NULL, Column, Rows, decode, item_columns, open_part, page_columns
+from lightning_ccn.data.schema import DataError, Dataset, Schema
+from lightning_ccn.data.writer import Ragged
+
+SHOWN = 20  # offences of one kind that are written out; the rest are counted
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Values of one column that break one rule, in one row group.
+
+    Attributes:
+        column: its name.
+        rows: int64, the row of each offence within the row group; at most `SHOWN` of them.
+        found: what stands there, one text an offence.
+        count: how many offences there are.
+        remedy: what to do about it.
+    """
+
+    column: str
+    rows: np.ndarray
+    found: list[str]
+    count: int
+    remedy: str
+
+    def messages(self, path: Path, first_row: int) -> list[str]:
+        """One line an offence; `first_row` is the number of the row group's first row in the file."""
+        return [
+            f"{path}: row {first_row + row}, column {self.column}: {found}; {self.remedy}"
+            for row, found in zip(self.rows, self.found, strict=True)
+        ]
+
+
+def check_columns(dataset: Dataset, split: str, columns: Sequence[str]) -> None:
+    """Reads the footers of a split's parts, no rows.
+
+    Raises:
+        DataError: a part is truncated, or lacks one of the columns, or has it in a wrong type.
+    """
+    wanted = [column for column in page_columns(dataset.schema) if column.name in columns]
+    for path in dataset.parts(split):
+        with open_part(path) as file:
+            for message in type_problems(wanted, file.schema_arrow, path):
+                raise DataError(message)
+
+
+def check_rows(schema: Schema, rows: Rows, path: Path, first_row: int) -> None:
+    """Checks one decoded row group, those columns that it has.
+
+    Args:
+        schema: of the dataset.
+        rows: what `decode` gave.
+        path: the file, for the message.
+        first_row: the number of the row group's first row in the file, for the message.
+
+    Raises:
+        DataError: an id outside its table, lists of unequal lengths, a label that is not 0 or 1, a null, ...
+    """
+    for problem in row_problems(schema, page_columns(schema), rows):
+        raise DataError(problem.messages(path, first_row)[0])
+
+
+def read_items(dataset: Dataset) -> dict[str, np.ndarray]:
+    """Item attributes by name, int32 [rows of the item table] each.
+
+    Raises:
+        DataError: items.parquet is not one row an item in order, or holds a value outside its table.
+    """
+    items, problems = scan_items(dataset.folder / "items.parquet", dataset.schema)
+    for message in problems:
+        raise DataError(message)
+    return items
+
+
+def scan_items(path: Path, schema: Schema) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Reads items.parquet: the attributes as `read_items` gives them, and what is wrong in words."""
+    if path.is_dir():
+        return {}, [
+            f"{path}: a folder (Spark writes one): give its only part this name; order it by item first"
+        ]
+    columns, expected = item_columns(schema), schema.tables[names.ITEM].rows
+    items = {column.name: np.zeros(expected, dtype=np.int32) for column in columns}
+    with open_part(path) as file:
+        problems = type_problems(columns, file.schema_arrow, path)
+        if file.metadata.num_rows != expected:
+            problems.append(
+                f"{path}: {file.metadata.num_rows} rows, tables.item.rows in schema.yaml is {expected}; "
+                "write one row an item, row 0 the unknown item, or correct the schema"
+            )
+        if problems:
+            return {}, problems
+        first = 0
+        for group in range(file.num_row_groups):
+            rows = {n: v for n, v in decode(file, group, list(items)).items() if isinstance(v, np.ndarray)}
+            for problem in (*row_problems(schema, columns, rows), *_item_problems(columns, rows, first)):
+                problems += problem.messages(path, first)
+            size = file.metadata.row_group(group).num_rows
+            for name, values in rows.items():
+                items[name][first : first + size] = values
+            first += size
+    del items[names.ITEM]
+    return items, problems
+
+
+def type_problems(columns: Sequence[Column], stored: pa.Schema, path: Path) -> list[str]:
+    """What a Parquet file lacks of these columns, or has in a wrong type; one line each."""
+    found = []
+    for column in columns:
+        if column.name not in stored.names:
+            if not column.optional:
+                found.append(f"{path}: column {column.name}: missing; write it, {column.expected_type}")
+        elif problem := column.type_problem(stored.field(column.name).type):
+            found.append(f"{path}: column {column.name}: {problem}")
+    return found
+
+
+def row_problems(schema: Schema, columns: Sequence[Column], rows: Rows) -> Iterator[Problem]:
+    """What is wrong in one decoded row group. Looks at those of `columns` that `rows` has."""
+    for column in columns:
+        if column.name not in rows:
+            continue
+        stored = rows[column.name]
+        yield from _value_problems(schema, column, stored)
+        if not isinstance(stored, Ragged):
+            continue
+        if isinstance(beside := rows.get(column.beside), Ragged):
+            yield from _length_problems(column, stored, beside.lengths)
+        if column.holds == "time":
+            yield from _order_problems(column, stored, rows.get(names.TIME))
+
+
+def _value_problems(schema: Schema, column: Column, stored: np.ndarray | Ragged) -> Iterator[Problem]:
+    values = stored.values if isinstance(stored, Ragged) else stored
+    null = values == NULL
+    what, remedy = "", ""
+    match column.holds:
+        case "id":
+            last = schema.tables[column.table].rows - 1
+            wrong = (values < 0) | (values > last)
+            what = f"is not a row of table '{column.table}' (0 to {last})"
+            remedy = (
+                f"an unknown id is 0; if the table grew, correct tables.{column.table}.rows of the schema"
+            )
+        case "label":
+            wrong = (values != 0) & (values != 1)
+            what, remedy = "is not a label", "write 0 or 1"
+        case "time":
+            wrong = (values < 0) | (values >= 1 << 32)
+            what, remedy = "is not a time", "write seconds since 1970 (milliseconds: divide by 1000)"
+        case "number":
+            wrong = np.isinf(values)
+            what, remedy = "is not a number", "write NaN where it is not known"
+        case "probability":
+            wrong = ~((values >= 0) & (values <= 1))
+            what, remedy = "is not a probability", "write a number from 0 to 1"
+        case _:
+            wrong = null
+    yield from _problem(column, stored, null, lambda at: "null", "write a value (an unknown id is 0)")
+    yield from _problem(column, stored, wrong & ~null, lambda at: f"{values[at]} {what}", remedy)
+
+
+def _length_problems(column: Column, stored: Ragged, beside: np.ndarray) -> Iterator[Problem]:
+    lengths = stored.lengths
+
+    def found(row: int) -> str:
+        return f"{lengths[row]} values, column {column.beside} has {beside[row]}"
+
+    yield from _problem(column, lengths, lengths != beside, found, "the two lists must go together")
+
+
+def _order_problems(column: Column, times: Ragged, page: np.ndarray | Ragged | None) -> Iterator[Problem]:
+    values = times.values
+    row = np.repeat(np.arange(len(times.lengths)), times.lengths)
+    back = np.zeros(len(values), dtype=bool)
+    back[1:] = (values[1:] < values[:-1]) & (row[1:] == row[:-1]) & (values[1:] != NULL)
+
+    def earlier(at: int) -> str:
+        return f"{values[at]} stands after {values[at - 1]}"
+
+    yield from _problem(column, times, back, earlier, "sort behaviours by time, oldest first")
+    if not isinstance(page, np.ndarray):
+        return
+    seen_at = page[row]
+
+    def later(at: int) -> str:
+        return f"{values[at]} is later than the page, {seen_at[at]}"
+
+    late = (values > seen_at) & (seen_at != NULL)
+    yield from _problem(column, times, late, later, "leave it out: the model would see the future")
+
+
+def _item_problems(columns: Sequence[Column], rows: dict[str, np.ndarray], first: int) -> Iterator[Problem]:
+    here = np.arange(first, first + len(rows[names.ITEM]))
+    for column in columns:
+        values = rows[column.name]
+        if column.name == names.ITEM:
+            remedy = "order the rows by item: 0, 1, 2, ..., none left out"
+            yield from _problem(column, values, (values != here) & (values != NULL), values.item, remedy)
+        else:
+            unknown = (here == 0) & (values != 0)
+            yield from _problem(column, values, unknown, values.item, "row 0 is the unknown item: write 0")
+
+
+def _problem(
+    column: Column,
+    stored: np.ndarray | Ragged,
+    wrong: np.ndarray,
+    found: Callable[[int], object],
+    remedy: str,
+) -> Iterator[Problem]:
+    """The Problem of the places where `wrong` is set, if there are any."""
+    if not wrong.any():
+        return
+    places = np.flatnonzero(wrong)
+    shown = places[:SHOWN]
+    rows = np.searchsorted(stored.offsets, shown, side="right") - 1 if isinstance(stored, Ragged) else shown
+    yield Problem(column.name, rows, [str(found(at)) for at in shown], len(places), remedy)
