@@ -11,10 +11,9 @@ import pyarrow as pa
 
 from lightning_ccn.data import schema as names
 from lightning_ccn.data.columns import NULL, Column, Rows, decode, item_columns, open_part, page_columns
+from lightning_ccn.data.findings import SHOWN
 from lightning_ccn.data.schema import DataError, Dataset, Schema
 from lightning_ccn.data.writer import Ragged
-
-SHOWN = 20  # offences of one kind that are written out; the rest are counted
 
 
 @dataclass(frozen=True)
@@ -87,9 +86,7 @@ def read_items(dataset: Dataset) -> dict[str, np.ndarray]:
 def scan_items(path: Path, schema: Schema) -> tuple[dict[str, np.ndarray], list[str]]:
     """Reads items.parquet: the attributes as `read_items` gives them, and what is wrong in words."""
     if path.is_dir():
-        return {}, [
-            f"{path}: a folder (Spark writes one): give its only part this name; order it by item first"
-        ]
+        return {}, [f"{path}: a folder (Spark writes one): give its only part this name; order it by item first"]
     columns, expected = item_columns(schema), schema.tables[names.ITEM].rows
     items = {column.name: np.zeros(expected, dtype=np.int32) for column in columns}
     with open_part(path) as file:
@@ -150,9 +147,7 @@ def _value_problems(schema: Schema, column: Column, stored: np.ndarray | Ragged)
             last = schema.tables[column.table].rows - 1
             wrong = (values < 0) | (values > last)
             what = f"is not a row of table '{column.table}' (0 to {last})"
-            remedy = (
-                f"an unknown id is 0; if the table grew, correct tables.{column.table}.rows of the schema"
-            )
+            remedy = f"0 is unknown; if the table grew, correct tables.{column.table}.rows of the schema"
         case "label":
             wrong = (values != 0) & (values != 1)
             what, remedy = "is not a label", "write 0 or 1"
