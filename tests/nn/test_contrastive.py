@@ -1,0 +1,348 @@
+"""The contrastive losses against a loop over items written from the paper's printed formulas."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_ccn.nn.contrastive import attraction_loss, attraction_weight, check_scale, repulsion_loss
+
+TAU, XI = 0.5, 0.8
+Loss = partial[Tensor]
+
+
+def paper_repulsion(
+    degree: Tensor,
+    label: Tensor,
+    page_lengths: Tensor,
+    *,
+    temperature: float,
+    orientation: str = "label",
+    detach_weights: bool = False,
+) -> Tensor:
+    """Eq. 5 and 6, item by item."""
+    loss = degree.sum() * 0
+    for s, y in zip(degree.split(page_lengths.tolist()), label.split(page_lengths.tolist()), strict=True):
+        for i in range(len(s)):
+            sign = -1 if orientation == "label" and y[i] == 0 else 1
+            target, negatives = sign * s[i], sign * s[y != y[i]]
+            if len(negatives) == 0:
+                continue
+            weight = torch.exp(-negatives / temperature) / torch.exp(-negatives / temperature).sum()
+            weight = weight.detach() if detach_weights else weight
+            weighted = (weight * torch.exp(negatives / temperature)).sum()
+            own = torch.exp(target / temperature)
+            loss = loss - torch.log(own / (own + len(negatives) * weighted))
+    return loss / len(degree)
+
+
+def paper_attraction(
+    degree: Tensor, label: Tensor, page_lengths: Tensor, *, scale: float, detach_weights: bool = False
+) -> Tensor:
+    """Eq. 7 and 8, item by item, with the cosine of the two angles' difference."""
+    loss = degree.sum() * 0
+    for s, y in zip(degree.split(page_lengths.tolist()), label.split(page_lengths.tolist()), strict=True):
+        for i in range(len(s)):
+            positives = s[(y == y[i]) & (torch.arange(len(s)) != i)]
+            if len(positives) == 0:
+                continue
+            weight = torch.exp(-positives / scale) / torch.exp(-positives / scale).sum()
+            weight = weight.detach() if detach_weights else weight
+            weighted = (weight * torch.exp(positives / scale)).sum()
+            loss = loss - torch.log(0.5 * torch.cos(torch.exp(s[i] / scale) - weighted) + 0.5)
+    return loss / len(degree)
+
+
+def ragged_pages(seed: int, low: float = 0.0, high: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
+    """40 pages of 0 to 9 items in float64; pages of one label, of one item and of none among them."""
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(0, 10, (40,), generator=generator)
+    lengths[:2] = torch.tensor([0, 1])
+    items = int(lengths.sum())
+    clickiness = torch.rand(40, generator=generator).round(decimals=1).repeat_interleave(lengths)
+    label = (torch.rand(items, generator=generator) < clickiness).to(torch.int64)
+    degree = low + (high - low) * torch.rand(items, generator=generator, dtype=torch.float64)
+    return degree, label, lengths
+
+
+LOSSES = [
+    pytest.param(
+        partial(repulsion_loss, temperature=TAU, orientation=orientation, detach_weights=detach),
+        partial(paper_repulsion, temperature=TAU, orientation=orientation, detach_weights=detach),
+        id=f"repulsion-{orientation}-{'detached' if detach else 'weights'}",
+    )
+    for orientation in ("label", "printed")
+    for detach in (False, True)
+] + [
+    pytest.param(
+        partial(attraction_loss, scale=XI, detach_weights=detach),
+        partial(paper_attraction, scale=XI, detach_weights=detach),
+        id=f"attraction-{'detached' if detach else 'weights'}",
+    )
+    for detach in (False, True)
+]
+OURS = [pytest.param(case.values[0], id=case.id) for case in LOSSES]
+
+
+def value_and_gradient(loss: Loss, degree: Tensor, label: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    degree = degree.detach().requires_grad_()
+    value = loss(degree, label, lengths)
+    (gradient,) = torch.autograd.grad(value, degree)
+    return value.detach(), gradient
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(("ours", "paper"), LOSSES)
+def test_value_and_gradient_are_those_of_the_printed_formulas(ours: Loss, paper: Loss, seed: int) -> None:
+    pages = ragged_pages(seed)
+    torch.testing.assert_close(
+        value_and_gradient(ours, *pages), value_and_gradient(paper, *pages), rtol=1e-7, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize(("ours", "paper"), LOSSES)
+def test_float32_is_right_for_exponents_far_beyond_its_range(ours: Loss, paper: Loss) -> None:
+    # e^{s / 0.5} with s up to 50 / 0.5 is e^200, where float32 ends at e^88. The attraction's angles must stay within
+    # pi, so its degrees reach as far down only.
+    top = 0.9 if ours.func is attraction_loss else 50 / TAU
+    degree, label, lengths = ragged_pages(2, low=-50 / TAU, high=top)
+    degree = degree.float().double()  # the same numbers for both
+    value, gradient = value_and_gradient(ours, degree.float(), label, lengths)
+    expected_value, expected_gradient = value_and_gradient(paper, degree, label, lengths)
+    assert value.dtype == gradient.dtype == torch.float32
+    torch.testing.assert_close(value.double(), expected_value, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradient.double(), expected_gradient, rtol=1e-4, atol=1e-7)
+
+
+def test_the_set_without_the_item_that_dominates_it_does_not_cancel() -> None:
+    # Relative to the item at -30 the others' shares are e^-37 and less: total - own would leave nothing of them.
+    degree = torch.tensor([-30.0, 0.1, 0.8, 0.8], dtype=torch.float64)
+    page = torch.ones(4), torch.tensor([4])
+    value, gradient = value_and_gradient(partial(attraction_loss, scale=XI), degree.float(), *page)
+    expected = value_and_gradient(partial(paper_attraction, scale=XI), degree, *page)
+    torch.testing.assert_close((value.double(), gradient.double()), expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(("ours", "paper"), LOSSES)
+def test_equal_degrees_are_separate_items(ours: Loss, paper: Loss) -> None:
+    degree = torch.tensor([0.2, 0.2, 0.7, 0.7, 0.2, 0.2, 0.7], dtype=torch.float64)
+    page = torch.tensor([1, 1, 1, 0, 0, 0, 0]), torch.tensor([7])
+    torch.testing.assert_close(value_and_gradient(ours, degree, *page), value_and_gradient(paper, degree, *page))
+
+
+@pytest.mark.parametrize("orientation", ["label", "printed"])
+def test_gradcheck_of_the_repulsion(orientation: str) -> None:
+    degree, label, lengths = ragged_pages(3)
+    loss = partial(repulsion_loss, label=label, page_lengths=lengths, temperature=TAU, orientation=orientation)
+    assert torch.autograd.gradcheck(loss, degree.requires_grad_())
+
+
+def test_gradcheck_of_the_attraction() -> None:
+    degree, label, lengths = ragged_pages(3)
+    loss = partial(attraction_loss, label=label, page_lengths=lengths, scale=XI)
+    assert torch.autograd.gradcheck(loss, degree.requires_grad_())
+
+
+@pytest.mark.parametrize("ours", OURS)
+def test_items_without_a_set_count_in_the_mean_with_loss_zero(ours: Loss) -> None:
+    degree, label, lengths = torch.tensor([0.9, 0.1, 0.3]), torch.tensor([1, 1, 0]), torch.tensor([3])
+    alone = 2 * 3  # two more pages for each item of this one, one item each: no set of either kind
+    padded = torch.cat([degree, torch.full((alone,), 0.7)])
+    value = ours(padded, torch.cat([label, torch.ones(alone)]), torch.tensor([3] + [1] * alone))
+    torch.testing.assert_close(value, ours(degree, label, lengths) / 3)
+
+
+@pytest.mark.parametrize("size", [0.5, 1e4, 1e30])
+@pytest.mark.parametrize("ours", OURS)
+def test_where_no_item_has_a_set_loss_and_gradient_are_exactly_zero(ours: Loss, size: float) -> None:
+    if ours.func is attraction_loss:  # one item of each label, and empty pages between
+        label = torch.tensor([1, 0, 0])
+    else:  # pages of one label
+        label = torch.tensor([1, 1, 0])
+    degree = torch.tensor([size, -size, size])
+    value, gradient = value_and_gradient(ours, degree, label, torch.tensor([0, 2, 0, 1]))
+    assert value.item() == 0
+    assert gradient.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("pages", [0, 3])
+@pytest.mark.parametrize("ours", OURS)
+def test_a_batch_without_items_gives_a_zero_that_can_be_backpropagated(ours: Loss, pages: int) -> None:
+    parameter = torch.ones(4, requires_grad=True)
+    value = ours(parameter[:0], torch.zeros(0), torch.zeros(pages, dtype=torch.int64))
+    value.backward()
+    assert value.item() == 0
+    assert parameter.grad is not None
+    assert parameter.grad.tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("ours", OURS)
+def test_half_precision_degrees_are_worked_on_in_float32(ours: Loss, dtype: torch.dtype) -> None:
+    degree, label, lengths = ragged_pages(4)
+    degree = degree.to(dtype)
+    with torch.autocast("cpu", dtype):
+        value, gradient = value_and_gradient(ours, degree, label, lengths)
+    expected_value, expected_gradient = value_and_gradient(ours, degree.float(), label, lengths)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, expected_value)
+    torch.testing.assert_close(gradient, expected_gradient.to(dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32, torch.int64])
+@pytest.mark.parametrize("ours", OURS)
+def test_labels_may_have_any_dtype(ours: Loss, dtype: torch.dtype) -> None:
+    degree, label, lengths = ragged_pages(5)
+    torch.testing.assert_close(ours(degree, label.to(dtype), lengths), ours(degree, label.to(torch.uint8), lengths))
+
+
+@pytest.mark.parametrize("ours", OURS)
+def test_memory_grows_with_items_and_not_with_pairs_or_padding(ours: Loss) -> None:
+    # A page of 200,000 items has 4e10 pairs, and padding 100,000 more pages to it takes as much: neither fits.
+    lengths = torch.cat([torch.tensor([200_000]), torch.ones(100_000, dtype=torch.int64)])
+    items = int(lengths.sum())
+    label = torch.arange(items) % 5 == 0
+    value, gradient = value_and_gradient(ours, torch.linspace(0, 1, items), label, lengths)
+    assert value.isfinite()
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("ours", OURS)
+def test_no_step_reads_a_value_back_from_the_device(ours: Loss) -> None:
+    # Meta tensors have no values, so whatever asks for one (.item(), boolean indexing, nonzero) raises.
+    with torch.device("meta"):
+        degree, lengths = torch.zeros(12, requires_grad=True), torch.zeros(3, dtype=torch.int64)
+        ours(degree, torch.zeros(12), lengths).backward()
+    assert degree.grad is not None
+
+
+def two_angles_apart(difference: float) -> Tensor:
+    """Degrees of two items at the angles 1 and 1 + difference, as float32 has them."""
+    return XI * torch.tensor([1.0, 1.0 + difference]).log()
+
+
+@pytest.mark.parametrize("difference", [math.pi - 1e-4, math.pi, math.pi + 1e-4])
+def test_angles_pi_apart_have_a_finite_loss_and_gradient(difference: float) -> None:
+    page = two_angles_apart(difference), torch.ones(2), torch.tensor([2])
+    value, gradient = value_and_gradient(partial(attraction_loss, scale=XI), *page)
+    assert value.isfinite()
+    assert gradient.abs().max() < 1e4
+
+
+def test_angles_almost_pi_apart_keep_float32_digits() -> None:
+    # Here (1 + cos x) / 2 is 6e-6, of which a float32 sum of two numbers near 1 has two digits left.
+    degree, page = two_angles_apart(math.pi - 0.005), (torch.ones(2), torch.tensor([2]))
+    value, gradient = value_and_gradient(partial(attraction_loss, scale=XI), degree, *page)
+    expected = value_and_gradient(partial(paper_attraction, scale=XI), degree.double(), *page)
+    torch.testing.assert_close((value.double(), gradient.double()), expected, rtol=5e-4, atol=0)
+
+
+def test_attraction_of_degrees_that_no_bound_holds_is_finite() -> None:
+    value, gradient = value_and_gradient(
+        partial(attraction_loss, scale=XI), torch.tensor([100.0, 90.0, -100.0]), torch.ones(3), torch.tensor([3])
+    )
+    assert value.isfinite()
+    assert gradient.isfinite().all()
+
+
+def minimised(clicked: int, unclicked: int, orientation: str) -> tuple[Tensor, Tensor]:
+    """Degrees of one page's clicked and unclicked items when nothing but the repulsion drives them."""
+    generator = torch.Generator().manual_seed(0)
+    free = (0.1 * torch.randn(clicked + unclicked, generator=generator)).requires_grad_()
+    label = torch.arange(clicked + unclicked) < clicked
+    optimizer = torch.optim.Adam([free], lr=0.2)
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss = repulsion_loss(
+            torch.sigmoid(free), label, torch.tensor([len(free)]), temperature=TAU, orientation=orientation
+        )
+        loss.backward()
+        optimizer.step()
+    return torch.sigmoid(free[:clicked]).detach(), torch.sigmoid(free[clicked:]).detach()
+
+
+@pytest.mark.parametrize(("clicked", "unclicked"), [(1, 1), (5, 5), (1, 9)])
+def test_label_orientation_ends_with_clicked_at_one_and_unclicked_at_zero(clicked: int, unclicked: int) -> None:
+    high, low = minimised(clicked, unclicked, "label")
+    assert high.min() > 0.95
+    assert low.max() < 0.05
+
+
+def test_printed_orientation_cancels_on_a_page_of_two() -> None:
+    clicked, unclicked = minimised(1, 1, "printed")
+    assert abs(clicked.item() - unclicked.item()) < 1e-3
+
+
+def test_printed_orientation_prefers_a_balanced_page_unseparated() -> None:
+    # Each label ends with items at both sides, which chance chooses; separated as it should be, the page costs
+    # more than with all degrees alike.
+    for degrees in minimised(5, 5, "printed"):
+        assert degrees.min() < 0.05
+        assert degrees.max() > 0.95
+    loss = partial(
+        repulsion_loss,
+        label=torch.arange(10) < 5,
+        page_lengths=torch.tensor([10]),
+        temperature=TAU,
+        orientation="printed",
+    )
+    assert loss((torch.arange(10) < 5).float()) > loss(torch.full((10,), 0.5))
+
+
+def test_printed_orientation_inverts_a_page_with_few_clicks() -> None:
+    clicked, unclicked = minimised(1, 9, "printed")
+    assert clicked.max() < 0.1
+    assert unclicked.min() > 0.9
+
+
+def test_attraction_weight_is_that_of_equations_9_and_10() -> None:
+    n1, n0 = 1.3, 7.9
+    positive = (n0 * (n0 - 1) + n1 * (n1 - 1)) / ((n0 + n1) * (n0 + n1 - 1))
+    assert attraction_weight(n1, n0) == pytest.approx((1 - positive) / positive)
+
+
+@pytest.mark.parametrize(
+    ("clicked", "unclicked", "message"),
+    [
+        (-1, 3, "clicked_per_page is -1"),
+        (1, math.nan, "unclicked_per_page is nan"),
+        (0.3, 0.6, "0.9 items on average"),
+        (1, 1, "no pair of like labels"),
+    ],
+)
+def test_attraction_weight_refuses_counts_that_have_none(clicked: float, unclicked: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        attraction_weight(clicked, unclicked)
+
+
+def test_a_scale_passes_exactly_when_the_sigmoid_keeps_the_angles_within_pi() -> None:
+    for scale in (0.5, 0.7, 0.7036, 0.7037, 0.8, 5.0):
+        if math.exp(1 / scale) - math.exp(0) < math.pi:
+            check_scale("sigmoid", scale)
+        else:
+            with pytest.raises(ValueError, match=r"0\.7037 or more"):
+                check_scale("sigmoid", scale)
+
+
+@pytest.mark.parametrize(
+    ("bound", "message"), [("none", r"sigmoid bound with a scale xi of 0\.7037"), ("tan", "'tan'")]
+)
+def test_a_degree_that_the_sigmoid_does_not_bound_is_refused(bound: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_scale(bound, 0.8)
+
+
+def test_what_cannot_be_right_is_refused_in_words() -> None:
+    degree, label, lengths = torch.zeros(3), torch.zeros(3), torch.tensor([3])
+    with pytest.raises(ValueError, match="orientation is 'labels'; use one of label, printed"):
+        repulsion_loss(degree, label, lengths, temperature=TAU, orientation="labels")
+    with pytest.raises(ValueError, match="temperature is 0"):
+        repulsion_loss(degree, label, lengths, temperature=0)
+    with pytest.raises(ValueError, match="scale is -1"):
+        attraction_loss(degree, label, lengths, scale=-1)
+    with pytest.raises(ValueError, match=r"label \[2\]"):
+        attraction_loss(degree, label[:2], lengths, scale=XI)
