@@ -1,0 +1,96 @@
+# `make` alone lists the targets and variables.
+
+#? CONFIG      further YAML files for the run, later ones win: CONFIG="a.yaml b.yaml"
+#? ARGS        further options of the command: ARGS="--trainer.max_epochs 1"
+#? DATA        dataset folder (train: data/world, made when missing)
+#? CKPT        checkpoint folder to start or predict from
+#? OUT         where `predict` writes its Parquet file
+#? WORLD_ARGS  knobs of the synthetic world, when it is made: see `ccn data world --help`
+#? FLAVOUR     cpu or cuda; the first install looks for a GPU, later ones keep its choice
+#? INDEX       further wheel index; the CPU wheel index named on PyTorch's install page saves gigabytes
+#? PYTHON      the Python 3.11 or 3.12 that .venv is made from
+#? VENV        the virtual environment, .venv
+
+.DEFAULT_GOAL := help
+.PHONY: help install data train finetune predict plan doctor test lint
+
+VENV ?= .venv
+CCN := $(VENV)/bin/ccn
+# Twice quiet: errors only.
+PIP = $(VENV)/bin/python -m pip install --quiet --quiet --disable-pip-version-check --no-warn-conflicts \
+	$(if $(INDEX),--extra-index-url $(INDEX))
+
+# Runs, so that a pyenv shim without a Python behind it does not count.
+PYTHON_FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
+PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
+	$$python -c '$(PYTHON_FITS)' 2>/dev/null && break; done; echo $$python)
+
+# The flavour of a finished install is kept: a cluster's login node has no GPU but must not rebuild what its nodes use.
+INSTALLED := $(patsubst $(VENV)/installed-%,%,$(wildcard $(VENV)/installed-cpu $(VENV)/installed-cuda))
+ifndef FLAVOUR
+FLAVOUR := $(or $(INSTALLED),$(shell nvidia-smi -L 2>/dev/null | grep -q '^GPU' && echo cuda || echo cpu))
+endif
+ifeq ($(filter $(FLAVOUR),cpu cuda),)
+$(error FLAVOUR=$(FLAVOUR): must be cpu or cuda)
+endif
+TORCHREC := $(shell sed -n 's/^torchrec = "\(.*\)"/\1/p' pyproject.toml)
+
+FOLDER := $(or $(DATA),data/world)
+CONFIGS := $(foreach file,$(CONFIG),--config $(file))
+
+help:  ## list the targets and variables
+	@echo "make TARGET [VARIABLE=value ...]"
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
+	@echo
+	@sed -n 's/^#? /  /p' Makefile
+
+install: $(VENV)/installed-$(FLAVOUR)  ## make .venv with the wheels for this machine
+
+# The stamp goes first and comes back last: an install that was interrupted, or of the other flavour, starts afresh.
+# (fbgemm's two flavours unpack into the same folder, so one can not be installed over the other.)
+$(VENV)/installed-$(FLAVOUR): pyproject.toml
+	@test -f $@ || { \
+		$(PYTHON) -c '$(PYTHON_FITS)' 2>/dev/null || { \
+			echo "$(PYTHON) is not Python 3.11 or 3.12; install one, or name it: make PYTHON=/path/to/python3.11" >&2; \
+			exit 1; }; \
+		$(PYTHON) -m venv $$(test -f $(VENV)/pyvenv.cfg && echo --clear) $(VENV); }
+	@rm -f $@
+	@echo "installing lightning_ccn ($(FLAVOUR)) into $(VENV): this takes a few minutes the first time"
+	@$(PIP) --editable '.[$(FLAVOUR)]'
+	@$(PIP) --no-deps torchrec==$(TORCHREC)
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed-$(FLAVOUR)
+	@$(PIP) --editable '.[$(FLAVOUR),dev]'
+	@touch $@
+
+need-%:
+	@test -n "$($*)" || { echo "$*= is missing; make help says what it is" >&2; exit 2; }
+
+data: install  ## make the synthetic promotion world, unless the dataset folder is there
+	@if test -f "$(FOLDER)/stats.json"; then echo "$(FOLDER): there already"; \
+	else $(CCN) data world "$(FOLDER)" $(WORLD_ARGS); fi
+
+train: data  ## train and test CCN: CONFIG= DATA= ARGS=
+	$(CCN) fit --config conf/experiment/default.yaml --data.folder "$(FOLDER)" $(CONFIGS) $(ARGS)
+
+finetune: need-CKPT need-DATA install  ## go on from a checkpoint's weights on newer data: CKPT= DATA=
+	$(CCN) fit --config conf/experiment/finetune.yaml --finetune "$(CKPT)" --data.folder "$(FOLDER)" $(CONFIGS) $(ARGS)
+
+predict: need-CKPT install  ## write click probabilities to Parquet: CKPT= DATA= OUT=
+	$(CCN) predict --ckpt_path "$(CKPT)" --data.folder "$(FOLDER)" $(if $(OUT),--out "$(OUT)") $(CONFIGS) $(ARGS)
+
+plan: install  ## show which rank would hold which part of which table
+	$(CCN) plan $(CONFIGS) $(ARGS)
+
+doctor:  ## say what is wrong with the installation and what to do about it
+	@$$(test -x $(VENV)/bin/python && echo $(VENV)/bin/python || echo $(PYTHON)) -m lightning_ccn.doctor
+
+test: $(VENV)/installed-dev  ## run the tests: ARGS="tests/nn -x"
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(VENV)/installed-dev  ## check style, format and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy

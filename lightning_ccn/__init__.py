@@ -1,0 +1,3 @@
+"""Contextual collaborative networks for promotion recommendation, trained with Lightning and TorchRec."""
+
+__version__ = "0.1.0"

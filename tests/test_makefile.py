@@ -1,0 +1,161 @@
+"""The Makefile's variables reach the commands; installs are done once, whole, and again when they must be."""
+
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+VARIABLES = ("ARGS", "CKPT", "CONFIG", "DATA", "FLAVOUR", "INDEX", "OUT", "PYTHON", "VENV", "WORLD_ARGS")
+
+
+def make(*words: str) -> subprocess.CompletedProcess[str]:
+    # `make test` hands its own variables down through the environment.
+    inherited = (*VARIABLES, "MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL")
+    environment = {name: value for name, value in os.environ.items() if name not in inherited}
+    return subprocess.run(["make", *words], cwd=ROOT, capture_output=True, text=True, env=environment)
+
+
+def dry_run(*words: str) -> str:
+    answer = make("--dry-run", *words)
+    assert answer.returncode == 0, answer.stderr
+    return re.sub(r"\s+", " ", answer.stdout.replace("\\\n", " "))
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> str:
+    """`VENV=` of a finished install of the cpu flavour, with the developers' extras."""
+    for name in ("installed-cpu", "installed-dev"):
+        (tmp_path / name).touch()
+    return f"VENV={tmp_path}"
+
+
+def test_train_uses_the_default_world(installed: str) -> None:
+    commands = dry_run("train", installed)
+    assert 'data world "data/world"' in commands
+    assert 'ccn fit --config conf/experiment/default.yaml --data.folder "data/world"' in commands
+
+
+def test_variables_reach_train(installed: str) -> None:
+    commands = dry_run(
+        "train",
+        installed,
+        "DATA=logs/ebnerd",
+        "CONFIG=one.yaml two.yaml",
+        "ARGS=--trainer.max_epochs 3",
+        "WORLD_ARGS=--seed 7",
+    )
+    assert '--data.folder "logs/ebnerd" --config one.yaml --config two.yaml --trainer.max_epochs 3' in commands
+    assert 'data world "logs/ebnerd" --seed 7' in commands
+
+
+def test_whole_dataset_folder_is_not_made_again(installed: str, tmp_path: Path) -> None:
+    (tmp_path / "stats.json").touch()
+    answer = make("data", installed, f"DATA={tmp_path}")  # the venv is empty: running `ccn` would fail
+    assert answer.returncode == 0, answer.stderr
+    assert "there already" in answer.stdout
+
+
+def test_variables_reach_finetune_predict_and_plan(installed: str) -> None:
+    finetune = dry_run("finetune", installed, "CKPT=runs/a/1/last", "DATA=data/june", "ARGS=--x 1")
+    assert (
+        'fit --config conf/experiment/finetune.yaml --finetune "runs/a/1/last" --data.folder "data/june" --x 1'
+        in finetune
+    )
+    predict = dry_run("predict", installed, "CKPT=runs/a/1/last", "DATA=data/june", "OUT=scores.parquet")
+    assert '--ckpt_path "runs/a/1/last" --data.folder "data/june" --out "scores.parquet"' in predict
+    assert "plan --config a.yaml --x 1" in dry_run("plan", installed, "CONFIG=a.yaml", "ARGS=--x 1")
+
+
+@pytest.mark.parametrize(
+    ("words", "missing"),
+    [(["predict"], "CKPT"), (["finetune", "DATA=d"], "CKPT"), (["finetune", "CKPT=c"], "DATA")],
+    ids=["predict CKPT", "finetune CKPT", "finetune DATA"],
+)
+def test_missing_variable_is_named_before_anything_is_installed(tmp_path: Path, words: list[str], missing: str) -> None:
+    answer = make(*words, f"VENV={tmp_path / 'venv'}")
+    assert answer.returncode != 0
+    assert f"{missing}= is missing" in answer.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+def test_help_is_the_default_and_lists_every_target_and_variable() -> None:
+    answer = make()
+    assert answer.stdout == make("help").stdout
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    listed = re.findall(r"^  (\S+) ", answer.stdout, re.MULTILINE)
+    assert sorted(listed) == sorted([*phony.split(), *VARIABLES])
+
+
+def test_install_is_done_once(installed: str) -> None:
+    assert "pip install" not in dry_run("install", installed)
+    assert "pip install" not in dry_run("test", installed)
+
+
+def test_changed_project_file_installs_again(installed: str, tmp_path: Path) -> None:
+    long_ago = time.time() - 10**9
+    for stamp in tmp_path.iterdir():
+        os.utime(stamp, (long_ago, long_ago))
+    commands = dry_run("test", installed)
+    assert "--editable '.[cpu]'" in commands
+    assert "--no-deps torchrec==1.8.0" in commands
+    assert "--editable '.[cpu,dev]'" in commands
+
+
+def test_other_flavour_installs_again_and_a_finished_one_is_kept(installed: str) -> None:
+    assert "--editable '.[cuda]'" in dry_run("install", installed, "FLAVOUR=cuda")
+    Path(installed.removeprefix("VENV="), "installed-cpu").rename(
+        Path(installed.removeprefix("VENV="), "installed-cuda")
+    )
+    assert "pip install" not in dry_run("install", installed)
+
+
+def test_unknown_flavour_is_refused() -> None:
+    answer = make("install", "FLAVOUR=tpu")
+    assert answer.returncode != 0
+    assert "FLAVOUR=tpu: must be cpu or cuda" in answer.stderr
+
+
+def test_further_index_reaches_pip(tmp_path: Path) -> None:
+    assert "--extra-index-url file:///wheels" in dry_run(
+        "install", f"VENV={tmp_path}", "INDEX=file:///wheels", "FLAVOUR=cpu"
+    )
+
+
+def script(path: Path, body: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_python_that_is_too_old_is_refused_in_words(tmp_path: Path) -> None:
+    old = script(tmp_path / "python3.9", "exit 1")
+    answer = make("install", f"VENV={tmp_path / 'venv'}", f"PYTHON={old}", "FLAVOUR=cpu")
+    assert answer.returncode != 0
+    assert "is not Python 3.11 or 3.12" in answer.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+def test_interrupted_install_starts_afresh(tmp_path: Path) -> None:
+    venv = tmp_path / "venv"
+    pip = script(tmp_path / "pip", f"exit $(cat {tmp_path}/answer)")
+    # Stands in for Python: fits, and makes a virtual environment whose pip answers what the test says.
+    python = script(
+        tmp_path / "python",
+        f'case "$*" in -c*) exit 0;; esac\necho "$*" >> {tmp_path}/calls\n'
+        f"mkdir -p {venv}/bin; touch {venv}/pyvenv.cfg; ln -sf {pip} {venv}/bin/python",
+    )
+    install = ("install", f"VENV={venv}", f"PYTHON={python}", "FLAVOUR=cpu")
+
+    (tmp_path / "answer").write_text("1")
+    assert make(*install).returncode != 0
+    assert not list(venv.glob("installed-*"))
+
+    (tmp_path / "answer").write_text("0")
+    assert make(*install).returncode == 0
+    assert (venv / "installed-cpu").exists()
+    assert (tmp_path / "calls").read_text().splitlines() == [f"-m venv {venv}", f"-m venv --clear {venv}"]
