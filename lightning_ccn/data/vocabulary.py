@@ -16,8 +16,8 @@ from lightning_ccn.data.schema import DataError
 class Vocabulary:
     """Original ids in the order in which they were first met; row 0 is the unknown id.
 
-    Rows never change their meaning: extending appends. So a checkpoint's tables grow with the vocabulary and its
-    old rows stay right.
+    Rows never change their meaning: extending appends. So a checkpoint's tables grow with the vocabulary and
+    its old rows stay right.
 
     >>> vocabulary = Vocabulary()
     >>> vocabulary.extend(np.array([70, 30, 70]))
@@ -38,28 +38,49 @@ class Vocabulary:
         return pa.array([], pa.int64()) if self._ids is None else self._ids
 
     def extend(self, ids: np.ndarray | pa.Array) -> None:
-        """Appends the ids that are new, in the order of their first appearance; nulls are unknown, not new."""
+        """Appends the ids that are new, in the order of their first appearance; nulls are unknown, not new.
+
+        Raises:
+            DataError: the ids are not of the type that the vocabulary holds.
+        """
         fresh = pc.drop_null(pc.unique(ids if isinstance(ids, pa.Array) else pa.array(ids)))
-        if self._ids is not None:
-            fresh = fresh.filter(pc.invert(pc.is_in(fresh, value_set=self._ids)))
-            fresh = pa.concat_arrays([self._ids, fresh.cast(self._ids.type)])
+        if len(fresh) == 0:  # an empty array's type says nothing about the ids to come
+            return
+        if len(self) > 1:
+            fresh = self._cast(fresh)
+            fresh = pa.concat_arrays([self.ids, fresh.filter(pc.invert(pc.is_in(fresh, value_set=self.ids)))])
         self._ids = fresh
 
     def encode(self, ids: np.ndarray | pa.Array) -> np.ndarray:
-        """Rows of the ids; 0 for an id that is null or not in the vocabulary. int64, same length."""
+        """Rows of the ids; 0 for an id that is null or not in the vocabulary. int64, same length.
+
+        Raises:
+            DataError: the ids are not of the type that the vocabulary holds.
+        """
         ids = ids if isinstance(ids, pa.Array) else pa.array(ids)
-        if self._ids is None:
+        if len(self) == 1:
             return np.zeros(len(ids), dtype=np.int64)
-        rows = pc.index_in(ids.cast(self._ids.type), value_set=self._ids, skip_nulls=True)
+        rows = pc.index_in(self._cast(ids), value_set=self.ids, skip_nulls=True)
         return pc.add(pc.fill_null(rows, -1).cast(pa.int64()), 1).to_numpy(zero_copy_only=False)
 
     def digest(self, rows: int | None = None) -> str:
-        """SHA-256 of the first `rows` rows (all by default): equal exactly when those rows mean the same ids."""
+        """SHA-256 of the first `rows` rows (all by default): equal when, and only when, they mean the same ids."""
         ids = self.ids if rows is None else self.ids.slice(0, rows - 1)
         sha = hashlib.sha256()
         for start in range(0, len(ids), 1 << 20):  # in chunks: a vocabulary may hold tens of millions of ids
-            sha.update("".join(f"{id_}\n" for id_ in ids.slice(start, 1 << 20).to_pylist()).encode())
+            texts = [str(id_) for id_ in ids.slice(start, 1 << 20).to_pylist()]
+            # each with its length, so that no two lists of ids read alike
+            sha.update("".join(f"{len(text)}:{text}" for text in texts).encode())
         return sha.hexdigest()
+
+    def _cast(self, ids: pa.Array) -> pa.Array:
+        try:
+            return ids.cast(self.ids.type)
+        except pa.ArrowException as error:
+            raise DataError(
+                f"ids of type {ids.type} do not fit a vocabulary of {self.ids.type} ({error}); "
+                "give both the same type, or prepare the data anew"
+            ) from None
 
     def save(self, path: Path) -> None:
         """Writes the ids, one column `id`, row 1 first."""
@@ -78,7 +99,7 @@ class Vocabulary:
         except (OSError, pa.ArrowInvalid) as error:
             raise DataError(f"{path}: cannot be read as a vocabulary (one column `id`): {error}") from None
         if len(pc.unique(ids)) != len(ids) or ids.null_count:
-            raise DataError(f"{path}: column id: an id stands twice or is null; each row must be one distinct id")
+            raise DataError(f"{path}: column id: an id stands twice or is null; each row must be a distinct id")
         return Vocabulary(ids)
 
 
