@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from lightning_ccn.data.schema import Feature, Schema, Table
@@ -116,3 +118,22 @@ def make_dataset(tmp_path: Path) -> Callable[..., Path]:
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One default folder for the whole session: read it, never write to it."""
     return write_dataset(tmp_path_factory.mktemp("session") / "dataset", numbers=("price",))
+
+
+@pytest.fixture
+def edit() -> Callable[..., Path]:
+    """`edit(folder, "train", change)` writes a split's first part anew, in row groups of 10 pages.
+
+    `change` alters the columns, {name: list of values}, in place; it may delete some. Types stay.
+    """
+
+    def edit(folder: Path, split: str, change: Callable[[dict[str, list]], object]) -> Path:
+        path = folder / split / "part-00000.parquet"
+        table = pq.read_table(path)
+        columns = table.to_pydict()
+        change(columns)
+        schema = pa.schema([field for field in table.schema if field.name in columns])
+        pq.write_table(pa.table(columns, schema=schema), path, row_group_size=10)
+        return path
+
+    return edit
