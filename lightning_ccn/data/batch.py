@@ -23,6 +23,9 @@ class PageBatch(Pipelineable):
     The long sequence arrives already searched: one group for each (page, category of a target or of the
     trigger), holding the behaviours of that category, most recent K, oldest first. A group may be empty.
 
+    A rank whose slice has no page left still takes part in every collective operation. Its batch holds one page of
+    nobody (page_id -1) without items: lookups need a page, losses and metrics see no item.
+
     Attributes:
         page_id: int64 [pages].
         user: profile features, one key a feature, stride = pages.

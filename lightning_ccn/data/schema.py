@@ -15,7 +15,7 @@ for each profile feature, and one list column for each per-item number.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -116,11 +116,15 @@ class Schema:
             if feature.table not in self.tables:
                 found.append(f"feature '{feature.name}' names table '{feature.table}', which is not in tables")
         found += [
-            f"attribute '{f.name}' is a list: an item has one value of each attribute" for f in self.attributes if f.many
+            f"attribute '{f.name}' is a list: an item has one value of each attribute"
+            for f in self.attributes
+            if f.many
         ]
         for name, table in self.tables.items():
             if table.rows < 2:
-                found.append(f"table '{name}' has {table.rows} rows: row 0 is the unknown one, so at least 2 are needed")
+                found.append(
+                    f"table '{name}' has {table.rows} rows: row 0 is the unknown one, so at least 2 are needed"
+                )
             if table.mapping not in ("dense", "hash"):
                 found.append(f"table '{name}' has mapping '{table.mapping}': choose dense or hash")
         if self.category is not None and self.category not in {f.name for f in self.attributes}:
@@ -166,15 +170,28 @@ class SplitStats:
     last_time: int | None = None
 
 
-@dataclass(frozen=True)
 class Dataset:
-    """A dataset folder, opened: what models and readers need to know before the first page is read."""
+    """A dataset folder, opened: what models and readers need to know before the first page is read.
 
-    folder: Path
-    schema: Schema
-    splits: dict[str, SplitStats]
-    numbers: dict[str, tuple[float, float]] = field(default_factory=dict)  # name -> (mean, std) over training items
-    digests: dict[str, str] = field(default_factory=dict)  # table -> digest of its vocabulary
+    Attributes:
+        folder: where it is.
+        schema: its tables and features.
+        splits: counts by split.
+        numbers: by per-item number, its mean and standard deviation over training items.
+        digests: by table with a vocabulary, the digest of that.
+    """
+
+    # Not a dataclass: the command line would take one apart into options of its own.
+    def __init__(
+        self,
+        folder: Path,
+        schema: Schema,
+        splits: dict[str, SplitStats],
+        numbers: dict[str, tuple[float, float]],
+        digests: dict[str, str],
+    ) -> None:
+        self.folder, self.schema, self.splits = folder, schema, splits
+        self.numbers, self.digests = numbers, digests
 
     @property
     def clicked_per_page(self) -> float:

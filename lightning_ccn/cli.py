@@ -1,0 +1,86 @@
+"""`ccn`: Lightning's fit, validate, test and predict over page views, and the commands around them."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+OVERVIEW = """\
+usage: ccn COMMAND ...        `ccn COMMAND --help` explains each
+
+  fit        train a model on a dataset folder, then test it:
+             ccn fit --config conf/experiment/default.yaml --data.folder data/world
+  validate   score the validation split with a checkpoint
+  test       score the test split with a checkpoint
+  predict    write the click probability of every exposed item, as Parquet
+  data       make and look after dataset folders: world, convert, check, yardsticks
+  doctor     check this machine's installation, and say what to do
+
+Options stand in YAML files (--config, several add up, the last wins) and on the command line
+(--model.lr 0.01); `ccn fit --print_config` shows every one with its value.
+"""
+
+TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
+
+
+def main(args: list[str] | None = None) -> int:
+    """Runs a command; the exit code is 0, or 2 after an error that the user can mend."""
+    args = sys.argv[1:] if args is None else args
+    command = args[0] if args else ""
+    if command in ("", "-h", "--help"):
+        print(OVERVIEW, end="")
+        return 0
+    if command == "doctor":
+        from lightning_ccn.doctor import main as doctor
+
+        return doctor(args[1:])
+    from lightning_ccn.data.schema import DataError
+
+    try:
+        if command == "data":
+            return _data(args[1:])
+        if command in TRAINER_COMMANDS:
+            return _train(args)
+    except DataError as error:
+        return _fail(error)
+    return _fail(f"there is no command '{command}'; `ccn --help` lists them")
+
+
+def _fail(error: object) -> int:
+    print(f"ccn: error: {error}", file=sys.stderr)
+    return 2
+
+
+def _data(args: list[str]) -> int:
+    from jsonargparse import auto_cli
+
+    from lightning_ccn import commands
+
+    tree: dict[str, Any] = {
+        "_help": "Make and look after dataset folders.",
+        "world": commands.world,
+        "convert": {
+            "_help": "Public click logs -> page views.",
+            "ebnerd": commands.convert_ebnerd,
+            "mind": commands.convert_mind,
+        },
+        "check": commands.check,
+        "yardsticks": commands.yardsticks,
+    }
+    return int(auto_cli(tree, args=args, prog="ccn data", as_positional=True) or 0)
+
+
+def _train(args: list[str]) -> int:
+    from lightning_ccn.module import TrainingError
+    from lightning_ccn.sharding import ShardingError
+    from lightning_ccn.training import run
+
+    try:
+        run(args)
+    except (ShardingError, TrainingError) as error:
+        return _fail(error)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

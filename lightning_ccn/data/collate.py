@@ -1,0 +1,184 @@
+"""Page rows -> `PageBatch`: the search of the long sequence, and each distinct item once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchrec import KeyedJaggedTensor
+
+from lightning_ccn.data import schema as columns
+from lightning_ccn.data.batch import PageBatch
+from lightning_ccn.data.columns import Rows
+from lightning_ccn.data.schema import ITEM, Schema
+from lightning_ccn.data.writer import Ragged
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Makes a `PageBatch` of page rows.
+
+    Attributes:
+        schema: of the dataset.
+        items: item attributes by name, int [rows of the item table] each.
+        moments: (mean, standard deviation) of each per-item number.
+        short_length: most recent short behaviours kept.
+        long_length: most recent long behaviours kept of each category.
+    """
+
+    schema: Schema
+    items: Mapping[str, np.ndarray]
+    moments: Mapping[str, tuple[float, float]]
+    short_length: int
+    long_length: int
+
+    def __call__(self, rows: Rows) -> PageBatch:
+        """The batch of these pages, in order; pages without items are left out, see `PageBatch` for none left."""
+        kept = np.flatnonzero(_ragged(rows, columns.ITEMS).lengths)
+        rows = {name: take(column, kept) for name, column in rows.items()} if len(kept) else _nobody(rows)
+        exposed = _ragged(rows, columns.ITEMS)
+        pages = len(exposed.lengths)
+        trigger = _array(rows, columns.TRIGGER)
+        short = _most_recent(_ragged(rows, columns.SHORT_ITEMS), self.short_length)
+        target_page = np.repeat(np.arange(pages), exposed.lengths)
+        long, target_group, trigger_group = self._search(
+            _ragged(rows, columns.LONG_ITEMS), exposed.values, target_page, trigger
+        )
+        places = [exposed.values, trigger, short.values, long.values]
+        distinct, index = np.unique(np.concatenate(places), return_inverse=True)
+        target_at, trigger_at, short_at, long_at = np.split(index, np.cumsum([len(p) for p in places[:-1]]))
+        click = rows.get(columns.CLICKS)
+        return PageBatch(
+            page_id=_tensor(_array(rows, columns.PAGE_ID)),
+            user=self._user(rows, pages),
+            item=self._item(distinct),
+            target=_tensor(target_at),
+            page_lengths=_tensor(exposed.lengths),
+            trigger=_tensor(trigger_at),
+            short=_tensor(short_at),
+            short_lengths=_tensor(short.lengths),
+            long=_tensor(long_at),
+            long_lengths=_tensor(long.lengths),
+            target_group=_tensor(target_group),
+            trigger_group=_tensor(trigger_group),
+            numbers=self._numbers(rows, len(exposed.values)),
+            click=torch.from_numpy(click.values.astype(np.float32)) if isinstance(click, Ragged) else None,
+        )
+
+    def _search(
+        self, long: Ragged, targets: np.ndarray, target_page: np.ndarray, trigger: np.ndarray
+    ) -> tuple[Ragged, np.ndarray, np.ndarray]:
+        """SIM's hard search: one group for each (page, category of a target or the trigger), most recent K each."""
+        long_page = np.repeat(np.arange(len(trigger)), long.lengths)
+        if self.schema.category is None:  # the log has no category: one group a page, behaviours of any kind
+            category = [np.ones(len(ids), dtype=np.int64) for ids in (targets, trigger, long.values)]
+            categories = 2
+        else:
+            of_item = self.items[self.schema.category]
+            category = [of_item[ids] for ids in (targets, trigger, long.values)]
+            categories = next(
+                self.schema.tables[f.table].rows for f in self.schema.attributes if f.name == self.schema.category
+            )
+        of_target, of_trigger, of_long = category
+        wanted = np.concatenate(
+            [target_page * categories + of_target, np.arange(len(trigger)) * categories + of_trigger]
+        )
+        groups, group = np.unique(wanted, return_inverse=True)
+        key = long_page * categories + of_long
+        place = np.minimum(np.searchsorted(groups, key), len(groups) - 1)
+        # an unknown category (row 0) is no category: it finds nothing
+        hit = np.flatnonzero((groups[place] == key) & (of_long != 0))
+        hit = hit[np.argsort(place[hit], kind="stable")]  # group-major; within a group the order in time stays
+        found = Ragged.from_lengths(long.values[hit], np.bincount(place[hit], minlength=len(groups)))
+        return _most_recent(found, self.long_length), group[: len(targets)], group[len(targets) :]
+
+    def _user(self, rows: Rows, pages: int) -> KeyedJaggedTensor:
+        values, lengths = [], []
+        for feature in self.schema.user:
+            column = rows[feature.name]
+            values.append(column.values if isinstance(column, Ragged) else column)
+            lengths.append(column.lengths if isinstance(column, Ragged) else np.ones(pages, np.int64))
+        return _keyed([f.name for f in self.schema.user], values, lengths, pages)
+
+    def _item(self, distinct: np.ndarray) -> KeyedJaggedTensor:
+        names = [feature.name for feature in self.schema.item]
+        values = [distinct if name == ITEM else self.items[name][distinct] for name in names]
+        return _keyed(names, values, [np.ones(len(distinct), np.int64)] * len(names), len(distinct))
+
+    def _numbers(self, rows: Rows, items: int) -> Tensor:
+        scaled = np.zeros((items, len(self.schema.numbers)), dtype=np.float32)
+        for at, name in enumerate(self.schema.numbers):
+            mean, deviation = self.moments[name]
+            # a missing number (NaN) becomes the mean
+            scaled[:, at] = np.nan_to_num((_ragged(rows, name).values - mean) / deviation, nan=0.0)
+        return torch.from_numpy(scaled)
+
+
+def _nobody(rows: Rows) -> Rows:
+    """One page of unknown user and trigger, without items."""
+    return {
+        name: Ragged(column.values[:0], np.zeros(2, np.int64)) if isinstance(column, Ragged) else _unknown(name)
+        for name, column in rows.items()
+    }
+
+
+def _unknown(name: str) -> np.ndarray:
+    return np.full(1, -1 if name == columns.PAGE_ID else 0)
+
+
+def take(column: np.ndarray | Ragged, rows: np.ndarray) -> np.ndarray | Ragged:
+    """The given rows of a column, in the given order."""
+    if not isinstance(column, Ragged):
+        return column[rows]
+    return _slices(column, column.offsets[rows], column.lengths[rows])
+
+
+def concatenate(parts: Sequence[np.ndarray | Ragged]) -> np.ndarray | Ragged:
+    """Columns one after another."""
+    if not isinstance(parts[0], Ragged):
+        return np.concatenate([part for part in parts if not isinstance(part, Ragged)])
+    ragged = [part for part in parts if isinstance(part, Ragged)]
+    return Ragged.from_lengths(
+        np.concatenate([part.values for part in ragged]), np.concatenate([part.lengths for part in ragged])
+    )
+
+
+def _slices(column: Ragged, starts: np.ndarray, lengths: np.ndarray) -> Ragged:
+    """Row i: `lengths[i]` values from position `starts[i]` on."""
+    ends = np.cumsum(lengths)
+    at = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
+    return Ragged.from_lengths(column.values[at], lengths)
+
+
+def _most_recent(column: Ragged, count: int) -> Ragged:
+    """The last `count` values of each row."""
+    lengths = np.minimum(column.lengths, count)
+    return _slices(column, column.offsets[1:] - lengths, lengths)
+
+
+def _ragged(rows: Rows, name: str) -> Ragged:
+    column = rows[name]
+    assert isinstance(column, Ragged), f"{name} is a list column"
+    return column
+
+
+def _array(rows: Rows, name: str) -> np.ndarray:
+    column = rows[name]
+    assert isinstance(column, np.ndarray), f"{name} is not a list column"
+    return column
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64))
+
+
+def _keyed(names: list[str], values: list[np.ndarray], lengths: list[np.ndarray], stride: int) -> KeyedJaggedTensor:
+    return KeyedJaggedTensor(
+        keys=names,
+        values=_tensor(np.concatenate(values) if values else np.zeros(0)),
+        lengths=_tensor(np.concatenate(lengths) if lengths else np.zeros(0)),
+        stride=stride,
+    )

@@ -1,0 +1,75 @@
+"""`PageData`: a dataset folder as a LightningDataModule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning as L
+
+from lightning_ccn.data.reader import PageBatches, PageLoader
+from lightning_ccn.data.schema import Dataset
+
+
+class PageData(L.LightningDataModule):
+    """Page views of a dataset folder, for every stage.
+
+    Args:
+        folder: the dataset folder, as `ccn data world` or `ccn data convert` writes it.
+        batch_pages: pages of a global batch, over all ranks. The stream of global batches, and so what is learned,
+            does not depend on the number of ranks.
+        short_length: most recent behaviours of the short sequence that are kept.
+        long_length: most recent behaviours of the long sequence that are kept for each category on the page.
+        lanes: upper bound of the number of ranks; the largest divisor of batch_pages up to it is used.
+        seed: of the order of the training pages.
+        workers: processes of each rank that read ahead; 0 reads in the training process.
+        predict_split: the split that `ccn predict` scores.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        batch_pages: int = 128,
+        short_length: int = 20,
+        long_length: int = 20,
+        lanes: int = 64,
+        seed: int = 0,
+        workers: int = 1,
+        predict_split: str = "test",
+    ) -> None:
+        super().__init__()
+        self.dataset = Dataset.open(folder)
+        self.batch_pages, self.lanes, self.seed, self.workers = batch_pages, lanes, seed, workers
+        self.short_length, self.long_length = short_length, long_length
+        self.predict_split = predict_split
+
+    def train_dataloader(self) -> PageLoader:
+        """Training pages, shuffled anew each epoch."""
+        return self._loader("train", seed=self.seed)
+
+    def val_dataloader(self) -> PageLoader:
+        """Validation pages in the order of the files."""
+        return self._loader("validation")
+
+    def test_dataloader(self) -> PageLoader:
+        """Test pages in the order of the files."""
+        return self._loader("test")
+
+    def predict_dataloader(self) -> PageLoader:
+        """Pages to score; their clicks, if there are any, are not read."""
+        return self._loader(self.predict_split, labels=False)
+
+    def _loader(self, split: str, seed: int | None = None, labels: bool = True) -> PageLoader:
+        batches = PageBatches(
+            self.dataset,
+            split,
+            batch_pages=self.batch_pages,
+            short_length=self.short_length,
+            long_length=self.long_length,
+            lanes=self.lanes,
+            seed=seed,
+            labels=labels,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            world_size=self.trainer.world_size if self.trainer else 1,
+        )
+        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        return PageLoader(batches, workers=self.workers, pin_memory=on_gpu)

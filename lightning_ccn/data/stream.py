@@ -1,0 +1,95 @@
+"""The stream of global batches: a pure function of (seed, epoch, step) that does not know the world size.
+
+An epoch is a sequence of global batches of `batch_pages` page views. Rank r of W takes its slice of each, so a run
+that stops on N ranks goes on with M ranks at the next page: none lost, none twice.
+
+For a rank to decode only what it needs, the epoch is cut into *lanes*: row groups are put in the epoch's order,
+their pages in a row, and lane l is the l-th of `lanes` equal stretches of that row. Each global batch takes the
+next `batch_pages / lanes` pages of every lane, and a rank owns a run of lanes. A global batch so mixes pages from
+as many places of the data as there are lanes, and a page never moves to another lane when the world grows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lightning_ccn.data.schema import DataError
+
+
+class PageOrder:
+    """Which pages make up each global batch.
+
+    Args:
+        row_groups: int [row groups], pages in each Parquet row group, in file order.
+        batch_pages: pages of a global batch.
+        lanes: at most so many lanes (the largest divisor of `batch_pages` up to it is taken); the upper bound of
+            the world size.
+        seed: None keeps the order of the files.
+
+    >>> order = PageOrder(np.array([4, 4]), batch_pages=4, lanes=2, seed=None)
+    >>> order.steps
+    2
+    >>> [pages.tolist() for group, pages in order.pages(epoch=0, step=1, rank=0, world_size=1)]
+    [[2, 3], [2, 3]]
+    """
+
+    def __init__(self, row_groups: np.ndarray, batch_pages: int, lanes: int, seed: int | None) -> None:
+        if batch_pages < 1:
+            raise DataError(f"batch_pages is {batch_pages}: a global batch needs at least one page")
+        self.row_groups = np.asarray(row_groups, dtype=np.int64)
+        self.lanes = max(n for n in range(1, min(lanes, batch_pages) + 1) if batch_pages % n == 0)
+        self.lane_pages = batch_pages // self.lanes  # pages that a lane gives to a global batch
+        self.seed = seed
+        total = int(self.row_groups.sum())
+        self.bounds = total * np.arange(self.lanes + 1) // self.lanes  # lane l: pages bounds[l] .. bounds[l + 1]
+        self.steps = -(-int(np.diff(self.bounds).max(initial=0)) // self.lane_pages)
+        self._epoch: tuple[int, np.ndarray, np.ndarray] | None = None
+
+    def lanes_of(self, rank: int, world_size: int) -> range:
+        """The lanes that a rank owns.
+
+        Raises:
+            DataError: there are more ranks than lanes.
+        """
+        if world_size > self.lanes:
+            raise DataError(
+                f"{world_size} ranks share global batches of {self.lanes * self.lane_pages} pages in {self.lanes} "
+                "lanes, at least one for each rank: raise data.batch_pages or data.lanes (lanes divide batch_pages)"
+            )
+        return range(self.lanes * rank // world_size, self.lanes * (rank + 1) // world_size)
+
+    def pages(self, epoch: int, step: int, rank: int, world_size: int) -> list[tuple[int, np.ndarray]]:
+        """A rank's slice of one global batch: (row group, int64 rows of it) pairs, in order.
+
+        In the last step lanes may have run out: the slice is then smaller, and may be empty.
+        """
+        groups, starts = self._order(epoch)
+        found = []
+        for lane in self.lanes_of(rank, world_size):
+            begin = self.bounds[lane] + step * self.lane_pages
+            end = min(begin + self.lane_pages, self.bounds[lane + 1])
+            while begin < end:
+                place = int(np.searchsorted(starts, begin, side="right")) - 1
+                group, stop = int(groups[place]), min(end, starts[place + 1])
+                within = np.arange(begin - starts[place], stop - starts[place])
+                found.append((group, self._shuffled(epoch, group)[within] if self.seed is not None else within))
+                begin = stop
+        return found
+
+    def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        if self._epoch is None or self._epoch[0] != epoch:
+            groups = np.flatnonzero(self.row_groups)
+            if self.seed is not None:
+                groups = np.random.default_rng([self.seed, epoch]).permutation(groups)
+            starts = np.concatenate([[0], np.cumsum(self.row_groups[groups])])
+            self._epoch = (epoch, groups, starts)
+            self._rows: dict[int, np.ndarray] = {}
+        return self._epoch[1], self._epoch[2]
+
+    def _shuffled(self, epoch: int, group: int) -> np.ndarray:
+        if group not in self._rows:
+            if len(self._rows) > 2 * self.lanes:  # lanes move on and do not come back: forget the oldest
+                self._rows.pop(next(iter(self._rows)))
+            generator = np.random.default_rng([self.seed or 0, epoch, group])
+            self._rows[group] = generator.permutation(int(self.row_groups[group]))
+        return self._rows[group]

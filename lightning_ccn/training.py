@@ -1,0 +1,97 @@
+"""The LightningCLI behind `ccn fit`, `validate`, `test` and `predict`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from jsonargparse import lazy_instance
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger
+
+from lightning_ccn.data.datamodule import PageData
+from lightning_ccn.module import CTRModule
+from lightning_ccn.predictions import PredictionWriter
+from lightning_ccn.report import RunReport
+from lightning_ccn.sharding import ShardingError, TorchRecStrategy
+
+
+class TrainingCLI(LightningCLI):
+    """Typed from the signatures of `CTRModule`, `PageData`, the Trainer and the strategy; saved with every run."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The run's folder, the checkpoints, and what to do after fit."""
+        parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
+        parser.add_argument("--experiment", type=str, default="default", help="a run goes to RUNS/EXPERIMENT/ID")
+        parser.add_argument("--run_id", type=str | None, default=None, help="ID; default: SLURM's job id, or the time")
+        parser.add_argument("--test_after_fit", type=bool, default=True, help="test the fitted model")
+        parser.add_argument("--output", type=Path | None, default=None, help="of predict; default: in the run's folder")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "trainer.strategy": lazy_instance(TorchRecStrategy),
+                "trainer.max_epochs": 1,
+                "trainer.use_distributed_sampler": False,  # PageLoader gives every rank its own slices
+                "trainer.num_sanity_val_steps": 0,
+                "model.system": {"class_path": "lightning_ccn.models.CCN"},
+                "checkpoint.monitor": "val_auc",
+                "checkpoint.mode": "max",
+                "checkpoint.filename": "{epoch}-{step}",
+                "checkpoint.save_last": True,
+            }
+        )
+        parser.link_arguments("data.dataset", "model.dataset", apply_on="instantiate")
+
+    def before_instantiate_classes(self) -> None:
+        """Names the run's folder, the same on every rank."""
+        options = self.config[self.subcommand]
+        options.run_id = options.run_id or run_id()
+        self.run_folder = Path(options.runs) / options.experiment / options.run_id
+        options.trainer.default_root_dir = str(self.run_folder)
+        options.checkpoint.dirpath = str(self.run_folder / "checkpoints")
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """A Trainer that logs into the run's folder."""
+        options = self.config_init[self.subcommand]
+        if options.trainer.logger is None:
+            kwargs["logger"] = CSVLogger(options.runs, name=options.experiment, version=options.run_id)
+        trainer = super().instantiate_trainer(**kwargs)
+        trainer.callbacks.append(RunReport(self.run_folder))
+        if self.subcommand == "predict":
+            trainer.callbacks.append(PredictionWriter(options.output or self.run_folder / "predictions"))
+        return trainer
+
+    def after_fit(self) -> None:
+        """Tests the fitted model, unless told not to."""
+        if self.config_init[self.subcommand].test_after_fit and not self.trainer.interrupted:
+            self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
+
+
+def run(args: list[str]) -> None:
+    """Runs one Trainer command; raises DataError, ShardingError or TrainingError."""
+    TrainingCLI(
+        CTRModule,
+        PageData,
+        args=None if args == sys.argv[1:] else args,
+        seed_everything_default=0,
+        save_config_kwargs={"overwrite": True},
+        auto_configure_optimizers=False,
+    )
+
+
+def run_id() -> str:
+    """SLURM's job id, or the time; ranks that Lightning starts inherit it from the first.
+
+    Raises:
+        ShardingError: torchrun started the ranks, which have nothing in common to take a name from.
+    """
+    if "SLURM_JOB_ID" in os.environ:
+        return os.environ["SLURM_JOB_ID"]
+    if "TORCHELASTIC_RUN_ID" in os.environ and "CCN_RUN_ID" not in os.environ:
+        raise ShardingError("under torchrun every rank must know the run's name: add --run_id NAME")
+    return os.environ.setdefault("CCN_RUN_ID", time.strftime("%Y%m%d-%H%M%S"))
