@@ -69,8 +69,10 @@ def write_dataset(
     vocabularies = {name: Vocabulary() for name, table in schema.tables.items() if table.mapping == "dense"}
     for name, vocabulary in vocabularies.items():
         vocabulary.extend(1_000 + np.arange(schema.tables[name].rows - 1))
+    if pages is None:
+        pages = {"train": 96, "validation": 24, "test": 24}
     with DatasetWriter(folder, schema) as writer:
-        for split, count in (pages or {"train": 96, "validation": 24, "test": 24}).items():
+        for split, count in pages.items():
             time = START[split] + np.sort(rng.integers(0, DAY, count))
             exposed = ragged(rng, count, 1, 6, items + 1)
             trigger = rng.integers(0, items + 1, count)
