@@ -165,12 +165,14 @@ def _packages(facts: Facts) -> Iterator[Finding]:
             yield _judge(name, facts.versions[name], fits, f"must be {wanted}: {REBUILD}")
 
 
+NO_DRIVER = f"CUDA wheels need NVIDIA's driver: without it, submit jobs only, or {REBUILD} FLAVOUR=cpu"
 # What a failed import prints, and what that means. The first that fits counts.
 MEANINGS = {
     "undefined symbol": f"compiled for another torch than the one installed: {REBUILD}",
     "jagged_2d_to_dense": f"fbgemm's library did not load, or is of another release: {REBUILD}",
     "libtorch_cuda.so": f"fbgemm for CUDA, but torch for the CPU: {REBUILD} FLAVOUR=cpu",
-    "libcuda.so": f"the CUDA wheels need NVIDIA's driver; on a machine without a GPU: {REBUILD} FLAVOUR=cpu",
+    "libnvidia-ml.so": NO_DRIVER,
+    "libcuda.so": NO_DRIVER,
     "GLIBC": "the wheels need a newer Linux: glibc 2.28 or later",
     "No module named": f"a package is missing or was half removed: {REBUILD}",
     "killed by": f"crashes while it loads, mostly because it was compiled for another torch: {REBUILD}",

@@ -167,6 +167,12 @@ def test_package_out_of_range_is_a_problem(name: str, version: str) -> None:
             "OSError: Could not load this library: /x/fbgemm_gpu/fbgemm_gpu_config.so",
             "torch for the CPU",
         ),
+        (
+            "fbgemm_gpu",
+            "OSError: libnvidia-ml.so.1: cannot open shared object file: No such file or directory\n"
+            "OSError: Could not load this library: /x/fbgemm_gpu/fbgemm_gpu_py.so",
+            "NVIDIA's driver",
+        ),
         ("torch", "ImportError: libcuda.so.1: cannot open shared object file", "NVIDIA's driver"),
         ("torch", "ImportError: /lib64/libm.so.6: version `GLIBC_2.27' not found", "glibc 2.28"),
         ("torchrec", "ModuleNotFoundError: No module named 'tensordict'", "missing"),
