@@ -159,10 +159,8 @@ def test_items_without_a_set_count_in_the_mean_with_loss_zero(ours: Loss) -> Non
 @pytest.mark.parametrize("size", [0.5, 1e4, 1e30])
 @pytest.mark.parametrize("ours", OURS)
 def test_where_no_item_has_a_set_loss_and_gradient_are_exactly_zero(ours: Loss, size: float) -> None:
-    if ours.func is attraction_loss:  # one item of each label, and empty pages between
-        label = torch.tensor([1, 0, 0])
-    else:  # pages of one label
-        label = torch.tensor([1, 1, 0])
+    # for the attraction one item of each label on the first page, for the repulsion one label on each page
+    label = torch.tensor([1, 0, 0] if ours.func is attraction_loss else [1, 1, 0])
     degree = torch.tensor([size, -size, size])
     value, gradient = value_and_gradient(ours, degree, label, torch.tensor([0, 2, 0, 1]))
     assert value.item() == 0
