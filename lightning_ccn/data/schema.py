@@ -15,7 +15,7 @@ for each profile feature, and one list column for each per-item number.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -144,19 +144,50 @@ class Schema:
             DataError: a field is missing, unknown or of the wrong type; `source` names where it came from.
         """
         try:
+            known = [field.name for field in fields(Schema)]
+            for name in plain:
+                if name not in known:
+                    raise DataError(f"{name}: no such field; the fields are {', '.join(known)}")
+            for name in ("tables", "user"):
+                if name not in plain:
+                    raise DataError(f"{name}: missing; a schema needs tables and user")
             return Schema(
-                tables={str(name): Table(**table) for name, table in plain["tables"].items()},
-                user=tuple(Feature(**feature) for feature in plain["user"]),
-                attributes=tuple(Feature(**feature) for feature in plain.get("attributes", ())),
-                numbers=tuple(plain.get("numbers", ())),
+                tables={str(name): _entry(Table, table, f"tables.{name}") for name, table in _items(plain, "tables")},
+                user=tuple(_entry(Feature, feature, f"user.{at}") for at, feature in _items(plain, "user")),
+                attributes=tuple(
+                    _entry(Feature, feature, f"attributes.{at}") for at, feature in _items(plain, "attributes")
+                ),
+                numbers=tuple(str(name) for _, name in _items(plain, "numbers")),
                 category=plain.get("category"),
             )
-        except KeyError as error:
-            raise DataError(f"{source}: field {error} is missing") from None
-        except (TypeError, AttributeError) as error:
-            raise DataError(f"{source}: {error}; see the dataset format in the README") from None
         except DataError as error:
             raise DataError(f"{source}: {error}") from None
+
+
+def _items(plain: dict[str, Any], name: str) -> list[tuple[Any, Any]]:
+    """The entries of a mapping (`tables`) or of a list (the others), each with its name or place."""
+    value, kind = plain.get(name), dict if name == "tables" else list
+    if value is None:
+        return []
+    if not isinstance(value, kind):
+        raise DataError(f"{name}: {value!r} is not a {'mapping' if kind is dict else 'list'}")
+    return list(value.items() if isinstance(value, dict) else enumerate(value))
+
+
+def _entry(kind: type, plain: Any, where: str) -> Any:
+    """A `Table` or `Feature` of its plain fields."""
+    known = {field.name: field for field in fields(kind)}
+    if not isinstance(plain, dict):
+        raise DataError(f"{where}: {plain!r} is not a mapping of {', '.join(known)}")
+    for name, value in plain.items():
+        if name not in known:
+            raise DataError(f"{where}.{name}: no such field; the fields are {', '.join(known)}")
+        if type(value).__name__ != known[name].type:
+            raise DataError(f"{where}.{name}: {value!r} is not of type {known[name].type}")
+    for name, entry in known.items():
+        if name not in plain and entry.default is MISSING:
+            raise DataError(f"{where}.{name}: missing")
+    return kind(**plain)
 
 
 @dataclass
@@ -226,19 +257,22 @@ class Dataset:
                     "prepare it again, or run `ccn data check` on a folder that another job wrote"
                 )
         schema = read_schema(folder)
+        path, remedy = folder / "stats.json", f"`ccn data check {folder} --write-stats` writes it anew"
         try:
-            stats = json.loads((folder / "stats.json").read_text())
-            return Dataset(
+            stats = json.loads(path.read_text())
+            dataset = Dataset(
                 folder=folder,
                 schema=schema,
-                splits={split: SplitStats(**stats["splits"][split]) for split in stats["splits"]},
+                splits={split: SplitStats(**stats["splits"][split]) for split in SPLITS},
                 numbers={name: (float(mean), float(std)) for name, (mean, std) in stats["numbers"].items()},
                 digests=dict(stats["digests"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(
-                f"{folder / 'stats.json'}: {error!r}; `ccn data check {folder} --write-stats` writes it anew"
-            ) from None
+            raise DataError(f"{path}: {error!r}; {remedy}") from None
+        for name in schema.numbers:
+            if name not in dataset.numbers:
+                raise DataError(f"{path}: numbers.{name}: missing, and schema.yaml has it; {remedy}")
+        return dataset
 
 
 def read_schema(folder: Path) -> Schema:
@@ -249,7 +283,7 @@ def read_schema(folder: Path) -> Schema:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; a dataset folder needs one") from None
     except yaml.YAMLError as error:
-        raise DataError(f"{path}: not YAML: {error}") from None
+        raise DataError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(plain, dict):
         raise DataError(f"{path}: expected a mapping with tables and user, got {type(plain).__name__}")
     return Schema.from_dict(plain, source=str(path))

@@ -1,0 +1,151 @@
+"""Schemas and opened folders: what is wrong is told by file, field, and with the remedy."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lightning_ccn.data.schema import DataError, Dataset, Feature, Schema, Table, read_schema
+
+PLAIN = {
+    "tables": {"item": {"rows": 10}, "user": {"rows": 20, "mapping": "hash"}, "category": {"rows": 5}},
+    "user": [{"name": "user", "table": "user"}, {"name": "likes", "table": "category", "many": True}],
+    "attributes": [{"name": "category", "table": "category"}],
+    "numbers": ["price"],
+    "category": "category",
+}
+
+
+def test_a_schema_survives_yaml(tmp_path: Path) -> None:
+    schema = Schema.from_dict(PLAIN)
+    (tmp_path / "schema.yaml").write_text(yaml.safe_dump(schema.to_dict()))
+    assert read_schema(tmp_path) == schema
+    assert schema.tables["item"] == Table(10, "dense")
+    assert schema.user[1] == Feature("likes", "category", many=True)
+
+
+def test_the_item_id_is_the_first_item_feature() -> None:
+    assert [feature.name for feature in Schema.from_dict(PLAIN).item] == ["item", "category"]
+
+
+def test_attributes_numbers_and_category_may_be_left_out() -> None:
+    schema = Schema.from_dict({"tables": {"item": {"rows": 2}}, "user": []})
+    assert (schema.attributes, schema.numbers, schema.category) == ((), (), None)
+
+
+def with_(field: str, value: object) -> dict:
+    """`PLAIN` with one field replaced: `tables.item.rows`, `user.0.table`; None removes it."""
+    changed = json.loads(json.dumps(PLAIN))
+    *path, last = field.split(".")
+    place = changed
+    for name in path:
+        place = place[int(name)] if isinstance(place, list) else place[name]
+    key = int(last) if isinstance(place, list) else last
+    place[key] = value
+    if value is None:
+        del place[key]
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        # what stands in the file
+        ("tables", None, "tables: missing; a schema needs tables and user"),
+        ("user", None, "user: missing; a schema needs tables and user"),
+        ("tables", ["item"], "tables: ['item'] is not a mapping"),
+        ("attributes", "category", "attributes: 'category' is not a list"),
+        ("atributes", [], "atributes: no such field; the fields are tables, user, attributes, numbers, category"),
+        ("tables.item", 10, "tables.item: 10 is not a mapping of rows, mapping"),
+        ("tables.item.rows", None, "tables.item.rows: missing"),
+        ("tables.item.rows", "many", "tables.item.rows: 'many' is not of type int"),
+        ("tables.item.dim", 16, "tables.item.dim: no such field; the fields are rows, mapping"),
+        ("user.0", "user", "user.0: 'user' is not a mapping of name, table, many"),
+        ("user.1.many", "yes", "user.1.many: 'yes' is not of type bool"),
+        ("attributes.0.table", None, "attributes.0.table: missing"),
+        # what it means
+        ("tables.item", None, "tables has no 'item': every dataset needs the item table"),
+        ("tables.item.rows", 1, "table 'item' has 1 rows: row 0 is the unknown one, so at least 2 are needed"),
+        ("tables.user.mapping", "sparse", "table 'user' has mapping 'sparse': choose dense or hash"),
+        ("user.0.table", "users", "feature 'user' names table 'users', which is not in tables"),
+        ("user.0.name", "category", "the name 'category' is used twice: names must differ"),
+        ("user.0.name", "item", "the name 'item' is used twice: names must differ"),
+        ("user.0.name", "clicks", "the name 'clicks' is a column of every page row: choose another"),
+        ("numbers.0", "click_probability", "the name 'click_probability' is a column of every page row"),
+        ("attributes.0.many", True, "attribute 'category' is a list: an item has one value of each attribute"),
+        ("category", "brand", "category names 'brand', which is not an item attribute"),
+        ("category", "likes", "category names 'likes', which is not an item attribute"),
+    ],
+)
+def test_a_bad_schema_is_refused_by_file_and_field(tmp_path: Path, field: str, value: object, expected: str) -> None:
+    path = tmp_path / "schema.yaml"
+    path.write_text(yaml.safe_dump(with_(field, value)))
+    with pytest.raises(DataError, match=rf"^{re.escape(str(path))}: (schema: )?{re.escape(expected)}"):
+        read_schema(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("tables: [", "not YAML: while parsing"),
+        ("", "expected a mapping with tables and user, got NoneType"),
+        ("- item", "expected a mapping with tables and user, got list"),
+    ],
+)
+def test_a_schema_that_is_no_mapping_is_refused_in_one_line(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "schema.yaml"
+    path.write_text(text)
+    with pytest.raises(DataError, match=re.escape(f"{path}: {expected}")) as error:
+        read_schema(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_clicked_and_unclicked_items_of_a_page_come_from_the_training_split(dataset: Path) -> None:
+    opened = Dataset.open(dataset)
+    train = opened.splits["train"]
+    assert opened.clicked_per_page == train.clicks / train.pages == pytest.approx(55 / 96)
+    assert opened.clicked_per_page + opened.unclicked_per_page == pytest.approx(train.items / train.pages)
+
+
+def test_opening_no_folder_or_half_a_folder_names_what_is_missing(
+    tmp_path: Path, make_dataset: Callable[..., Path]
+) -> None:
+    with pytest.raises(DataError, match=r"nowhere: no such folder; make one with `ccn data world"):
+        Dataset.open(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty: schema\.yaml is missing, so this is not a whole dataset folder"):
+        Dataset.open(tmp_path / "empty")
+    folder = make_dataset()
+    for name in ("items.parquet", "stats.json"):
+        (folder / name).rename(tmp_path / name)
+        with pytest.raises(DataError, match=re.escape(f"{folder}: {name} is missing")):
+            Dataset.open(folder)
+        (tmp_path / name).rename(folder / name)
+    Dataset.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda stats: stats.pop("numbers"), r"KeyError\('numbers'\)"),
+        (lambda stats: stats["splits"].pop("train"), r"KeyError\('train'\)"),
+        (lambda stats: stats["splits"]["train"].update(users=3), "unexpected keyword argument 'users'"),
+        (lambda stats: stats["numbers"].pop("price"), r"numbers\.price: missing, and schema\.yaml has it"),
+        (lambda stats: stats["numbers"].update(price=["a", 1]), "could not convert string to float"),
+    ],
+)
+def test_bad_stats_are_refused_with_the_command_that_mends_them(
+    make_dataset: Callable[..., Path], change: Callable[[dict], object], expected: str
+) -> None:
+    folder = make_dataset(numbers=("price",))
+    path = folder / "stats.json"
+    stats = json.loads(path.read_text())
+    change(stats)
+    path.write_text(json.dumps(stats))
+    with pytest.raises(DataError, match=rf"stats\.json: .*{expected}.*; `ccn data check .* --write-stats` writes"):
+        Dataset.open(folder)
