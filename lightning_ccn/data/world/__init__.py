@@ -1,7 +1,8 @@
 """A synthetic promotion world whose click probabilities are known: every part is a function of the knobs."""
 
-from lightning_ccn.data.world.generate import Summary, generate, world
+from lightning_ccn.data.world.generate import generate, generate_world, split_visits
 from lightning_ccn.data.world.knobs import WorldConfig
-from lightning_ccn.data.world.world import Visits, World
+from lightning_ccn.data.world.visits import Visits
+from lightning_ccn.data.world.world import World
 
-__all__ = ["Summary", "Visits", "World", "WorldConfig", "generate", "world"]
+__all__ = ["Visits", "World", "WorldConfig", "generate", "generate_world", "split_visits"]

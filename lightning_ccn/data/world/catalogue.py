@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from lightning_ccn.data.world.draws import Draws
+from lightning_ccn.data.world.draws import Draws, halves
 from lightning_ccn.data.world.knobs import WorldConfig
 
-CATEGORY_SHARE = 0.6  # of the squared length of a latent vector: what the category says
+CATEGORY_SHARE = 0.6  # of a latent vector's squared length: its category's centre
 CHUNK = 1 << 20  # items at a time while the table is made
 CANDIDATES = 3  # from which `Catalogue.pick` takes the one that fits best
 SHARPNESS = 4.0  # logit per unit of fit in that choice
@@ -27,33 +27,31 @@ class Catalogue:
     def __init__(self, config: WorldConfig, draws: Draws) -> None:
         self.config, self._draws = config, draws
         categories = np.arange(1, config.categories + 1)
-        # popular categories are about (20 / categories) as rare as the first: a mild Zipf law, in no order of id
-        weight = (categories * 1.0) ** -0.5
-        weight = weight[np.argsort(draws.bits("category order", categories))]
-        self._category_edges = np.cumsum(weight / weight.sum())
+        # a mild Zipf law, in no order of id: the rarest of 40 is six times as rare as the first
+        weight = np.sqrt(1 / categories)[np.argsort(draws.bits("category order", categories))]
+        self._category_edges = np.cumsum(weight / weight.sum())[:-1]
+        self._centre = _unit(draws.normals("category centre", np.arange(config.categories + 1), dims=config.dims))
         rows = config.items + 1
-        self.category = np.zeros(rows, np.int32)
-        self.seller = np.zeros(rows, np.int32)
+        self.category, self.seller = np.zeros(rows, np.int32), np.zeros(rows, np.int32)
         self.latent = np.zeros((rows, config.dims), np.float32)
-        self.quality = np.zeros(rows, np.float32)
-        self.deal = np.zeros(rows, np.float32)
+        self.quality, self.deal = np.zeros(rows, np.float32), np.zeros(rows, np.float32)
         popularity = np.zeros(rows, np.float32)
         for start in range(1, rows, CHUNK):
             item = np.arange(start, min(start + CHUNK, rows))
             category = self.draw_category("item category", item)
-            category = np.where(item <= config.categories, item, category)  # so none is empty
+            category = np.where(item <= config.categories, item, category)  # so that no category is empty
             # a seller keeps to a few categories
-            spread = draws.uniform("item seller", item) * max(config.sellers // 8, 1)
-            seller = 1 + (category * 31 + spread.astype(np.int64)) % config.sellers
+            nearby = draws.uniform("item seller", item) * max(config.sellers // 8, 1)
+            seller = 1 + (category * 31 + nearby.astype(np.int64)) % config.sellers
+            own, sellers = draws.normal("item quality", item), draws.normal("seller quality", seller)
             part = slice(start, start + len(item))
             self.category[part], self.seller[part] = category, seller
             self.latent[part] = self.around(category, "item latent", item)
-            own, of_seller = draws.normal("item quality", item), draws.normal("seller quality", seller)
-            self.quality[part] = np.sqrt(0.5) * (own + of_seller)
+            self.quality[part] = np.sqrt(0.5) * (own + sellers)
             self.deal[part] = draws.normal("item deal", item)
             # good items are somewhat more popular
             popularity[part] = 0.5 * self.quality[part] + draws.normal("item popularity", item)
-        # rows by category, the most popular first; a rank in (0, 1) keeps each category's block together
+        # rows by category, the most popular first; a rank in [0, 1) keeps each category's block together
         rank = np.empty(rows)
         rank[np.argsort(-popularity)] = np.arange(rows) / rows
         self._order = np.argsort(self.category + rank)[1:].astype(np.int32)
@@ -62,14 +60,12 @@ class Catalogue:
 
     def draw_category(self, purpose: str, *counters: np.ndarray) -> np.ndarray:
         """int64 in [1, categories]: a category, by its popularity."""
-        return 1 + np.searchsorted(self._category_edges[:-1], self._draws.uniform(purpose, *counters))
+        return 1 + np.searchsorted(self._category_edges, self._draws.uniform(purpose, *counters))
 
     def around(self, category: np.ndarray, purpose: str, *counters: np.ndarray) -> np.ndarray:
-        """float32 [..., dims]: unit vectors about the category's centre; items and interests alike."""
-        dims = self.config.dims
-        centre = _unit(self._draws.normals("category centre", category, dims=dims))
-        own = _unit(self._draws.normals(purpose, *counters, dims=dims))
-        return _unit(np.sqrt(CATEGORY_SHARE) * centre + np.sqrt(1 - CATEGORY_SHARE) * own)
+        """float32 [..., dims]: unit vectors about the categories' centres; items and interests alike."""
+        own = _unit(self._draws.normals(purpose, *counters, dims=self.config.dims))
+        return _unit(np.sqrt(CATEGORY_SHARE) * self._centre[category] + np.sqrt(1 - CATEGORY_SHARE) * own)
 
     def pick(
         self,
@@ -79,7 +75,7 @@ class Catalogue:
         wish: np.ndarray,
         deal: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Items of given categories: a few drawn by popularity, of which the one that fits the wish is likely taken.
+        """Items of given categories: of a few drawn by popularity, likely the one that fits the wish best.
 
         Args:
             purpose: of the draw.
@@ -92,18 +88,15 @@ class Catalogue:
             int64 [n], item rows.
         """
         bits = self._draws.bits(purpose, *(counter[:, None] for counter in counters), np.arange(CANDIDATES))
-        rank = _unit_interval(bits >> np.uint64(32)) ** (1 + self.config.popularity_skew)
+        which, luck = halves(bits)
+        rank = which ** (1 + self.config.popularity_skew)
         index = self._start[category][:, None] + (rank * self._count[category][:, None]).astype(np.int64)
-        item = self._order[index].astype(np.int64)
+        item = self._order[index]
         score = SHARPNESS * np.einsum("ncd,nd->nc", self.latent[item], wish)
         if deal is not None:
             score += np.where(deal[:, None], self.deal[item], 0)
-        gumbel = -np.log(-np.log(_unit_interval(bits & np.uint64(0xFFFFFFFF))))
-        return item[np.arange(len(item)), np.argmax(score + gumbel, axis=1)]
-
-
-def _unit_interval(bits32: np.ndarray) -> np.ndarray:
-    return (bits32.astype(np.float64) + 0.5) * 2.0**-32
+        best = np.argmax(score - np.log(-np.log(luck)), axis=1)  # Gumbel noise: a softmax choice
+        return item[np.arange(len(item)), best].astype(np.int64)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

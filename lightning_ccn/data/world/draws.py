@@ -9,13 +9,12 @@ Fast splittable pseudorandom number generators, OOPSLA 2014).
 from __future__ import annotations
 
 import hashlib
-from functools import cached_property
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-GOLDEN = 0x9E3779B97F4A7C15
-MASK = 2**64 - 1
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Draws:
@@ -23,7 +22,7 @@ class Draws:
 
     >>> draws = Draws(seed=1)
     >>> everyone = draws.uniform("age", np.arange(1000))
-    >>> bool(draws.uniform("age", np.array([700]))[0] == everyone[700])
+    >>> bool(draws.uniform("age", 700)[0] == everyone[700])
     True
     """
 
@@ -33,9 +32,9 @@ class Draws:
     def bits(self, purpose: str, *counters: ArrayLike) -> np.ndarray:
         """uint64, of the counters' broadcast shape (at least one dimension)."""
         digest = hashlib.sha256(f"{self.seed}/{purpose}".encode()).digest()
-        state = np.array([int.from_bytes(digest[:8], "little")], dtype=np.uint64)
+        state = np.frombuffer(digest[:8], dtype="<u8")
         for counter in counters:
-            state = _mix(state + (np.atleast_1d(counter).astype(np.uint64) + np.uint64(1)) * np.uint64(GOLDEN))
+            state = _mix(state + (np.atleast_1d(counter).astype(np.uint64) + np.uint64(1)) * GOLDEN)
         return state
 
     def uniform(self, purpose: str, *counters: ArrayLike) -> np.ndarray:
@@ -49,30 +48,31 @@ class Draws:
     def normals(self, purpose: str, *counters: ArrayLike, dims: int) -> np.ndarray:
         """float32 N(0, 1), of the counters' broadcast shape and a last axis of `dims`."""
         pairs = np.arange((dims + 1) // 2)
-        bits = self.bits(purpose, *(np.asarray(counter)[..., None] for counter in counters), pairs)
+        bits = self.bits(purpose, *(np.atleast_1d(counter)[..., None] for counter in counters), pairs)
         return np.concatenate(_box_muller(bits), axis=-1)[..., :dims].astype(np.float32)
 
 
-class BetaQuantile:
-    """Inverse distribution function of Beta(a, a), by interpolation; for draws from uniforms.
+def halves(bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two uniforms, float64 in (0, 1), from each 64 bits."""
+    high, low = bits >> np.uint64(32), bits & np.uint64(0xFFFFFFFF)
+    return (high.astype(np.float64) + 0.5) * 2.0**-32, (low.astype(np.float64) + 0.5) * 2.0**-32
 
-    With x = sin(t)^2 the density becomes sin(t)^(2a-1) cos(t)^(2a-1), which has no poles for a >= 1/2 and harmless
-    ones below.
+
+def beta_logit(uniform: np.ndarray, a: float) -> np.ndarray:
+    """Logits of Beta(a, a) variables, by inversion of uniforms in (0, 1); float64, same shape.
+
+    With x = sin(t)^2 the density in t is (sin t cos t)^(2a - 1), which for a >= 1/2 has no poles to integrate over, and
+    logit(x) = 2 ln tan(t) keeps what x rounds away near 1.
     """
+    return 2 * np.log(np.tan(np.interp(uniform, *_beta_distribution(a))))
 
-    def __init__(self, a: float) -> None:
-        self.a = a
 
-    @cached_property
-    def _grid(self) -> tuple[np.ndarray, np.ndarray]:
-        edges = np.linspace(0.0, np.pi / 2, 20_001)
-        middle = (edges[1:] + edges[:-1]) / 2
-        mass = np.cumsum((np.sin(middle) * np.cos(middle)) ** (2 * self.a - 1))
-        return np.concatenate([[0.0], mass / mass[-1]]), edges
-
-    def __call__(self, uniform: np.ndarray) -> np.ndarray:
-        """float64 in (0, 1), same shape."""
-        return np.sin(np.interp(uniform, *self._grid)) ** 2
+@cache
+def _beta_distribution(a: float) -> tuple[np.ndarray, np.ndarray]:
+    edges = np.linspace(0.0, np.pi / 2, 20_001)
+    middle = (edges[1:] + edges[:-1]) / 2
+    mass = np.cumsum((np.sin(middle) * np.cos(middle)) ** (2 * a - 1))
+    return np.concatenate([[0.0], mass / mass[-1]]), edges
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
@@ -82,8 +82,7 @@ def _mix(x: np.ndarray) -> np.ndarray:
 
 
 def _box_muller(bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two normals from each 64 bits: 32 for the radius, 32 for the angle."""
-    high = ((bits >> np.uint64(32)).astype(np.float64) + 0.5) * 2.0**-32
-    low = (bits & np.uint64(0xFFFFFFFF)).astype(np.float64) * 2.0**-32
-    radius, angle = np.sqrt(-2.0 * np.log(high)), 2.0 * np.pi * low
+    """Two normals from each 64 bits."""
+    first, second = halves(bits)
+    radius, angle = np.sqrt(-2.0 * np.log(first)), 2.0 * np.pi * second
     return radius * np.cos(angle), radius * np.sin(angle)

@@ -36,7 +36,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "popularity_skew": (0, 5),
     "click_rate": (0.001, 0.9),
     "purchase_rate": (0.001, 0.9),
-    "intent_spread": (0.05, 50),
+    "intent_spread": (0.1, 50),
     "intent_fit": (0, 10),
     "promotion_mix": (0, 5),
     "trigger_pull": (0, 20),
@@ -85,7 +85,7 @@ class WorldConfig:
         click_rate: mean click probability of an exposed training item, .001 to .9; the intercept is solved for it.
         purchase_rate: mean purchase probability of a clicked training item, .001 to .9; solved likewise.
         intent_spread: a of the Beta(a, a) from which each user's inclination to come for the trigger
-            is drawn, .05 (everyone always the same way) to 50 (everyone half and half).
+            is drawn, .1 (nearly everyone always the same way) to 50 (everyone half and half).
         intent_fit: logit of coming for the trigger, per unit of the trigger's fit to the user's interests; 0 to 10.
         promotion_mix: std of the logit of coming for the trigger over promotions, and once more over (promotion,
             trigger category): how much the intent mix changes from one promotion to the next; 0 to 5.
@@ -138,24 +138,32 @@ class WorldConfig:
     page_clickiness: float = 1.25
 
     def __post_init__(self) -> None:
+        kinds: dict[str, tuple[tuple[type, ...], str]] = {
+            "int": ((int,), "a whole number"),
+            "float": ((int, float), "a number"),
+            "bool": ((bool,), "true or false"),
+        }
+        for field in fields(self):
+            kind, words = kinds[str(field.type)]
+            if not isinstance(value := getattr(self, field.name), kind):
+                raise DataError(f"world: {field.name} is {value!r}; it must be {words}")
         for name, (low, high) in RANGES.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
+            if not low <= (value := getattr(self, name)) <= high:
                 raise DataError(f"world: {name} is {value:_}; choose from {low:_} to {high:_}")
-        total = self.near_trigger + self.near_interests + self.popular
-        if total > 1 + 1e-9:
-            raise DataError(f"world: near_trigger + near_interests + popular is {total:g}; lower one: they share 1")
+        shares = self.near_trigger + self.near_interests + self.popular
+        if shares > 1 + 1e-9:
+            raise DataError(
+                f"world: near_trigger + near_interests + popular is {shares:g}; lower one, they are shares of 1"
+            )
         pairs = (("page_min", "page_max"), ("short_length", "long_length"), ("categories", "items"))
-        for low_name, high_name in pairs:
-            low, high = getattr(self, low_name), getattr(self, high_name)
+        for less, more in pairs:
+            low, high = getattr(self, less), getattr(self, more)
             if low > high:
-                raise DataError(
-                    f"world: {low_name} is {low:_}, {high_name} {high:_}; raise {high_name} or lower the first"
-                )
+                raise DataError(f"world: {less} is {low:_} and {more} {high:_}; raise {more} or lower {less}")
         if self.items < 4 * self.page_max:
             raise DataError(
-                f"world: items is {self.items}, page_max {self.page_max}; items of a page are distinct: "
-                f"raise items to {4 * self.page_max} at least, or lower page_max"
+                f"world: items is {self.items} and page_max {self.page_max}; items of a page are distinct: "
+                f"raise items to {4 * self.page_max} or lower page_max"
             )
 
     def to_yaml(self) -> str:

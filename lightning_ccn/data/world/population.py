@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lightning_ccn.data.world.catalogue import Catalogue
-from lightning_ccn.data.world.draws import BetaQuantile, Draws
+from lightning_ccn.data.world.draws import Draws, beta_logit
 from lightning_ccn.data.world.knobs import WorldConfig
 from lightning_ccn.data.writer import Ragged
 
@@ -31,7 +31,7 @@ class Users:
         interest: float32 [n, interests, dims], unit vectors: the item each interest would like best.
         strength: float32 [n, interests] in (0, 1], the strongest 1.
         taste: float64 [n], N(0, 1): the taste for promotions.
-        inclination: float64 [n] in (0, 1): how readily the user enters for the trigger; Beta(a, a).
+        inclination: float64 [n], logit of a Beta(a, a): how readily the user enters for the trigger.
         pace: float64 [n], behaviours per second.
     """
 
@@ -52,7 +52,6 @@ class Population:
 
     def __init__(self, config: WorldConfig, draws: Draws, catalogue: Catalogue) -> None:
         self.config, self._draws, self._catalogue = config, draws, catalogue
-        self._inclination = BetaQuantile(config.intent_spread)
 
     def visitor(self, *counters: np.ndarray) -> np.ndarray:
         """int64 in [1, users]: who comes. Of two users drawn, the more active: some come often, some hardly ever."""
@@ -81,9 +80,23 @@ class Population:
             interest=self._catalogue.around(category, "interest", user[:, None], which),
             strength=(strength / strength.max(axis=1, keepdims=True)).astype(np.float32),
             taste=taste + np.sqrt(1 - 2 * 0.4**2) * draws.normal("taste", user),
-            inclination=self._inclination(draws.uniform("inclination", user)),
+            inclination=beta_logit(draws.uniform("inclination", user), self.config.intent_spread),
             pace=behaviours / HISTORY,
         )
+
+    def fit(self, users: Users, row: np.ndarray, item: np.ndarray) -> np.ndarray:
+        """How well items suit users: the largest over interests of sqrt(strength) * cosine.
+
+        Args:
+            users: n users.
+            row: int64 [m] in [0, n), which of them.
+            item: int64 [m], item rows.
+
+        Returns:
+            float64 [m], at most 1.
+        """
+        cosine = np.einsum("mid,md->mi", users.interest[row], self._catalogue.latent[item])
+        return (cosine * np.sqrt(users.strength[row])).max(axis=1).astype(np.float64)
 
     def history_lengths(self, users: Users, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Behaviours before a time: (all that there were, those that the long sequence keeps), int64 [n] each."""

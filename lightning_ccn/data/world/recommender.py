@@ -1,0 +1,79 @@
+"""What a page shows: a recommender that mixes four sources."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lightning_ccn.data.world.catalogue import Catalogue
+from lightning_ccn.data.world.draws import Draws
+from lightning_ccn.data.world.knobs import WorldConfig
+from lightning_ccn.data.world.visits import Visits
+from lightning_ccn.data.writer import Ragged
+
+FEATURED_SHARE = 0.25  # of the categories, in each promotion
+
+
+class Recommender:
+    """The system that made the log: near the trigger, near the interests, popular, or of the promotion."""
+
+    def __init__(self, config: WorldConfig, draws: Draws, catalogue: Catalogue) -> None:
+        self.config, self._draws, self._catalogue = config, draws, catalogue
+
+    def page_lengths(self, visits: Visits) -> np.ndarray:
+        """int64 [pages]: how many items each page shows."""
+        low, high = self.config.page_min, self.config.page_max
+        return low + (self._draws.uniform("page length", visits.page_id) * (high - low + 1)).astype(np.int64)
+
+    def exposures(self, visits: Visits, lengths: np.ndarray) -> Ragged:
+        """What the mixed recommender shows: items of each page, distinct, in order of position.
+
+        Args:
+            visits: the pages.
+            lengths: int64 [pages], how many items of each; well below the number of items.
+        """
+        config, catalogue = self.config, self._catalogue
+        items = Ragged.from_lengths(np.empty(0, np.int64), lengths)
+        row = np.repeat(np.arange(len(lengths)), lengths)
+        page_id, position = visits.page_id[row], np.arange(len(row)) - items.offsets[row]
+        shares = np.cumsum([config.near_trigger, config.near_interests, config.popular])
+        source = np.searchsorted(shares, self._draws.uniform("source", page_id, position))
+        category = catalogue.draw_category("popular category", page_id, position)
+        wish = np.zeros((len(row), config.dims), np.float32)  # none: what is popular in a popular category
+
+        near_trigger = source == 0
+        trigger = visits.trigger[row[near_trigger]]
+        category[near_trigger], wish[near_trigger] = catalogue.category[trigger], catalogue.latent[trigger]
+
+        near_interest = source == 1
+        which = self._draws.uniform("source interest", page_id, position) * config.interests
+        which, of = which[near_interest].astype(np.int64), row[near_interest]
+        category[near_interest] = visits.users.category[of, which]
+        wish[near_interest] = visits.users.interest[of, which]
+
+        promoted = source == 3
+        featured = self._featured(visits.promotion)
+        choice = self._draws.uniform("featured category", page_id, position) * len(featured)
+        category[promoted] = featured[choice[promoted].astype(np.int64)]
+
+        values = catalogue.pick("exposure", page_id, position, category=category, wish=wish, deal=promoted)
+        attempt = 0
+        while (again := _repeated(row, values, visits.trigger)).any():
+            attempt += 1
+            anything = self._draws.uniform("instead of a duplicate", page_id[again], position[again], attempt)
+            values[again] = 1 + (anything * config.items).astype(np.int64)
+        return Ragged(values, items.offsets)
+
+    def _featured(self, promotion: int) -> np.ndarray:
+        """int64: the categories that a promotion features."""
+        categories = np.arange(1, self.config.categories + 1)
+        order = np.argsort(self._draws.bits("featured", promotion, categories))
+        return categories[order[: max(1, int(FEATURED_SHARE * len(categories)))]]
+
+
+def _repeated(row: np.ndarray, values: np.ndarray, trigger: np.ndarray) -> np.ndarray:
+    """bool [items]: which of the items, page-major, stand earlier on their page or are its trigger."""
+    order = np.lexsort((values, row))
+    repeated = values == trigger[row]
+    after = order[1:]
+    repeated[after] |= (values[after] == values[order[:-1]]) & (row[after] == row[order[:-1]])
+    return repeated
