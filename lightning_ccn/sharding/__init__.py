@@ -1,8 +1,19 @@
-"""TorchRec's sharded embedding tables under Lightning: strategy, plans, checkpoints. Knows nothing of any model."""
+"""TorchRec's sharded embedding tables under Lightning: a strategy, plans and checkpoints. Knows nothing of CCN."""
 
+from lightning_ccn.sharding.checkpoint import load_unsharded, newest_whole, read_manifest
 from lightning_ccn.sharding.errors import ShardingError
 from lightning_ccn.sharding.plan import Plan, make_plan
 from lightning_ccn.sharding.strategy import TorchRecStrategy
 from lightning_ccn.sharding.tables import Table, find_tables
 
-__all__ = ["Plan", "ShardingError", "Table", "TorchRecStrategy", "find_tables", "make_plan"]
+__all__ = [
+    "Plan",
+    "ShardingError",
+    "Table",
+    "TorchRecStrategy",
+    "find_tables",
+    "load_unsharded",
+    "make_plan",
+    "newest_whole",
+    "read_manifest",
+]

@@ -2,4 +2,4 @@
 
 
 class ShardingError(ValueError):
-    """What was asked cannot work, or a checkpoint does not fit. The message names the thing at fault and the remedy."""
+    """What was asked cannot work, or a checkpoint does not fit; the message names the fault and the remedy."""

@@ -2,18 +2,18 @@
 
 A plan is a dict from table name to one of
 
-- ``row_wise``: rows are cut into as many equal runs as there are ranks;
-- ``table_wise:2``: the whole table on rank 2 (``table_wise`` alone: on the rank with the fewest bytes so far);
-- ``column_wise``: columns are cut into as many equal runs as there are ranks.
+- `row_wise`: rows are cut into as many equal runs as there are ranks;
+- `table_wise:2`: the whole table on rank 2 (`table_wise` alone: on the rank with the fewest bytes so far);
+- `column_wise`: columns are cut into as many equal runs as there are ranks.
 
-Tables without an entry, or with the entry ``auto``, are placed by ``automatic``:
+Tables without an entry, or with the entry `auto`, are placed by `automatic`:
 
-- ``balanced`` (the default): tables of ``ROW_WISE_BYTES`` or more row-wise, the others whole, largest first, each to the
-  rank with the fewest bytes. It reads nothing but sizes, so the same tables and world size give the same plan on
-  every machine, and no rank holds more than its share of a large table.
-- ``torchrec``: TorchRec's ``EmbeddingShardingPlanner``, which weighs an estimate of each placement's time. Its estimates
-  are of Meta's GPUs and assume batch sizes and pooling factors; on CPUs they mean little, which is why it is not the
-  default. (Its sharders offer no row-wise bags on a CPU, though they run there; the sharders below do.)
+- `balanced` (the default): tables of `ROW_WISE_BYTES` or more row-wise, the others whole, largest first, each to
+  the rank with the fewest bytes. It reads nothing but sizes, so the same tables and world size give the same plan
+  on every machine, and no rank holds more than its share of a large table.
+- `torchrec`: TorchRec's `EmbeddingShardingPlanner`, which weighs an estimate of each placement's time. It assumes
+  batch sizes, pooling factors and the bandwidths of large GPUs; for CPUs its choice means little, which is why it
+  is not the default. (TorchRec's sharders offer it no row-wise bags on a CPU, though they run there; ours do.)
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ KINDS = ("row_wise", "table_wise", "column_wise", "data_parallel")
 
 @dataclass(frozen=True)
 class Plan:
-    """A complete plan: every table with its placement, ``table_wise`` always with its rank."""
+    """A complete plan: every table with its placement, `table_wise` always with its rank."""
 
     tables: tuple[Table, ...]
     placement: Mapping[str, str]
@@ -53,7 +53,7 @@ class Plan:
     optimizer: Optimizer
 
     def shards(self, table: Table) -> list[tuple[int, int, int]]:
-        """(rank, rows, columns) of every shard of ``table`` that is not empty."""
+        """(rank, rows, columns) of every shard of `table` that is not empty."""
         kind, _, rank = self.placement[table.name].partition(":")
         if kind == "table_wise":
             return [(int(rank), table.rows, table.dim)]
@@ -74,7 +74,7 @@ class Plan:
 
     def __str__(self) -> str:
         """The plan as a table: one line a table, then the sum and the fullest rank."""
-        head = ("table", "rows", "dim", "dtype", "kernel", "placement", "shards", "weights GiB", "state GiB", "GiB a rank")
+        head = ("table", "rows", "dim", "dtype", "kernel", "placement", "shards", "weights", "state", "GiB a rank")
         lines: list[tuple[str, ...]] = [head]
         for t in sorted(self.tables, key=lambda t: -t.rows * t.row_bytes):
             shards = self.shards(t)
@@ -86,7 +86,7 @@ class Plan:
         widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
         left = {0, 3, 4, 5}
         text = [
-            "  ".join(cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
+            "  ".join(c.ljust(widths[i]) if i in left else c.rjust(widths[i]) for i, c in enumerate(line))
             for line in lines
         ]
         per_rank = self.rank_bytes()
@@ -110,7 +110,7 @@ class Plan:
         }
 
     def save(self, path: str | Path) -> None:
-        """Write ``as_dict()`` to ``path`` as JSON."""
+        """Write `as_dict()` to `path` as JSON."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(json.dumps(self.as_dict(), indent=2) + "\n")
 
@@ -121,14 +121,14 @@ def make_plan(
     optimizer: Optimizer = "rowwise_adagrad",
     wanted: Mapping[str, str] | None = None,
 ) -> Plan:
-    """Complete ``wanted`` (table name -> placement, see the module's docstring) with the balanced policy.
+    """Complete `wanted` (table name -> placement, see the module's docstring) with the balanced policy.
 
     >>> big, small = Table("user", 60_000_000, 16), Table("city", 500, 16)
     >>> dict(make_plan([big, small], world_size=2).placement)
     {'user': 'row_wise', 'city': 'table_wise:0'}
 
     Raises:
-        ShardingError: ``wanted`` names a table that there is not, or a placement that cannot work.
+        ShardingError: `wanted` names a table that there is not, or a placement that cannot work.
     """
     wanted = {name: kind for name, kind in (wanted or {}).items() if kind != "auto"}
     by_name = {t.name: t for t in tables}
@@ -170,8 +170,8 @@ def _check_placement(table: Table, wanted: str, world_size: int, optimizer: Opti
         )
     if kind == "column_wise" and table.dim % (4 * world_size):
         raise ShardingError(
-            f"{where}: {table.dim} columns over {world_size} ranks are not runs of a multiple of 4, which the kernels need; "
-            "use 'row_wise'"
+            f"{where}: {table.dim} columns over {world_size} ranks are no runs of a multiple of 4, which the kernels "
+            "need; use 'row_wise'"
         )
 
 
@@ -192,7 +192,7 @@ def sharders(fused_params: dict[str, Any]) -> list[ModuleSharder[nn.Module]]:
 
 
 def torchrec_placement(module: nn.Module, world_size: int, local_size: int, device: torch.device) -> dict[str, str]:
-    """What TorchRec's planner chooses for every table of ``module``, in the words of this module."""
+    """What TorchRec's planner chooses for every table of `module`, in the words of this module."""
     topology = Topology(world_size=world_size, local_world_size=local_size, compute_device=device.type)
     chosen = EmbeddingShardingPlanner(topology=topology).plan(module, sharders({}))
     placement = {}
@@ -204,7 +204,7 @@ def torchrec_placement(module: nn.Module, world_size: int, local_size: int, devi
 
 
 def torchrec_plan(module: nn.Module, plan: Plan, local_size: int, device: torch.device) -> ShardingPlan:
-    """``plan`` in TorchRec's own terms, for ``DistributedModelParallel``."""
+    """`plan` in TorchRec's own terms, for `DistributedModelParallel`."""
     makers = {
         "row_wise": lambda _: row_wise(compute_kernel="fused"),
         "table_wise": lambda rank: table_wise(rank=int(rank), compute_kernel="fused"),
@@ -234,7 +234,7 @@ def module_plan(
     wanted: Mapping[str, str] | None,
     automatic: Automatic,
 ) -> Plan:
-    """The plan for ``module`` on this world; the same on every rank, since it depends on nothing else."""
+    """The plan for `module` on this world; the same on every rank, since it depends on nothing else."""
     tables = find_tables(module)
     chosen = dict(wanted or {})
     if automatic == "torchrec":

@@ -1,70 +1,78 @@
 """A Lightning strategy for modules with TorchRec embedding tables.
 
-``TorchRecStrategy`` wraps the LightningModule itself in TorchRec's ``DistributedModelParallel`` (DMP): tables are sharded
-over the ranks, everything else is replicated and averaged by ``DistributedDataParallel`` inside it. The module holds
-plain ``EmbeddingBagCollection`` and ``EmbeddingCollection`` built on ``meta`` in ``configure_model`` and never mentions ranks:
+`TorchRecStrategy` wraps the LightningModule itself in TorchRec's `DistributedModelParallel` (DMP): tables are sharded
+over the ranks, everything else is replicated, its gradients averaged by `DistributedDataParallel`. The module holds
+plain collections, built on `meta` in `configure_model`, and never mentions ranks:
 
     class Model(LightningModule):
         def configure_model(self):
             if not hasattr(self, "tables"):
                 self.tables = EmbeddingBagCollection(device=torch.device("meta"), tables=[...])
+
         def configure_optimizers(self):
-            return torch.optim.Adagrad(self.parameters(), lr=0.05)   # without the tables: those are the strategy's
+            return torch.optim.Adagrad(self.parameters(), lr=0.05)  # all but the tables: those are the strategy's
 
     Trainer(strategy=TorchRecStrategy(table_lr=0.05), devices=2, use_distributed_sampler=False)
 
-Two things stay with the caller. Every rank must see the same number of batches: a lookup is a collective operation, and
-a rank that stops early leaves the others waiting. And the loss each rank returns is averaged over ranks, so for
-batches of unequal size scale it by ``world_size * local / global``.
+Two things stay with the caller. Every rank must see the same number of batches: a lookup is a collective operation,
+and a rank that stops early leaves the others waiting. And what `training_step` returns is averaged over ranks: where
+they have unequal batches, scale it by world size * own rows / all rows.
 """
 
 from __future__ import annotations
 
 import atexit
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from fbgemm_gpu.split_embedding_configs import EmbOptimType
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
-from torch import nn
+from torch import Tensor
+from torch.optim import Optimizer
 from torchrec.distributed import DistributedModelParallel
-from torchrec.distributed.model_parallel import DefaultDataParallelWrapper
-from torchrec.distributed.types import ShardedModule
 
 from lightning_ccn.sharding import plan as planning
-from lightning_ccn.sharding.checks import refuse_what_cannot_work
+from lightning_ccn.sharding.checkpoint import read_manifest, read_trainer_state
+from lightning_ccn.sharding.checks import check_optimizer, refuse_what_cannot_work
 from lightning_ccn.sharding.errors import ShardingError
-from lightning_ccn.sharding.tables import collections, draw_rows, initial_rows
-
-_FUSED = {
-    "rowwise_adagrad": EmbOptimType.EXACT_ROWWISE_ADAGRAD,
-    "adagrad": EmbOptimType.EXACT_ADAGRAD,
-    "sgd": EmbOptimType.EXACT_SGD,
-}
+from lightning_ccn.sharding.restore import load_module, load_optimizers, load_random_state
+from lightning_ccn.sharding.saver import OnFailedSave, Saver
+from lightning_ccn.sharding.state import (
+    module_state,
+    optimizer_state,
+    random_state,
+    set_random_state,
+    table_optimizer_state,
+)
+from lightning_ccn.sharding.tables import dense_names, tables_hidden
+from lightning_ccn.sharding.wrap import FUSED, refuse_sharded, reset_table_state, wrap
 
 
 class TorchRecStrategy(DDPStrategy):
-    """Shard the embedding tables of any LightningModule with TorchRec; replicate the rest.
+    """Shards the embedding tables of any LightningModule with TorchRec and replicates the rest.
 
     Args:
-        table_optimizer: the optimizer of all tables. It runs inside the backward pass, so the tables need no gradients
-            in memory, and it is no part of ``configure_optimizers``.
-        table_lr: its learning rate, at the start of the schedule: every step uses ``table_lr * lr / initial_lr`` of the
+        table_optimizer: the optimizer of all tables: `rowwise_adagrad`, `adagrad` or `sgd`. It runs inside the
+            backward pass, so no gradient of a table is ever held, and is no part of `configure_optimizers`.
+        table_lr: its learning rate at the start of the schedule. Every step uses `table_lr * lr / initial_lr` of the
             first parameter group of the module's optimizer, so that one schedule drives both.
         table_eps: its epsilon (AdaGrad only).
-        plan: placement by table name, see ``sharding.plan``; tables without an entry are placed by ``automatic``.
-        automatic: ``balanced`` or ``torchrec`` (TorchRec's planner).
-        plan_file: where rank 0 writes the plan as JSON; default ``plan.json`` in ``trainer.default_root_dir``.
-        find_unused_parameters: as in ``DistributedDataParallel``, for the replicated part.
-        timeout_seconds: after which a collective operation that a rank never joins fails on the others.
+        plan: placement by table name, see `sharding.plan`; tables without an entry are placed by `automatic`.
+        automatic: `balanced`, or `torchrec` for TorchRec's planner.
+        plan_file: where rank 0 writes the plan as JSON; default `plan.json` in `trainer.default_root_dir`.
+        background_saves: write checkpoints in a thread, see `sharding.saver`.
+        on_failed_save: `raise`, or `warn` and train on; either way no earlier checkpoint is removed then.
+        find_unused_parameters: as in `DistributedDataParallel`, for the replicated part.
+        timeout_seconds: after which a collective operation that some rank never joins fails on the others.
+
+    Raises:
+        ShardingError: an argument has no such value; further refusals come with `setup`.
     """
 
     strategy_name = "torchrec"
@@ -77,94 +85,132 @@ class TorchRecStrategy(DDPStrategy):
         plan: dict[str, str] | None = None,
         automatic: planning.Automatic = "balanced",
         plan_file: str | None = None,
+        background_saves: bool = False,
+        on_failed_save: OnFailedSave = "raise",
         find_unused_parameters: bool = False,
         timeout_seconds: float = 1800.0,
     ) -> None:
         super().__init__(timeout=timedelta(seconds=timeout_seconds))
-        if table_optimizer not in _FUSED:
-            raise ShardingError(f"table_optimizer={table_optimizer!r}: use one of {', '.join(_FUSED)}")
+        if table_optimizer not in FUSED:
+            raise ShardingError(f"table_optimizer={table_optimizer!r}: use one of {', '.join(FUSED)}")
         self.table_optimizer: planning.Optimizer = table_optimizer
         self.table_lr = table_lr
         self.table_eps = table_eps
         self.wanted_plan = plan
         self.automatic: planning.Automatic = automatic
         self.plan_file = plan_file
+        self.background_saves = background_saves
+        self.on_failed_save: OnFailedSave = on_failed_save
         self.find_unused_parameters = find_unused_parameters
         self.plan: planning.Plan | None = None
         self._dmp: DistributedModelParallel | None = None
+        self._saver: Saver | None = None
+        self._random_state: dict[str, Tensor] = {}
 
-    # ------------------------------------------------------------------------------------------------ set up
+    # ---------------------------------------------------------------------------------------------- a run
 
     def setup_environment(self) -> None:
         """Join the process group, and leave it when the interpreter exits.
 
-        The group must outlive ``teardown``: the sharded tables of a finished ``fit`` serve the ``test`` after it.
+        Not before: the sharded tables of a finished `fit` serve the `test` that follows.
         """
         super().setup_environment()
         atexit.unregister(_leave_process_group)
         atexit.register(_leave_process_group)
+        if self._saver is None:
+            group = dist.new_group(backend="gloo", timeout=self._timeout)
+            self._saver = Saver(group, self.background_saves, self.on_failed_save)
 
     def setup(self, trainer: Trainer) -> None:
-        """Shard the module (once), then make the optimizers if this is a fit."""
+        """Shard the module unless it is, and make the optimizers for a fit.
+
+        Raises:
+            ShardingError: the trainer's settings, the module or the plan ask for what cannot work.
+        """
         assert self.accelerator is not None
         self.accelerator.setup(trainer)
-        module = self.lightning_module
-        refuse_what_cannot_work(trainer, module)
+        refuse_what_cannot_work(trainer, self.module)
         fitting = trainer.state.fn == TrainerFn.FITTING
-        if self._dmp is None or self._dmp.module is not module:
-            self._dmp = self._shard(module, trainer)
+        if self._dmp is None or self._dmp.module is not self.module:
+            self._dmp = self._shard(trainer)
         elif fitting:
-            self._reset_table_state()
+            reset_table_state(self._dmp)  # a second fit starts its optimizers afresh, the module's own too
         self.model = self._dmp
         if fitting:
             self.setup_optimizers(trainer)
         self.setup_precision_plugin()
 
-    def _shard(self, module: LightningModule, trainer: Trainer) -> DistributedModelParallel:
-        device = self.root_device
-        if any(isinstance(child, ShardedModule) for child in module.modules()):
-            raise ShardingError(
-                "the module's tables are already sharded by another strategy: call fit, validate, test and predict on one "
-                "Trainer, or make a new module and load a checkpoint into it"
-            )
+    def _shard(self, trainer: Trainer) -> DistributedModelParallel:
+        refuse_sharded(self.module)
         self.plan = planning.module_plan(
-            module, self.world_size, self.num_processes, device, self.table_optimizer, self.wanted_plan, self.automatic
+            self.module,
+            self.world_size,
+            self.num_processes,
+            self.root_device,
+            self.table_optimizer,
+            self.wanted_plan,
+            self.automatic,
         )
         rank_zero_info(f"\n{self.plan}\n")
         if self.is_global_zero:
             self.plan.save(self.plan_file or Path(trainer.default_root_dir) / "plan.json")
-        fused = {"optimizer": _FUSED[self.table_optimizer], "learning_rate": self.table_lr, "eps": self.table_eps}
-        start = initial_rows(module)
-        # What the sharding draws depends on the world size; the caller's stream of random numbers must not.
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            dmp = DistributedModelParallel(
-                module,
-                device=device,
-                plan=planning.torchrec_plan(module, self.plan, self.num_processes, device),
-                sharders=planning.sharders(fused),
-                data_parallel_wrapper=_Replicas(static_graph=False, find_unused_parameters=self.find_unused_parameters),
-            )
-        draw_rows(module, start, seed=self.broadcast(torch.initial_seed()))
-        return dmp
+        return wrap(
+            self.module,
+            self.plan,
+            device=self.root_device,
+            local_size=self.num_processes,
+            lr=self.table_lr,
+            eps=self.table_eps,
+            find_unused_parameters=self.find_unused_parameters,
+            seed=self.broadcast(torch.initial_seed()),
+        )
 
     def setup_optimizers(self, trainer: Trainer) -> None:
-        """Call ``configure_optimizers`` with the tables out of sight, so that ``self.parameters()`` is the dense part."""
-        with _tables_hidden(self.lightning_module):
+        """Call `configure_optimizers` with the tables out of sight, so that `self.parameters()` is the rest."""
+        with tables_hidden(self.module):
             super().setup_optimizers(trainer)
         for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                if any(parameter.is_meta for parameter in group["params"]):
-                    raise ShardingError(
-                        "the optimizer holds parameters on the meta device, taken before the module was sharded: build it in "
-                        "configure_optimizers from self.parameters()"
-                    )
-                if group.get("initial_lr") == 0:
-                    raise ShardingError(
-                        "the first parameter group starts its schedule at lr 0, and the tables' rate is table_lr * lr / "
-                        "initial_lr: give the optimizer its full lr and let the scheduler scale it"
-                    )
+            check_optimizer(optimizer)
 
-    # ------------------------------------------------------------------------------------------------ the tables' optimizer
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Set the tables' rate, then run the module's `training_step` through DMP.
+
+        The kernels read the rate in the forward pass and are handed it by the fused optimizer's `zero_grad`. Without
+        this call a scheduled rate lags one step behind, and a resumed run starts with the constructor's.
+        """
+        assert self._dmp is not None
+        fused = self._dmp.fused_optimizer
+        for group in fused.param_groups:
+            group["lr"] = self.table_lr_now
+        fused.zero_grad()
+        if self._random_state:  # not before this: making the loaders' iterators draws numbers too
+            set_random_state(self._random_state, self.root_device)
+            self._random_state = {}
+        return super().training_step(*args, **kwargs)
+
+    def teardown(self) -> None:
+        """End a run. The module stays sharded and on its device, for the next."""
+        # DDPStrategy's would move the module to the CPU, and the tables' weights away from their kernels.
+        assert self.cluster_environment is not None and self.accelerator is not None
+        if self._saver is not None:
+            self._saver.wait()
+        self.cluster_environment.teardown()
+        self.precision_plugin.teardown()
+        self.accelerator.teardown()
+
+    # ---------------------------------------------------------------------------------------------- to read
+
+    @property
+    def module(self) -> LightningModule:
+        """The module itself, not what wraps it."""
+        assert self.lightning_module is not None, "a trainer connects the module first"
+        return self.lightning_module
+
+    @property
+    def saver(self) -> Saver:
+        """Saves the checkpoints, and knows how long the last one held up the training."""
+        assert self._saver is not None, "setup_environment comes first"
+        return self._saver
 
     @property
     def table_lr_now(self) -> float:
@@ -174,59 +220,79 @@ class TorchRecStrategy(DDPStrategy):
             return self.table_lr
         return self.table_lr * float(group["lr"]) / float(group["initial_lr"])
 
-    def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        """Set the tables' rate, then run the module's ``training_step`` through DMP.
+    # ---------------------------------------------------------------------------------------------- checkpoints
 
-        The kernels read the rate in the forward pass, and take it from the fused optimizer in its ``zero_grad``. Without
-        this call a scheduled rate lags one step behind, and a resumed run starts with the constructor's.
+    @property
+    def restore_checkpoint_after_setup(self) -> bool:
+        """True: checkpoints are read into the shards, which `setup` makes."""
+        return True
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        """The optimizer's parameter groups; `save_checkpoint` takes its tensors."""
+        return {"groups": optimizer_state(optimizer, dense_names(self.module))[1]}
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any | None = None
+    ) -> None:
+        """Write the directory `filepath`, see `sharding.checkpoint`; every rank calls it.
+
+        Raises:
+            ShardingError: on every rank, if any of them could not write and `on_failed_save` is `raise`.
         """
-        assert self._dmp is not None
-        fused = self._dmp.fused_optimizer
-        for group in fused.param_groups:
-            group["lr"] = self.table_lr_now
-        fused.zero_grad()
-        return super().training_step(*args, **kwargs)
+        assert self._dmp is not None and self.plan is not None
+        path = Path(self.broadcast(str(filepath)))
+        state = module_state(self.module, checkpoint.pop("state_dict"))
+        if "optimizer_states" in checkpoint:
+            state |= table_optimizer_state(self.module, self._dmp)
+            for optimizer in self.optimizers:
+                state |= optimizer_state(optimizer, dense_names(self.module))[0]
+            state |= random_state(self.global_rank, self.root_device)
+        about = {
+            "epoch": checkpoint["epoch"],
+            "global_step": checkpoint["global_step"],
+            "world_size": self.world_size,
+            "table_optimizer": self.table_optimizer,
+            "plan": dict(self.plan.placement),
+        }
+        self.saver.save(path, state, checkpoint, about)
 
-    def _reset_table_state(self) -> None:
-        """Zero the tables' optimizer state: a second ``fit`` starts its optimizers afresh, like the module's own."""
-        assert self._dmp is not None
-        for states in self._dmp.fused_optimizer.state_dict()["state"].values():
-            for value in states.values():
-                for shard in value.local_shards():
-                    shard.tensor.zero_()
+    def remove_checkpoint(self, filepath: str | Path) -> None:
+        """Remove a directory that `save_checkpoint` wrote, once its successor is whole."""
+        self.saver.remove(Path(filepath))
 
-    def teardown(self) -> None:
-        """End a run; the module stays sharded, on its device, for the next."""
-        # Not DDPStrategy's: that moves the module to the CPU, which would tear the tables' weights from their kernels.
-        assert self.cluster_environment is not None and self.accelerator is not None
-        self.cluster_environment.teardown()
-        self.precision_plugin.teardown()
-        self.accelerator.teardown()
+    def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
+        """Lightning's part of a checkpoint, with its manifest and path under `sharded`; no tensors yet.
 
+        So a module's `on_load_checkpoint` sees everything before a weight is touched.
 
-class _Replicas(DefaultDataParallelWrapper):
-    """DDP for the dense part, if any of it is trained."""
+        Raises:
+            ShardingError: the checkpoint is not whole, or of another format.
+        """
+        self.saver.wait()
+        path = Path(self.broadcast(str(checkpoint_path)))
+        manifest = read_manifest(path)
+        return read_trainer_state(path) | {"sharded": {"path": path, "manifest": manifest}}
 
-    def wrap(self, dmp: DistributedModelParallel, env: Any, device: torch.device) -> None:
-        sharded = set(DistributedModelParallel._sharded_parameter_names(dmp.module))
-        if any(p.requires_grad for name, p in dmp.named_parameters() if name not in sharded):
-            super().wrap(dmp, env, device)
-        else:
-            dmp.module.to(device)
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        """Read the weights, whatever world, plan and kernels wrote them; see `restore.load_module`."""
+        load_module(self.module, **checkpoint["sharded"], strict=strict, group=self.saver.group)
 
-
-@contextmanager
-def _tables_hidden(module: nn.Module) -> Iterator[None]:
-    """Take the tables' parameters out of ``module.parameters()`` for a while."""
-    hidden = []
-    for _, collection, child in collections(module):
-        for holder in getattr(collection, child).values():
-            hidden.append((holder, holder._parameters.pop("weight")))
-    try:
-        yield
-    finally:
-        for holder, weight in hidden:
-            holder._parameters["weight"] = weight
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        """Read the state of both optimizers, and of the random generators if the world has the same size."""
+        assert self._dmp is not None and self.plan is not None
+        load_optimizers(
+            self.module,
+            self._dmp,
+            self.plan,
+            self.optimizers,
+            [saved["groups"] for saved in checkpoint["optimizer_states"]],
+            **checkpoint["sharded"],
+            group=self.saver.group,
+        )
+        if checkpoint["sharded"]["manifest"]["world_size"] == self.world_size:
+            self._random_state = load_random_state(
+                self.global_rank, self.root_device, **checkpoint["sharded"], group=self.saver.group
+            )
 
 
 def _leave_process_group() -> None:

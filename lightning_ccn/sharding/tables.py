@@ -1,6 +1,6 @@
 """The embedding tables of a module: what they are, and how their first rows are drawn.
 
-A table is one entry of a TorchRec ``EmbeddingBagCollection`` ("bag" kernel: pooled) or ``EmbeddingCollection``
+A table is one entry of a TorchRec `EmbeddingBagCollection` ("bag" kernel: pooled) or `EmbeddingCollection`
 ("sequence" kernel: one vector an id). It is known by its own name everywhere: in plans, in messages, and in
 checkpoints, so that the kernel that looks it up may change from one run to the next.
 """
@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed._shard.sharded_tensor import ShardedTensor
 from torchrec import EmbeddingBagCollection, EmbeddingCollection
 from torchrec.distributed.embedding import ShardedEmbeddingCollection
 from torchrec.distributed.embeddingbag import ShardedEmbeddingBagCollection
+from torchrec.distributed.types import ShardedTensor
 from torchrec.modules.embedding_configs import data_type_to_dtype
 
 from lightning_ccn.sharding.errors import ShardingError
@@ -38,7 +40,7 @@ InitFn = Callable[[Tensor], Tensor | None]
 
 @dataclass(frozen=True)
 class Table:
-    """One embedding table: ``rows`` x ``dim`` values of ``dtype``, in the collection at ``path``."""
+    """One embedding table: `rows` x `dim` values of `dtype`, in the collection at `path`."""
 
     name: str
     rows: int
@@ -65,7 +67,7 @@ def collections(module: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
 
 
 def find_tables(module: nn.Module) -> list[Table]:
-    """The tables of every plain collection in ``module``.
+    """The tables of every plain collection in `module`.
 
     Raises:
         ShardingError: there is none, a name occurs twice, or a collection is of a class that TorchRec will not shard.
@@ -79,8 +81,7 @@ def find_tables(module: nn.Module) -> list[Table]:
             )
         if type(child) not in (EmbeddingBagCollection, EmbeddingCollection):
             continue
-        bag = isinstance(child, EmbeddingBagCollection)
-        for config in child.embedding_bag_configs() if bag else child.embedding_configs():
+        for config in _configs(child):
             if config.name in tables:
                 raise ShardingError(
                     f"two tables are named {config.name!r} (in {tables[config.name].path} and {path}): plans and "
@@ -91,7 +92,7 @@ def find_tables(module: nn.Module) -> list[Table]:
                 rows=config.num_embeddings,
                 dim=config.embedding_dim,
                 dtype=data_type_to_dtype(config.data_type),
-                kernel="bag" if bag else "sequence",
+                kernel="bag" if isinstance(child, EmbeddingBagCollection) else "sequence",
                 path=path,
             )
     if not tables:
@@ -102,12 +103,17 @@ def find_tables(module: nn.Module) -> list[Table]:
     return list(tables.values())
 
 
+def _configs(collection: Any) -> list[Any]:
+    bags = isinstance(collection, EmbeddingBagCollection)
+    configs: list[Any] = collection.embedding_bag_configs() if bags else collection.embedding_configs()
+    return configs
+
+
 def initial_rows(module: nn.Module) -> dict[str, InitFn | Tensor]:
-    """How each table of ``module`` starts: its rows if it already has some, else its ``init_fn``."""
+    """How each table of `module` starts: its rows if it already has some, else its `init_fn`."""
     start: dict[str, InitFn | Tensor] = {}
     for _, collection, child in collections(module):
-        configs = collection.embedding_bag_configs() if child == BAGS else collection.embedding_configs()
-        for config in configs:
+        for config in _configs(collection):
             weight = getattr(collection, child)[config.name].weight
             start[config.name] = config.init_fn if weight.is_meta else weight.detach()
     return start
@@ -117,17 +123,16 @@ def draw_rows(module: nn.Module, start: dict[str, InitFn | Tensor], seed: int) -
     """Fill this rank's rows of every sharded table, the same whatever the world size and the plan.
 
     TorchRec draws each shard from the process's generator: seeded alike, ranks then start with the same rows, and
-    a table's rows depend on how it is cut. Here each block of ``INIT_BLOCK`` rows has a seed made of ``seed``, the
-    table's name and the block's number. An ``init_fn`` sees one block at a time, so it must treat all rows alike.
+    a table's rows depend on how it is cut. Here each block of `INIT_BLOCK` rows has a seed made of `seed`, the
+    table's name and the block's number. An `init_fn` sees one block at a time, so it must treat all rows alike.
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        for key, value in table_state(module).items():
-            name = key.split(".")[1]
-            rows, dim = value.size()
-            for shard in value.local_shards():
+        for name, table in sharded_tables(module).items():
+            rows, dim = table.size()
+            source = start[name]
+            for shard in table.local_shards():
                 row, column = shard.metadata.shard_offsets
                 height, width = shard.metadata.shard_sizes
-                source = start[name]
                 if isinstance(source, Tensor):
                     shard.tensor.copy_(source[row : row + height, column : column + width])
                     continue
@@ -146,8 +151,8 @@ def _seed(seed: int, name: str, row: int) -> int:
 
 
 def table_keys(module: nn.Module) -> dict[str, str]:
-    """State-dict name of each table's weight -> ``tables.<name>.weight``, its name in a checkpoint."""
-    keys = {}
+    """State-dict name of each table's weight -> `tables.<name>.weight`, its name in a checkpoint."""
+    keys: dict[str, str] = {}
     for path, collection in module.named_modules(remove_duplicate=False):  # a shared collection has several names
         if child := _CHILD.get(type(collection)):
             prefix = f"{path}.{child}" if path else child
@@ -155,11 +160,30 @@ def table_keys(module: nn.Module) -> dict[str, str]:
     return keys
 
 
-def table_state(module: nn.Module) -> dict[str, ShardedTensor]:
-    """``tables.<name>.weight`` -> the sharded table; its local shards are views of the live weights."""
-    state: dict[str, ShardedTensor] = {}
+def sharded_tables(module: nn.Module) -> dict[str, ShardedTensor]:
+    """Every sharded table by name; its local shards are views of the live weights."""
+    return {
+        key.removeprefix(f"{child}.").removesuffix(".weight"): value
+        for _, collection, child in collections(module)
+        for key, value in collection.state_dict().items()
+    }
+
+
+@contextmanager
+def tables_hidden(module: nn.Module) -> Iterator[None]:
+    """Take the sharded tables' weights out of `module.parameters()` for a while."""
+    hidden = []
     for _, collection, child in collections(module):
-        for key, value in collection.state_dict().items():
-            name = key.removeprefix(f"{child}.").removesuffix(".weight")
-            state[f"tables.{name}.weight"] = value
-    return state
+        for holder in getattr(collection, child).values():
+            hidden.append((holder, holder._parameters.pop("weight")))
+    try:
+        yield
+    finally:
+        for holder, weight in hidden:
+            holder._parameters["weight"] = weight
+
+
+def dense_names(module: nn.Module) -> dict[Tensor, str]:
+    """Name of each parameter that is no table's."""
+    with tables_hidden(module):
+        return {parameter: name for name, parameter in module.named_parameters()}

@@ -25,7 +25,7 @@ META = torch.device("meta")
 
 @dataclass
 class Batch:
-    """``user``: KJT of city, tags (``rows`` bags each); ``item``: KJT of target (one id a row) and history (several)."""
+    """`user`: KJT of city and tags, a bag a row each; `item`: KJT of target (one id a row) and history (several)."""
 
     user: KeyedJaggedTensor
     item: KeyedJaggedTensor
@@ -37,7 +37,7 @@ class Batch:
 
 
 def make_batch(step: int, rows: int = 12, start: int = 0, stop: int | None = None) -> Batch:
-    """Rows ``start`` to ``stop`` of the global batch of a step: the global batch is the same for every world size."""
+    """Rows `start` to `stop` of the global batch of a step: the global batch is the same for every world size."""
     g = torch.Generator().manual_seed(1_000 + step)
     lengths = torch.randint(0, 4, (rows, 3), generator=g)  # tags, history; a bag or a history may be empty
     city = torch.randint(0, CITIES, (rows,), generator=g)
@@ -63,7 +63,7 @@ def make_batch(step: int, rows: int = 12, start: int = 0, stop: int | None = Non
 
 
 class Batches(torch.utils.data.Dataset[Batch]):
-    """``steps`` global batches of which this rank of this world takes its slice."""
+    """`steps` global batches of which this rank of this world takes its slice."""
 
     def __init__(self, steps: int, rank: int, world_size: int, rows: int = 12, first: int = 0) -> None:
         self.steps, self.rows, self.first = steps, rows, first
@@ -79,9 +79,9 @@ class Batches(torch.utils.data.Dataset[Batch]):
 
 
 class DLRM(L.LightningModule):
-    """User bags (sum and mean), an item by ``item_kernel``, its history averaged with attention, an MLP.
+    """User bags (sum and mean), an item by `item_kernel`, its history averaged with attention, an MLP.
 
-    ``item_kernel``: ``sequence`` (EmbeddingCollection) or ``bag`` (EmbeddingBagCollection of bags of one).
+    `item_kernel`: `sequence` (EmbeddingCollection) or `bag` (EmbeddingBagCollection of bags of one).
     """
 
     def __init__(

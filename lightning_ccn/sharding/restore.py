@@ -1,0 +1,97 @@
+"""Loading a checkpoint into a sharded module: any world, plan and kernel into any other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torchrec.distributed import DistributedModelParallel
+
+from lightning_ccn.sharding.checkpoint import load_tensors, saved_shapes
+from lightning_ccn.sharding.errors import ShardingError
+from lightning_ccn.sharding.plan import Plan
+from lightning_ccn.sharding.state import (
+    differences,
+    module_state,
+    random_state,
+    restore_optimizer,
+    shapes,
+    table_optimizer_shapes,
+    table_optimizer_state,
+)
+from lightning_ccn.sharding.tables import dense_names
+
+
+def load_module(
+    module: nn.Module, path: Path, manifest: Mapping[str, Any], strict: bool, group: dist.ProcessGroup
+) -> None:
+    """Read tables and layers of a sharded module in place.
+
+    Raises:
+        ShardingError: an entry is missing on either side or differs in shape; every one is listed. Without `strict`
+            they are listed in a warning and keep their values here.
+    """
+    state = module_state(module, module.state_dict())
+    here, saved = shapes(state), saved_shapes(manifest)
+    there = {
+        key: shape
+        for key, shape in saved.items()
+        if key.startswith("module.") or (key.startswith("tables.") and key.endswith(".weight"))
+    }
+    if lines := differences(here, there):
+        text = f"checkpoint {path} does not fit the module:\n  " + "\n  ".join(lines)
+        if strict:
+            raise ShardingError(text)
+        rank_zero_warn(text)
+        state = {key: value for key, value in state.items() if here.get(key) == there.get(key)}
+    load_tensors(path, state, group)
+
+
+def load_optimizers(
+    module: nn.Module,
+    dmp: DistributedModelParallel,
+    plan: Plan,
+    optimizers: Sequence[Optimizer],
+    groups: Sequence[list[dict[str, Any]]],
+    path: Path,
+    manifest: Mapping[str, Any],
+    group: dist.ProcessGroup,
+) -> None:
+    """Read the state of the tables' optimizer in place, and that of the module's.
+
+    Raises:
+        ShardingError: the tables' optimizer, a table's size or the grouping of parameters is another.
+    """
+    if manifest["table_optimizer"] != plan.optimizer:
+        raise ShardingError(
+            f"table_optimizer is {plan.optimizer} here and {manifest['table_optimizer']} in checkpoint {path}: "
+            "resume with the same, or load weights only"
+        )
+    saved, wanted = saved_shapes(manifest), table_optimizer_shapes(plan)
+    if lines := differences(wanted, {key: saved[key] for key in wanted.keys() & saved.keys()}):
+        raise ShardingError(f"checkpoint {path} does not fit the tables:\n  " + "\n  ".join(lines))
+    tables: dict[str, Any] = dict(table_optimizer_state(module, dmp))
+    dense = {
+        key: torch.empty(shape, dtype=getattr(torch, manifest["tensors"][key]["dtype"]))
+        for key, shape in saved.items()
+        if key.startswith("optimizer.")
+    }
+    load_tensors(path, tables | dense, group)
+    for optimizer, saved_groups in zip(optimizers, groups, strict=True):
+        restore_optimizer(optimizer, dense_names(module), dense, saved_groups)
+
+
+def load_random_state(
+    rank: int, device: torch.device, path: Path, manifest: Mapping[str, Any], group: dist.ProcessGroup
+) -> dict[str, Tensor]:
+    """This rank's random generators, as `random_state` gave them."""
+    saved = saved_shapes(manifest)
+    state = {key: value for key, value in random_state(rank, device).items() if key in saved}
+    load_tensors(path, state, group)
+    return state
