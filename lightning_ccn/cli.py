@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 OVERVIEW = """\
 usage: ccn COMMAND ...        `ccn COMMAND --help` explains each
@@ -52,22 +51,9 @@ def _fail(error: object) -> int:
 
 
 def _data(args: list[str]) -> int:
-    from jsonargparse import auto_cli
+    from lightning_ccn.commands import run
 
-    from lightning_ccn import commands
-
-    tree: dict[str, Any] = {
-        "_help": "Make and look after dataset folders.",
-        "world": commands.world,
-        "convert": {
-            "_help": "Public click logs -> page views.",
-            "ebnerd": commands.convert_ebnerd,
-            "mind": commands.convert_mind,
-        },
-        "check": commands.check,
-        "yardsticks": commands.yardsticks,
-    }
-    return int(auto_cli(tree, args=args, prog="ccn data", as_positional=True) or 0)
+    return run(args)
 
 
 def _train(args: list[str]) -> int:

@@ -1,49 +1,82 @@
-"""The commands of `ccn data`."""
+"""The commands of `ccn data`: make and look after dataset folders."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 from rich.table import Table
 
-from lightning_ccn.data.check import check as check_folder
+from lightning_ccn.data.check import check
 from lightning_ccn.data.convert.ebnerd import convert_ebnerd
 from lightning_ccn.data.convert.mind import convert_mind
-from lightning_ccn.data.world import generate_world
+from lightning_ccn.data.world import WorldConfig
+from lightning_ccn.data.world.generate import world
 from lightning_ccn.data.yardsticks import yardstick_scores
 from lightning_ccn.metrics import CTRMetrics
 
-__all__ = ["check", "convert_ebnerd", "convert_mind", "generate_world", "yardsticks"]
 
+def run(args: list[str]) -> int:
+    """Runs `ccn data ARGS`; the exit code.
 
-def check(folder: Path, write_stats: bool = False) -> int:
-    """Validate a dataset folder that another job wrote; exit code 1 when it is not valid.
-
-    Args:
-        folder: the dataset folder.
-        write_stats: write stats.json if there are no errors, which makes the folder usable.
+    Raises:
+        DataError: the command cannot do what was asked.
     """
-    report = check_folder(folder, write_stats)
+    parser, commands = ArgumentParser(prog="ccn data", description="Make and look after dataset folders."), {}
+    subcommands = parser.add_subcommands()
+
+    def add(name: str, act: Callable[[Namespace], int | None], help: str) -> ArgumentParser:
+        commands[name] = act
+        made = ArgumentParser(description=help)
+        subcommands.add_subcommand(name, made, help=help)
+        return made
+
+    making = add("world", _world, "write page views of a synthetic world, whose click probabilities are known")
+    making.add_argument("folder", type=Path, help="the dataset folder to write")
+    making.add_class_arguments(WorldConfig)
+    for name, convert in (("ebnerd", convert_ebnerd), ("mind", convert_mind)):
+        converting = add(f"convert-{name}", lambda _: None, "make page views of public click logs")
+        converting.add_function_arguments(convert, as_positional=True)
+        commands[f"convert-{name}"] = _call(convert)
+    checking = add("check", _check, "say what is wrong with a folder that another job wrote, by file, row and column")
+    checking.add_function_arguments(check, as_positional=True)
+    measuring = add("yardsticks", _yardsticks, "score the test split without a model, by click rate and by recency")
+    measuring.add_function_arguments(yardstick_scores, as_positional=True)
+
+    # `convert ebnerd` reads better than one word, and a parser of its own would say nothing more
+    if args[:1] == ["convert"] and len(args) > 1:
+        args = [f"convert-{args[1]}", *args[2:]]
+    options = parser.parse_args(args)
+    return commands[options.subcommand](options[options.subcommand]) or 0
+
+
+def _call(function: Callable[..., Any]) -> Callable[[Namespace], None]:
+    return lambda options: print(function(**vars(options)))
+
+
+def _world(options: Namespace) -> None:
+    values = vars(options)
+    world(values.pop("folder"), WorldConfig(**values))
+
+
+def _check(options: Namespace) -> int:
+    report = check(**vars(options))
     print(report, file=sys.stderr if report.errors else sys.stdout)
     return 1 if report.errors else 0
 
 
-def yardsticks(folder: Path) -> int:
-    """Score the test split without a model: by an item's training click rate, and by recency.
-
-    Args:
-        folder: the dataset folder.
-    """
+def _yardsticks(options: Namespace) -> None:
     metrics: dict[str, CTRMetrics] = {}
-    for name, scores, clicks, page_lengths in yardstick_scores(folder):
+    for name, scores, clicks, page_lengths in yardstick_scores(options.folder):
         update = (torch.from_numpy(scores), torch.from_numpy(clicks), torch.from_numpy(page_lengths))
         metrics.setdefault(name, CTRMetrics()).update(*update)
     table = Table("yardstick", "auc", "page_gauc")
     for name, metric in metrics.items():
         values = metric.compute()
-        table.add_row(name, f"{values['auc']:.4f}", f"{values['page_gauc']:.4f}")
+        table.add_row(name, f"{float(values['auc']):.4f}", f"{float(values['page_gauc']):.4f}")
     Console().print(table)
-    return 0

@@ -248,8 +248,8 @@ class Volume(Metric):
         _add_sum(self, "items", torch.int64)
 
     def update(self, logits: Tensor, page_lengths: Tensor) -> None:
-        """Counts a batch: logits [items], page_lengths [pages]."""
-        self.pages += page_lengths.numel()
+        """Counts a batch: logits [items], page_lengths [pages]; a page without items is none."""
+        self.pages += (page_lengths > 0).sum()
         self.items += logits.numel()
 
     def compute(self) -> dict[str, Tensor]:

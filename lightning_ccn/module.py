@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -16,7 +17,7 @@ from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.schema import DataError, Dataset
 from lightning_ccn.means import ItemMeans
 from lightning_ccn.metrics import CTRMetrics
-from lightning_ccn.models.system import Prediction
+from lightning_ccn.models.system import Prediction, System
 from lightning_ccn.nn.tables import tables_on
 from lightning_ccn.sharding import ShardingError, TorchRecStrategy
 
@@ -53,9 +54,10 @@ class CTRModule(L.LightningModule):
         super().__init__()
         self.dataset, self.system = dataset, system
         self.lr, self.final_lr, self.initial_accumulator = lr, final_lr, initial_accumulator
-        self.model: nn.Module | None = None
+        self.model: nn.Module | None = None  # a models.System
         self.train_means = ItemMeans()
         self.val_metrics, self.test_metrics = CTRMetrics(), CTRMetrics()
+        self.results: dict[str, float] = {}  # of the last validation and test; what is logged is rounded to float32
 
     def configure_model(self) -> None:
         """Builds the system with its tables on `meta`: the strategy makes the shards."""
@@ -80,12 +82,12 @@ class CTRModule(L.LightningModule):
     def training_step(self, batch: PageBatch, batch_idx: int) -> Tensor:
         """The loss whose average over ranks is the mean over the global batch's items."""
         prediction = self(batch)
-        assert self.model is not None
         assert batch.click is not None
         ce = binary_cross_entropy_with_logits(prediction.logit.float(), batch.click, reduction="sum")
         terms = {"ce": ce / max(batch.items, 1)}
         loss = terms["ce"]
-        for name, (value, weight) in self.model.auxiliary_losses(prediction, batch).items():
+        system = cast(System, self.model)
+        for name, (value, weight) in system.auxiliary_losses(prediction, batch).items():
             terms[name] = value
             loss = loss + weight * value
         terms["loss"] = loss
@@ -100,13 +102,12 @@ class CTRModule(L.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: PageBatch, batch_idx: int) -> None:
         """Logs the means since the last line, every `log_every_n_steps`."""
-        if self.trainer.global_step % self.trainer.log_every_n_steps == 0:
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # the Trainer sets it from afar
+        if self.trainer.global_step % every == 0:
             self.log_dict({f"train_{name}": value for name, value in self.train_means.window(self._over_ranks).items()})
             strategy = self.trainer.strategy
             assert isinstance(strategy, TorchRecStrategy)
-            self.log_dict(
-                {"lr": self.trainer.optimizers[0].param_groups[0]["lr"], "table_lr": strategy.table_lr_now}
-            )
+            self.log_dict({"lr": self.trainer.optimizers[0].param_groups[0]["lr"], "table_lr": strategy.table_lr_now})
 
     def on_train_epoch_end(self) -> None:
         """Logs the epoch's mean of every loss term and of the degrees."""
@@ -194,11 +195,11 @@ class CTRModule(L.LightningModule):
         metrics.update(self(batch).logit, batch.click, batch.page_lengths)
 
     def _finish(self, metrics: CTRMetrics, prefix: str, split: str) -> None:
-        values = metrics.compute()
-        if not self.trainer.sanity_checking:
-            self.log_dict({f"{prefix}{name}": float(value) for name, value in values.items()})
-            for words in metrics.undefined:
-                L.pytorch.utilities.rank_zero_warn(f"{split} split: {words}")
+        values = {f"{prefix}{name}": value.item() for name, value in metrics.compute().items()}
+        self.results.update(values)
+        self.log_dict({name: float(value) for name, value in values.items()})
+        for words in metrics.undefined:
+            rank_zero_warn(f"{split} split: {words}")
         metrics.reset()
 
     def _not_finite(self, terms: Mapping[str, Tensor], batch: PageBatch) -> str:

@@ -18,6 +18,7 @@ from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.schema import Dataset
 from lightning_ccn.data.truth import truth
 from lightning_ccn.metrics import AUC
+from lightning_ccn.module import CTRModule
 
 
 class RunReport(L.Callback):
@@ -66,13 +67,15 @@ class RunReport(L.Callback):
             "global_step": trainer.global_step,
             "world_size": trainer.world_size,
         }
-        self._write({**fitted, **_logged(trainer, "val_")})
+        assert isinstance(pl_module, CTRModule)
+        self._write({**fitted, **{k: v for k, v in pl_module.results.items() if k.startswith("val_")}})
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Writes the test metrics and prints everything."""
         if trainer.is_global_zero:
-            dataset = trainer.datamodule.dataset  # type: ignore[attr-defined]
-            self._write({**_logged(trainer, ""), **world_bounds(dataset)})
+            assert isinstance(pl_module, CTRModule)
+            tested = {k: v for k, v in pl_module.results.items() if not k.startswith("val_")}
+            self._write({**tested, **world_bounds(pl_module.dataset)})
             self._print()
 
     @rank_zero_only
@@ -103,15 +106,5 @@ def world_bounds(dataset: Dataset) -> dict[str, float]:
     return {name: float(metric.compute()) for name, metric in metrics.items()} if seen else {}
 
 
-_TEST = ("auc", "page_gauc", "logloss", "normalized_entropy", "calibration", "pages", "items")
-
-
-def _logged(trainer: L.Trainer, prefix: str) -> dict[str, float]:
-    logged = trainer.callback_metrics
-    return {f"{prefix}{name}": float(logged[f"{prefix}{name}"]) for name in _TEST if f"{prefix}{name}" in logged}
-
-
 def _plain(value: float) -> float | int | None:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return int(value) if isinstance(value, float) and value == int(value) and value > 1e4 else value
+    return value if math.isfinite(value) else None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from jsonargparse import lazy_instance
+from jsonargparse.typing import lazy_instance
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
@@ -60,11 +60,10 @@ class TrainingCLI(LightningCLI):
         options = self.config_init[self.subcommand]
         if options.trainer.logger is None:
             kwargs["logger"] = CSVLogger(options.runs, name=options.experiment, version=options.run_id)
-        trainer = super().instantiate_trainer(**kwargs)
-        trainer.callbacks.append(RunReport(self.run_folder))
+        callbacks = [*(options.trainer.callbacks or []), RunReport(self.run_folder)]
         if self.subcommand == "predict":
-            trainer.callbacks.append(PredictionWriter(options.output or self.run_folder / "predictions"))
-        return trainer
+            callbacks.append(PredictionWriter(options.output or self.run_folder / "predictions"))
+        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
 
     def after_fit(self) -> None:
         """Tests the fitted model, unless told not to."""
