@@ -36,13 +36,14 @@ class Catalogue:
         self.latent = np.zeros((rows, config.dims), np.float32)
         self.quality, self.deal = np.zeros(rows, np.float32), np.zeros(rows, np.float32)
         popularity = np.zeros(rows, np.float32)
+        # a seller keeps to about an eighth of the categories
+        reach = max(config.sellers // 8, -(-config.sellers // config.categories))
         for start in range(1, rows, CHUNK):
             item = np.arange(start, min(start + CHUNK, rows))
             category = self.draw_category("item category", item)
             category = np.where(item <= config.categories, item, category)  # so that no category is empty
-            # a seller keeps to a few categories
-            nearby = draws.uniform("item seller", item) * max(config.sellers // 8, 1)
-            seller = 1 + (category * 31 + nearby.astype(np.int64)) % config.sellers
+            nearby = (draws.uniform("item seller", item) * reach).astype(np.int64)
+            seller = 1 + ((category - 1) * config.sellers // config.categories + nearby) % config.sellers
             own, sellers = draws.normal("item quality", item), draws.normal("seller quality", seller)
             part = slice(start, start + len(item))
             self.category[part], self.seller[part] = category, seller

@@ -36,7 +36,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "popularity_skew": (0, 5),
     "click_rate": (0.001, 0.9),
     "purchase_rate": (0.001, 0.9),
-    "intent_spread": (0.1, 50),
+    "intent_spread": (0.2, 50),
     "intent_fit": (0, 10),
     "promotion_mix": (0, 5),
     "trigger_pull": (0, 20),
@@ -85,7 +85,7 @@ class WorldConfig:
         click_rate: mean click probability of an exposed training item, .001 to .9; the intercept is solved for it.
         purchase_rate: mean purchase probability of a clicked training item, .001 to .9; solved likewise.
         intent_spread: a of the Beta(a, a) from which each user's inclination to come for the trigger
-            is drawn, .1 (nearly everyone always the same way) to 50 (everyone half and half).
+            is drawn, .2 (nearly everyone always the same way) to 50 (everyone half and half).
         intent_fit: logit of coming for the trigger, per unit of the trigger's fit to the user's interests; 0 to 10.
         promotion_mix: std of the logit of coming for the trigger over promotions, and once more over (promotion,
             trigger category): how much the intent mix changes from one promotion to the next; 0 to 5.
@@ -120,7 +120,7 @@ class WorldConfig:
     near_trigger: float = 0.3
     near_interests: float = 0.3
     popular: float = 0.2
-    short_length: int = 10
+    short_length: int = 20
     long_length: int = 100
     exploration: float = 0.2
     popularity_skew: float = 1.0
@@ -128,7 +128,7 @@ class WorldConfig:
     purchase_rate: float = 0.1
     intent_spread: float = 0.6
     intent_fit: float = 1.0
-    promotion_mix: float = 0.5
+    promotion_mix: float = 1.0
     trigger_pull: float = 3.0
     interest_pull: float = 3.0
     deal_pull: float = 0.6
