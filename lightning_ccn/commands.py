@@ -15,8 +15,7 @@ from rich.table import Table
 from lightning_ccn.data.check import check
 from lightning_ccn.data.convert.ebnerd import convert_ebnerd
 from lightning_ccn.data.convert.mind import convert_mind
-from lightning_ccn.data.world import WorldConfig
-from lightning_ccn.data.world.generate import world
+from lightning_ccn.data.world import WorldConfig, generate_world
 from lightning_ccn.data.yardsticks import yardstick_scores
 from lightning_ccn.metrics import CTRMetrics
 
@@ -56,16 +55,15 @@ def run(args: list[str]) -> int:
 
 
 def _call(function: Callable[..., Any]) -> Callable[[Namespace], None]:
-    return lambda options: print(function(**vars(options)))
+    return lambda options: print(function(**options.as_dict()))
 
 
 def _world(options: Namespace) -> None:
-    values = vars(options)
-    world(values.pop("folder"), WorldConfig(**values))
+    generate_world(**options.as_dict())  # not vars(): a Namespace hides a knob named `items`
 
 
 def _check(options: Namespace) -> int:
-    report = check(**vars(options))
+    report = check(**options.as_dict())
     print(report, file=sys.stderr if report.errors else sys.stdout)
     return 1 if report.errors else 0
 
