@@ -53,12 +53,12 @@ RANGES: dict[str, tuple[float, float]] = {
 class WorldConfig:
     """A promotion world and the page views to draw from it.
 
-    Logit means: added to the logit of a click. The world is the same for the same seed, categories, sellers, dims and
-    interests: with more users or items the old ones keep their parameters, so a later folder (`first_promotion`, larger
-    `users` and `items`) continues an earlier one.
+    Logit means: added to the logit of a click. With more users or items, and all else but counts of pages and
+    promotions the same, the old ones keep their parameters: so a later folder (`first_promotion`, larger `users` and
+    `items`) continues an earlier one. Its histories, also of old users, may name the new items.
 
     Attributes:
-        seed: of everything, 0 or more; the same seed writes the same bytes.
+        seed: of everything, 0 or more; the same seed writes the same bytes (on the same machine and versions).
         users: user ids, 2 and more; the user table has one row more, for the unknown.
         items: item ids, 100 and more, at least as many as categories and four full pages.
         categories: item categories, 2 and more.
@@ -79,7 +79,8 @@ class WorldConfig:
         popular: share picked by popularity, 0 to 1. What is left comes from the promotion: items with a good deal
             in the categories that it features.
         short_length: most recent behaviours of the short sequence, 1 to 1,000.
-        long_length: most behaviours of the long sequence, short_length to 1,000; users have from 5 up to all of it.
+        long_length: most behaviours of the long sequence, in which the short one is the end; short_length to 1,000.
+            Users have from 5 up to all of it.
         exploration: share of behaviours outside the user's interests, 0 to 1.
         popularity_skew: 0 (uniform) to 5; a draw of rank v^(1 + skew), v uniform, from a category's items.
         click_rate: mean click probability of an exposed training item, .001 to .9; the intercept is solved for it.

@@ -1,4 +1,8 @@
-"""Users: profile, interests, taste for promotions, past behaviours; each computed from the id when asked for."""
+"""Users: profile, interests, taste for promotions, past behaviours; each computed from the id when asked for.
+
+Behaviours are what a user does elsewhere in the shop, at a pace of their own. What a user clicks on promotion pages
+does not enter them: then a page would depend on all of the user's pages before it, and nothing could be computed alone.
+"""
 
 from __future__ import annotations
 
