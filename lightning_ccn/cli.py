@@ -13,6 +13,7 @@ usage: ccn COMMAND ...        `ccn COMMAND --help` explains each
   test       score the test split with a checkpoint
   predict    write the click probability of every exposed item, as Parquet
   data       make and look after dataset folders: world, convert, check, yardsticks
+  plan       say which rank would hold which table, and on how many ranks it fits
   doctor     check this machine's installation, and say what to do
 
 Options stand in YAML files (--config, several add up, the last wins) and on the command line
@@ -38,7 +39,7 @@ def main(args: list[str] | None = None) -> int:
     try:
         if command == "data":
             return _data(args[1:])
-        if command in TRAINER_COMMANDS:
+        if command in TRAINER_COMMANDS or command == "plan":
             return _train(args)
     except DataError as error:
         return _fail(error)
@@ -59,10 +60,12 @@ def _data(args: list[str]) -> int:
 def _train(args: list[str]) -> int:
     from lightning_ccn.module import TrainingError
     from lightning_ccn.sharding import ShardingError
-    from lightning_ccn.training import run
+    from lightning_ccn import planning, training
 
     try:
-        run(args)
+        if args[0] == "plan":
+            return planning.run(args[1:])
+        training.run(args)
     except (ShardingError, TrainingError) as error:
         return _fail(error)
     return 0

@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from jsonargparse import Namespace
 from jsonargparse.typing import lazy_instance
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
 from lightning_ccn.data.datamodule import PageData
+from lightning_ccn.finetuning import NewRows, fine_tuning
 from lightning_ccn.module import CTRModule
 from lightning_ccn.predictions import PredictionWriter
 from lightning_ccn.report import RunReport
-from lightning_ccn.sharding import ShardingError, TorchRecStrategy
+from lightning_ccn.sharding import ShardingError, TorchRecStrategy, newest_whole
 
 
 class TrainingCLI(LightningCLI):
@@ -30,6 +32,17 @@ class TrainingCLI(LightningCLI):
         parser.add_argument("--experiment", type=str, default="default", help="a run goes to RUNS/EXPERIMENT/ID")
         parser.add_argument("--run_id", type=str | None, default=None, help="ID; default: SLURM's job id, or the time")
         parser.add_argument("--test_after_fit", type=bool, default=True, help="test the fitted model")
+        parser.add_argument("--finetune", type=Path | None, default=None, help="start from this checkpoint's weights")
+        parser.add_argument(
+            "--new_rows",
+            type=NewRows,
+            default="unknown",
+            help="how ids that --finetune's checkpoint does not know start: as the unknown id, as the mean of their "
+            "category's items (other tables: as the unknown id), or as drawn",
+        )
+        parser.add_argument(
+            "--keep_accumulators", type=bool, default=False, help="take the optimizers' state from --finetune too"
+        )
         parser.add_argument("--output", type=Path | None, default=None, help="of predict; default: in the run's folder")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
@@ -47,27 +60,53 @@ class TrainingCLI(LightningCLI):
         )
         parser.link_arguments("data.dataset", "model.dataset", apply_on="instantiate")
 
+    @property
+    def options(self) -> Namespace:
+        """What was asked for, of the subcommand if there is one."""
+        config: Namespace = self.config[self.subcommand] if self.subcommand else self.config
+        return config
+
     def before_instantiate_classes(self) -> None:
-        """Names the run's folder, the same on every rank."""
-        options = self.config[self.subcommand]
+        """Names the run's folder, the same on every rank, and the checkpoint that `last` means."""
+        options = self.options
         options.run_id = options.run_id or run_id()
         self.run_folder = Path(options.runs) / options.experiment / options.run_id
         options.trainer.default_root_dir = str(self.run_folder)
         options.checkpoint.dirpath = str(self.run_folder / "checkpoints")
+        if options.get("ckpt_path") == "last":
+            options.ckpt_path = self._last()
+        elif options.finetune and options.get("ckpt_path"):
+            raise ShardingError(
+                "--finetune starts afresh from a checkpoint's weights, --ckpt_path goes on with its run: leave one out"
+            )
+
+    def _last(self) -> str | None:
+        """The run's newest whole checkpoint; None where it has none yet, which starts `fit` from nothing."""
+        found = newest_whole(self.run_folder / "checkpoints")
+        if found is None and self.subcommand != "fit":
+            raise ShardingError(
+                f"--ckpt_path last: {self.run_folder / 'checkpoints'} has no whole checkpoint; "
+                "name the run with --experiment and --run_id, or a checkpoint by its path"
+            )
+        return str(found) if found else None
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """A Trainer that logs into the run's folder."""
-        options = self.config_init[self.subcommand]
+        options = self.options
         if options.trainer.logger is None:
             kwargs["logger"] = CSVLogger(options.runs, name=options.experiment, version=options.run_id)
         callbacks = [*(options.trainer.callbacks or []), RunReport(self.run_folder)]
+        if options.finetune and not options.get("ckpt_path"):  # `last` found none: this is the start
+            callbacks.append(
+                fine_tuning(options.finetune, self.datamodule.dataset, options.new_rows, options.keep_accumulators)
+            )
         if self.subcommand == "predict":
             callbacks.append(PredictionWriter(options.output or self.run_folder / "predictions"))
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
 
     def after_fit(self) -> None:
         """Tests the fitted model, unless told not to."""
-        if self.config_init[self.subcommand].test_after_fit and not self.trainer.interrupted:
+        if self.options.test_after_fit and not self.trainer.interrupted:
             self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
 
 

@@ -54,10 +54,14 @@ def test_fit_ends_with_the_metrics_that_others_rely_on(fitted: Path, dataset: Pa
 
 
 def test_fit_leaves_config_plan_log_and_checkpoints_in_its_folder(fitted: Path) -> None:
-    assert {"config.yaml", "plan.json", "metrics.csv", "metrics.json", "checkpoints"} <= {p.name for p in fitted.iterdir()}
+    assert {"config.yaml", "plan.json", "metrics.csv", "metrics.json", "checkpoints"} <= {
+        p.name for p in fitted.iterdir()
+    }
     assert (fitted / "checkpoints" / "last.ckpt").exists()
     rows = list(csv.DictReader((fitted / "metrics.csv").open()))
-    terms = {f"train_{term}" for term in ("loss", "ce", "repulsion", "attraction", "degree_clicked", "degree_unclicked")}
+    terms = {
+        f"train_{term}" for term in ("loss", "ce", "repulsion", "attraction", "degree_clicked", "degree_unclicked")
+    }
     for name in terms | {f"{term}_epoch" for term in terms} | {"lr", "table_lr", "val_auc", "val_page_gauc"}:
         assert any(row.get(name) for row in rows), name
 
@@ -188,9 +192,7 @@ def test_equal_labels_in_a_split_leave_auc_undefined_and_say_so(
     assert metrics(tmp_path, "r")["auc"] is None
 
 
-def test_an_unknown_option_names_itself(
-    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unknown_option_names_itself(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         ccn("fit", dataset, tmp_path, "r", "--model.system.temprature", "0.5")
     assert caught.value.code == 2

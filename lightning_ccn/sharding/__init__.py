@@ -5,12 +5,14 @@ from lightning_ccn.sharding.errors import ShardingError
 from lightning_ccn.sharding.plan import Plan, make_plan
 from lightning_ccn.sharding.strategy import TorchRecStrategy
 from lightning_ccn.sharding.tables import Table, find_tables
+from lightning_ccn.sharding.warm_start import WarmStart
 
 __all__ = [
     "Plan",
     "ShardingError",
     "Table",
     "TorchRecStrategy",
+    "WarmStart",
     "find_tables",
     "load_unsharded",
     "make_plan",
