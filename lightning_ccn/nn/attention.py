@@ -49,8 +49,9 @@ class TargetAttention(nn.Module):
         asked, row, column = _places(query_lengths)
         behaviours, key_row, key_column = _places(behaviour_lengths)
         segments = query_lengths.numel()
-        padded_query = query.new_zeros(segments, asked, query.shape[1])
-        padded_query[row, column] = self.query(query)  # [segments, asked, dim]
+        projected = self.query(query)  # [queries, dim], of autocast's type where that is on
+        padded_query = projected.new_zeros(segments, asked, query.shape[1])
+        padded_query[row, column] = projected  # [segments, asked, dim]
         index = behaviour.new_zeros(segments, behaviours)
         index[key_row, key_column] = behaviour  # [segments, behaviours]
         seen = torch.arange(behaviours, device=index.device) < behaviour_lengths[:, None]  # [segments, behaviours]
