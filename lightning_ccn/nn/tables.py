@@ -37,6 +37,11 @@ def tables_on(device: str) -> Iterator[None]:
         _device.reset(token)
 
 
+def table_device() -> torch.device:
+    """Where tables are to be made now."""
+    return torch.device(_device.get() or torch.get_default_device())
+
+
 @dataclass
 class Embedded:
     """A batch's embeddings.
@@ -137,7 +142,7 @@ def _bags(
     schema: Schema, features: Sequence[Feature], dim: int, names: Mapping[str, str] | None = None
 ) -> EmbeddingBagCollection:
     return EmbeddingBagCollection(
-        device=torch.device(_device.get() or torch.get_default_device()),
+        device=table_device(),
         tables=[
             EmbeddingBagConfig(
                 name=names[table] if names else table,
@@ -154,7 +159,7 @@ def _bags(
 
 def _sequences(schema: Schema, features: Sequence[Feature], dim: int) -> EmbeddingCollection:
     return EmbeddingCollection(
-        device=torch.device(_device.get() or torch.get_default_device()),
+        device=table_device(),
         tables=[
             EmbeddingConfig(
                 name=table,
