@@ -1,7 +1,12 @@
 """The systems, one short file each."""
 
 from lightning_ccn.models.ccn import CCN
+from lightning_ccn.models.dian import DIAN
+from lightning_ccn.models.dihn import DIHN
+from lightning_ccn.models.din import DIN
+from lightning_ccn.models.sim import SIM
 from lightning_ccn.models.system import Prediction, System
 from lightning_ccn.models.tan import TAN
+from lightning_ccn.models.wide_deep import WideDeep
 
-__all__ = ["CCN", "TAN", "Prediction", "System"]
+__all__ = ["CCN", "DIAN", "DIHN", "DIN", "SIM", "TAN", "Prediction", "System", "WideDeep"]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_ccn.data.batch import PageBatch
+from lightning_ccn.data.schema import Dataset
 
 
 @dataclass
@@ -17,10 +19,13 @@ class Prediction:
     Attributes:
         logit: float [items], of the click probability.
         degree: float [items], the collaborative degree; None in a system without one.
+        intent: float [pages], logit of the probability that the user entered for the trigger; None in a system that
+            does not estimate it. `nn.intent.intent_label` is what it is measured against.
     """
 
     logit: Tensor
     degree: Tensor | None = None
+    intent: Tensor | None = None
 
 
 class System(Protocol):
@@ -33,3 +38,21 @@ class System(Protocol):
     def auxiliary_losses(self, prediction: Prediction, batch: PageBatch) -> dict[str, tuple[Tensor, float]]:
         """Losses beside the cross entropy, by name: (mean over the batch's items, weight). Training only."""
         ...
+
+
+def warn_of_lacks(system: object, dataset: Dataset, **otherwise: str) -> None:
+    """Warns of what a system would use and this data lacks.
+
+    Args:
+        system: that warns.
+        dataset: the data.
+        otherwise: by the name of what may be lacking, `profile` or `category`: what the system does without it.
+    """
+    schema = dataset.schema
+    lacks = {
+        "profile": None if any(not f.many for f in schema.user) else "no profile feature of one value",
+        "category": None if schema.category else "no category",
+    }
+    for name, words in otherwise.items():
+        if lacks[name]:
+            rank_zero_warn(f"{type(system).__name__}: the dataset has {lacks[name]}; {words}")

@@ -1,0 +1,92 @@
+"""DIAN, the deep intention-aware network (Xia et al., 2023): two answers, mixed by why the user entered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+
+from lightning_ccn.data.batch import PageBatch
+from lightning_ccn.data.schema import Dataset
+from lightning_ccn.models.system import Prediction, warn_of_lacks
+from lightning_ccn.nn.head import PageMLP
+from lightning_ccn.nn.intent import IntentNet, intent_loss
+from lightning_ccn.nn.interest import InterestExtraction
+from lightning_ccn.nn.tables import ItemKernel, PageEmbedding
+
+
+class DIAN(nn.Module):
+    """P(click) = p P(click | entered for the trigger) + (1 - p) P(click | entered for the page as such).
+
+    p, the probability that the entry is due to the trigger, is the intent net's; the trigger-aware net answers for
+    the first case and the trigger-free net for the second. All three share the embeddings and learn together, the
+    intent net from a second cross entropy too, see `nn.intent`.
+
+    Args:
+        dataset: the data that it will read.
+        dim: of each feature's embedding.
+        heads: of the attentions.
+        hidden: widths of the hidden layers of both nets' heads; the intent net has the last.
+        intent_weight: of the intent's cross entropy.
+        item_kernel: how items are looked up; `auto` chooses by device.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        dim: int = 16,
+        heads: int = 4,
+        hidden: Sequence[int] = (128, 64),
+        intent_weight: float = 0.1,
+        item_kernel: ItemKernel = "auto",
+    ) -> None:
+        super().__init__()
+        self.embedding = PageEmbedding(dataset.schema, dim, item_kernel)
+        user_dim, item_dim = self.embedding.user_dim, self.embedding.item_dim
+        per_item_dim = 3 * item_dim + len(dataset.schema.numbers)
+        self.intent = IntentNet(user_dim, item_dim, heads, hidden[-1])
+        self.aware_target, self.aware_trigger = (InterestExtraction(item_dim, heads) for _ in range(2))
+        self.aware_head = PageMLP(user_dim + 3 * item_dim, per_item_dim, hidden)
+        self.free_target = InterestExtraction(item_dim, heads)
+        self.free_head = PageMLP(user_dim, per_item_dim, hidden)
+        self.category, self.intent_weight = dataset.schema.category, intent_weight
+        warn_of_lacks(
+            self,
+            dataset,
+            category="the intent has no label and learns from clicks alone, and long behaviours are of any kind",
+        )
+
+    def forward(self, batch: PageBatch) -> Prediction:
+        """logit [items], intent [pages]."""
+        e = self.embedding(batch)
+        page = batch.page
+        intent = self.intent(e, batch)  # [pages]
+        of_page = [e.user, e.trigger, self.aware_trigger.of_triggers(e.trigger, e.item, batch)]
+        of_item = [e.target, self.aware_target.of_targets(e.target, e.item, batch), batch.numbers]
+        aware = self.aware_head(torch.cat(of_page, 1), torch.cat(of_item, 1), page)  # [items]
+        of_item = [e.target, self.free_target.of_targets(e.target, e.item, batch), batch.numbers]
+        free = self.free_head(e.user, torch.cat(of_item, 1), page)  # [items]
+        return Prediction(mix(intent[page], aware, free), intent=intent)
+
+    def auxiliary_losses(self, prediction: Prediction, batch: PageBatch) -> dict[str, tuple[Tensor, float]]:
+        """The intent's cross entropy, where the log has categories to make its label of."""
+        if self.category is None:
+            return {}
+        assert prediction.intent is not None
+        return {"intent": (intent_loss(prediction.intent, batch, self.category), self.intent_weight)}
+
+
+def mix(intent: Tensor, aware: Tensor, free: Tensor) -> Tensor:
+    """logit of p sigmoid(aware) + (1 - p) sigmoid(free), p = sigmoid(intent), without leaving logarithms.
+
+    All float [items].
+
+    >>> mix(torch.tensor([-200.0, 0.0, 200.0]), torch.tensor([90.0] * 3), torch.tensor([-90.0] * 3))
+    tensor([-90.,   0.,  90.])
+    """
+    p, not_p = logsigmoid(intent.float()), logsigmoid(-intent.float())
+    click = torch.logaddexp(p + logsigmoid(aware.float()), not_p + logsigmoid(free.float()))
+    no_click = torch.logaddexp(p + logsigmoid(-aware.float()), not_p + logsigmoid(-free.float()))
+    return click - no_click

@@ -1,0 +1,79 @@
+"""DIHN, the deep interest highlight network (Shen et al., 2022): the more it is the trigger, the less the target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding as gather
+
+from lightning_ccn.data.batch import PageBatch
+from lightning_ccn.data.schema import Dataset
+from lightning_ccn.models.system import Prediction, warn_of_lacks
+from lightning_ccn.nn.head import PageMLP
+from lightning_ccn.nn.intent import IntentNet, intent_loss
+from lightning_ccn.nn.interest import InterestExtraction
+from lightning_ccn.nn.tables import Embedded, ItemKernel, PageEmbedding
+
+
+class DIHN(nn.Module):
+    """User intent network, fusion embedding module, hybrid interest extraction.
+
+    The intent g, the probability that the entry is due to the trigger, fuses trigger and target into one query,
+    `g E_trigger + (1 - g) E_target`, for two sequences: the soft one, all short behaviours, and the hard one, the long
+    behaviours of the trigger's category. A second cross entropy teaches the intent, see `nn.intent`.
+
+    Args:
+        dataset: the data that it will read.
+        dim: of each feature's embedding.
+        heads: of the attentions.
+        hidden: widths of the head's hidden layers; the intent network has the last.
+        intent_weight: of the intent's cross entropy.
+        item_kernel: how items are looked up; `auto` chooses by device.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        dim: int = 16,
+        heads: int = 4,
+        hidden: Sequence[int] = (128, 64),
+        intent_weight: float = 0.1,
+        item_kernel: ItemKernel = "auto",
+    ) -> None:
+        super().__init__()
+        self.embedding = PageEmbedding(dataset.schema, dim, item_kernel)
+        user_dim, item_dim = self.embedding.user_dim, self.embedding.item_dim
+        self.intent = IntentNet(user_dim, item_dim, heads, hidden[-1])
+        self.hybrid_interest = InterestExtraction(item_dim, heads)
+        self.head = PageMLP(user_dim + item_dim, 4 * item_dim + len(dataset.schema.numbers), hidden)
+        self.category, self.intent_weight = dataset.schema.category, intent_weight
+        warn_of_lacks(
+            self,
+            dataset,
+            category="the intent has no label and learns from clicks alone, and the hard sequence is of any kind",
+        )
+
+    def forward(self, batch: PageBatch) -> Prediction:
+        """logit [items], intent [pages]."""
+        e = self.embedding(batch)
+        page = batch.page
+        intent = self.intent(e, batch)  # [pages]
+        fused = self.fuse(intent, e, page)  # [items, item_dim]
+        interest = self.hybrid_interest(fused, batch.page_lengths, batch.trigger_group[page], e.item, batch)
+        of_page = torch.cat([e.user, e.trigger], 1)
+        of_item = torch.cat([e.target, fused, interest, batch.numbers], 1)
+        return Prediction(self.head(of_page, of_item, page), intent=intent)
+
+    def fuse(self, intent: Tensor, e: Embedded, page: Tensor) -> Tensor:
+        """The fused embedding: float [items, item_dim] from intent logits [pages]."""
+        g = intent.sigmoid()[page, None]  # [items, 1]
+        return g * gather(page, e.trigger) + (1 - g) * e.target
+
+    def auxiliary_losses(self, prediction: Prediction, batch: PageBatch) -> dict[str, tuple[Tensor, float]]:
+        """The intent's cross entropy, where the log has categories to make its label of."""
+        if self.category is None:
+            return {}
+        assert prediction.intent is not None
+        return {"intent": (intent_loss(prediction.intent, batch, self.category), self.intent_weight)}

@@ -1,0 +1,52 @@
+"""DIN, the deep interest network (Zhou et al., 2018): an activation unit over the short sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lightning_ccn.data.batch import PageBatch
+from lightning_ccn.data.schema import Dataset
+from lightning_ccn.models.system import Prediction
+from lightning_ccn.nn.activation_unit import Activation, ActivationUnit
+from lightning_ccn.nn.head import PageMLP
+from lightning_ccn.nn.tables import ItemKernel, PageEmbedding
+
+
+class DIN(nn.Module):
+    """Sigmoid(MLP(concat(E_user, E_target, sum_j a(e_j, E_target) e_j))), j over the short sequence.
+
+    Args:
+        dataset: the data that it will read.
+        dim: of each feature's embedding.
+        hidden: widths of the head's hidden layers.
+        activation: of the activation unit: `prelu`, or `dice`, which moves with the data.
+        item_kernel: how items are looked up; `auto` chooses by device.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        dim: int = 16,
+        hidden: Sequence[int] = (128, 64),
+        activation: Activation = "prelu",
+        item_kernel: ItemKernel = "auto",
+    ) -> None:
+        super().__init__()
+        self.embedding = PageEmbedding(dataset.schema, dim, item_kernel)
+        user_dim, item_dim = self.embedding.user_dim, self.embedding.item_dim
+        self.activation_unit = ActivationUnit(item_dim, activation=activation)
+        self.head = PageMLP(user_dim, 2 * item_dim + len(dataset.schema.numbers), hidden)
+
+    def forward(self, batch: PageBatch) -> Prediction:
+        """logit [items]."""
+        e = self.embedding(batch)
+        page = batch.page
+        interest = self.activation_unit(e.target, page, e.item, batch.short, batch.short_lengths)  # [items, item_dim]
+        return Prediction(self.head(e.user, torch.cat([e.target, interest, batch.numbers], 1), page))
+
+    def auxiliary_losses(self, prediction: Prediction, batch: PageBatch) -> dict[str, tuple[Tensor, float]]:
+        """None: DIN learns from clicks alone."""
+        return {}

@@ -1,0 +1,59 @@
+"""Wide & Deep (Cheng et al., 2016): crossed ids beside an MLP over pooled embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding_bag
+
+from lightning_ccn.data.batch import PageBatch
+from lightning_ccn.data.schema import Dataset
+from lightning_ccn.models.system import Prediction, warn_of_lacks
+from lightning_ccn.nn.crosses import HashedCrosses
+from lightning_ccn.nn.head import PageMLP
+from lightning_ccn.nn.tables import ItemKernel, PageEmbedding
+
+
+class WideDeep(nn.Module):
+    """Sigmoid(w . crosses(user, target) + MLP(concat(E_user, mean(E_short), E_target))).
+
+    The behaviours are pooled without a look at the target: of the long sequence the reader keeps the categories on
+    the page, so its mean would depend on the page's other items, and that of the target's category is SIM's search.
+
+    Args:
+        dataset: the data that it will read.
+        dim: of each feature's embedding.
+        hidden: widths of the head's hidden layers.
+        cross_rows: rows of the wide part's table.
+        item_kernel: how items are looked up; `auto` chooses by device.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        dim: int = 16,
+        hidden: Sequence[int] = (128, 64),
+        cross_rows: int = 2**20,
+        item_kernel: ItemKernel = "auto",
+    ) -> None:
+        super().__init__()
+        self.embedding = PageEmbedding(dataset.schema, dim, item_kernel)
+        user_dim, item_dim = self.embedding.user_dim, self.embedding.item_dim
+        crossed = any(not feature.many for feature in dataset.schema.user)
+        self.wide = HashedCrosses(dataset.schema, cross_rows) if crossed else None
+        warn_of_lacks(self, dataset, profile="nothing to cross the items with, so there is no wide part")
+        self.deep = PageMLP(user_dim + item_dim, item_dim + len(dataset.schema.numbers), hidden)
+
+    def forward(self, batch: PageBatch) -> Prediction:
+        """logit [items]."""
+        e = self.embedding(batch)
+        starts = batch.short_lengths.cumsum(0) - batch.short_lengths
+        pooled = embedding_bag(batch.short, e.item, starts, mode="mean")  # [pages, item_dim]
+        logit = self.deep(torch.cat([e.user, pooled], 1), torch.cat([e.target, batch.numbers], 1), batch.page)
+        return Prediction(logit if self.wide is None else logit + self.wide(batch))
+
+    def auxiliary_losses(self, prediction: Prediction, batch: PageBatch) -> dict[str, tuple[Tensor, float]]:
+        """None: it learns from clicks alone."""
+        return {}

@@ -1,0 +1,162 @@
+"""Page views for the tests of the systems: chosen pages of the fixture dataset, and small planted problems."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from lightning_ccn.data.batch import PageBatch
+from lightning_ccn.data.collate import Collator, take
+from lightning_ccn.data.columns import Rows
+from lightning_ccn.data.reader import PageBatches
+from lightning_ccn.data.schema import Dataset, Feature, Schema, SplitStats, Table
+from lightning_ccn.data.writer import Ragged
+from lightning_ccn.models import CCN, DIAN, DIHN, DIN, SIM, TAN, WideDeep
+
+SYSTEMS: dict[str, Callable[..., nn.Module]] = {
+    "wide_deep": partial(WideDeep, cross_rows=1_000),
+    "din": DIN,
+    "din_with_dice": partial(DIN, activation="dice"),
+    "sim": SIM,
+    "dihn": DIHN,
+    "dian": DIAN,
+    "tan_bare": partial(TAN, collaborative=False, trigger_interaction=False),
+    "tan": TAN,
+    "ccn": CCN,
+}
+OF_ITEMS = ("items", "clicks", "price")  # columns of the fixture dataset with a value an exposed item
+WITHOUT_TRIGGER = ("wide_deep", "din", "din_with_dice", "sim")
+
+
+def far_from_the_start(system: nn.Module) -> nn.Module:
+    """The system with larger weights, away from where everything is small."""
+    with torch.no_grad():
+        for parameter in system.parameters():
+            parameter.mul_(3)
+    return system
+
+
+def page_with(reader: PageBatches, at: int, order: list[int] | np.ndarray) -> Rows:
+    """Page `at` of the split with its exposed items chosen and ordered by `order`."""
+    page = {name: take(column, np.array([at])) for name, column in reader._rows(0).items()}
+    for name in OF_ITEMS:
+        column = page[name]
+        assert isinstance(column, Ragged)
+        page[name] = Ragged(column.values[order], np.array([0, len(order)]))
+    return page
+
+
+def longest_page(reader: PageBatches) -> int:
+    items = reader._rows(0)["items"]
+    assert isinstance(items, Ragged)
+    return int(items.lengths.argmax())
+
+
+def scores(system: nn.Module, reader: PageBatches, rows: Rows) -> torch.Tensor:
+    with torch.no_grad():
+        logit: torch.Tensor = system(reader.collator(rows)).logit
+    return logit
+
+
+USERS, ITEMS, CATEGORIES, SELLERS = 40, 60, 4, 4
+
+
+@dataclass
+class Planted:
+    """Random pages of 6 items. Items have a category and a seller, users an id and a mood, 1 or 2."""
+
+    schema: Schema
+    category: np.ndarray  # of each item
+    seller: np.ndarray
+    user: np.ndarray  # [pages]
+    mood: np.ndarray
+    trigger: np.ndarray
+    items: np.ndarray  # [pages, 6]
+    clicks: np.ndarray
+    short: np.ndarray  # [pages, behaviours]
+    long: np.ndarray
+
+    @property
+    def batch(self) -> PageBatch:
+        lists = {"items": self.items, "clicks": self.clicks, "short_items": self.short, "long_items": self.long}
+        rows: Rows = {
+            "page_id": np.arange(len(self.user)),
+            "user": self.user,
+            "mood": self.mood,
+            "trigger": self.trigger,
+            **{name: Ragged.from_lengths(v.ravel(), np.full(len(v), v.shape[1])) for name, v in lists.items()},
+        }
+        attributes = {"category": self.category, "seller": self.seller}
+        return Collator(self.schema, attributes, {}, short_length=1_000, long_length=1_000)(rows)
+
+    @property
+    def dataset(self) -> Dataset:
+        """What a system needs to know of these pages; there is no folder."""
+        train = SplitStats(pages=len(self.user), items=self.items.size, clicks=int(self.clicks.sum()))
+        return Dataset(Path("planted"), self.schema, {"train": train}, {}, {})
+
+
+def planted(seed: int, pages: int = 400, short: int = 2, long: int = 3) -> Planted:
+    """Pages with sequences of these lengths, clicks by chance; the items are the same for every seed."""
+    rng, items = np.random.default_rng(seed), np.random.default_rng(0)
+    sizes = {"user": USERS, "mood": 2, "item": ITEMS, "category": CATEGORIES, "seller": SELLERS}
+    return Planted(
+        schema=Schema(
+            tables={name: Table(size + 1) for name, size in sizes.items()},
+            user=(Feature("user", "user"), Feature("mood", "mood")),
+            attributes=(Feature("category", "category"), Feature("seller", "seller")),
+            category="category",
+        ),
+        category=np.append(0, items.integers(1, CATEGORIES + 1, ITEMS)),
+        seller=np.append(0, items.integers(1, SELLERS + 1, ITEMS)),
+        user=rng.integers(1, USERS + 1, pages),
+        mood=rng.integers(1, 3, pages),
+        trigger=rng.integers(1, ITEMS + 1, pages),
+        items=rng.integers(1, ITEMS + 1, (pages, 6)),
+        clicks=rng.integers(0, 2, (pages, 6)),
+        short=rng.integers(1, ITEMS + 1, (pages, short)),
+        long=rng.integers(1, ITEMS + 1, (pages, long)),
+    )
+
+
+def like_a_behaviour(pages: Planted, behaviours: np.ndarray) -> Planted:
+    """Clicks on what has the category of one of the behaviours [pages, .]."""
+    of_item, of_behaviour = pages.category[pages.items], pages.category[behaviours]
+    return replace(pages, clicks=(of_item[:, :, None] == of_behaviour[:, None, :]).any(2))
+
+
+def by_mood(pages: Planted) -> Planted:
+    """Users in mood 1 come for the trigger and click its category; those in mood 2 click seller 1."""
+    for_trigger = pages.category[pages.items] == pages.category[pages.trigger][:, None]
+    return replace(pages, clicks=np.where(pages.mood[:, None] == 1, for_trigger, pages.seller[pages.items] == 1))
+
+
+def loss(system: nn.Module, batch: PageBatch) -> torch.Tensor:
+    """Cross entropy and the system's own losses, weighted."""
+    assert batch.click is not None
+    prediction = system(batch)
+    total = binary_cross_entropy_with_logits(prediction.logit, batch.click, reduction="sum") / max(batch.items, 1)
+    for value, weight in system.auxiliary_losses(prediction, batch).values():  # type: ignore[operator]
+        total = total + weight * value
+    return total
+
+
+def learn(system: nn.Module, batch: PageBatch, steps: int = 40, lr: float = 0.02) -> None:
+    """Full-batch training."""
+    optimizer = torch.optim.Adam(system.parameters(), lr)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss(system, batch).backward()
+        optimizer.step()
+
+
+def auc(logit: torch.Tensor, label: torch.Tensor | np.ndarray | None) -> float:
+    return float(roc_auc_score(np.asarray(label), logit.detach().numpy()))

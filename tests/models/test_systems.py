@@ -1,0 +1,185 @@
+"""What holds for every system: what a score depends on, what trains, what it does without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lightning_ccn.data.collate import take
+from lightning_ccn.data.reader import PageBatches
+from lightning_ccn.data.writer import Ragged
+
+from .pages import (
+    OF_ITEMS,
+    SYSTEMS,
+    WITHOUT_TRIGGER,
+    Planted,
+    far_from_the_start,
+    learn,
+    longest_page,
+    loss,
+    page_with,
+    planted,
+    scores,
+)
+
+Make = Callable[..., nn.Module]
+every_system = pytest.mark.parametrize("make", SYSTEMS.values(), ids=list(SYSTEMS))
+
+
+@pytest.fixture(scope="module", params=SYSTEMS.values(), ids=list(SYSTEMS))
+def system(request: pytest.FixtureRequest, reader: PageBatches) -> nn.Module:
+    torch.manual_seed(0)
+    return far_from_the_start(request.param(reader.dataset, dim=8)).eval()
+
+
+def test_a_score_does_not_change_when_page_mates_are_removed_reordered_or_replaced(
+    system: nn.Module, reader: PageBatches
+) -> None:
+    at = longest_page(reader)
+    all_of_it = page_with(reader, at, np.arange(4))
+    base = scores(system, reader, all_of_it)
+    for order in ([2], [2, 0], [3, 2, 1, 0]):
+        found = scores(system, reader, page_with(reader, at, order))
+        torch.testing.assert_close(found[order.index(2)], base[2])
+    items = all_of_it["items"]
+    assert isinstance(items, Ragged)
+    replaced = {**all_of_it, "items": Ragged(np.where(np.arange(4) == 2, items.values, 1), items.offsets)}
+    torch.testing.assert_close(scores(system, reader, replaced)[2], base[2])
+
+
+def test_a_score_does_not_depend_on_labels_or_on_other_pages(system: nn.Module, reader: PageBatches) -> None:
+    batch = reader[0, 0]
+    together = system(batch).logit
+    batch.click = None
+    assert torch.equal(system(batch).logit, together)
+    ends = batch.page_lengths.cumsum(0)
+    for at in (0, 5):
+        alone = scores(system, reader, {name: take(column, np.array([at])) for name, column in reader._rows(0).items()})
+        torch.testing.assert_close(alone, together[ends[at] - batch.page_lengths[at] : ends[at]])
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_score_depends_on_the_trigger_only_where_the_system_sees_it(name: str, reader: PageBatches) -> None:
+    rows = reader._rows(0)
+    other = {**rows, "trigger": (np.asarray(rows["trigger"]) % 60) + 1}
+    system = far_from_the_start(SYSTEMS[name](reader.dataset, dim=8)).eval()
+    here, there = scores(system, reader, rows), scores(system, reader, other)
+    if name in WITHOUT_TRIGGER:
+        torch.testing.assert_close(here, there)
+    else:
+        assert not torch.allclose(here, there)
+
+
+@every_system
+def test_the_lookup_kernel_changes_no_score(make: Make, reader: PageBatches) -> None:
+    bags, sequences = (make(reader.dataset, dim=8, item_kernel=kernel).eval() for kernel in ("bag", "sequence"))
+
+    def item_key(name: str) -> str:
+        return name.replace("items.collection.embedding_bags", "items.collection.embeddings")
+
+    sequences.load_state_dict({item_key(name): value for name, value in bags.state_dict().items()})
+    torch.testing.assert_close(sequences(reader[0, 0]).logit, bags(reader[0, 0]).logit)
+
+
+def assert_gradients(system: nn.Module) -> None:
+    """DDP waits for the gradient of every parameter, on every rank."""
+    for name, parameter in system.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+@every_system
+def test_every_parameter_has_a_gradient(make: Make, reader: PageBatches) -> None:
+    system = make(reader.dataset, dim=8)
+    loss(system, reader[0, 0]).backward()
+    assert_gradients(system)
+
+
+@every_system
+def test_a_batch_without_items_has_loss_0_and_gradients_of_0(make: Make, reader: PageBatches) -> None:
+    rows = reader._rows(0)
+    nothing = {name: Ragged(rows[name].values[:0], np.zeros(25, np.int64)) for name in OF_ITEMS}  # type: ignore[union-attr]
+    batch, system = reader.collator({**rows, **nothing}), make(reader.dataset, dim=8)
+    total = loss(system, batch)
+    total.backward()
+    assert (batch.items, total.item()) == (0, 0)
+    assert_gradients(system)
+    assert not any(parameter.grad.any() for parameter in system.parameters())  # type: ignore[union-attr]
+
+
+@every_system
+def test_every_system_scores_under_bf16_autocast(make: Make, reader: PageBatches) -> None:
+    system = make(reader.dataset, dim=8).eval()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logit = system(reader[0, 0]).logit.float()
+    torch.testing.assert_close(logit, system(reader[0, 0]).logit, atol=0.02, rtol=0.05)
+
+
+def no_triggers(pages: Planted) -> Planted:
+    return replace(pages, trigger=np.zeros_like(pages.trigger))
+
+
+def no_categories(pages: Planted) -> Planted:
+    return replace(pages, schema=replace(pages.schema, category=None))
+
+
+def no_profile(pages: Planted) -> Planted:
+    return replace(pages, schema=replace(pages.schema, user=()))
+
+
+def no_short_sequences(pages: Planted) -> Planted:
+    return replace(pages, short=pages.short[:, :0])
+
+
+def no_long_sequences(pages: Planted) -> Planted:
+    return replace(pages, long=pages.long[:, :0])
+
+
+def one_click_a_page(pages: Planted) -> Planted:
+    return replace(pages, clicks=np.eye(6, dtype=np.int64)[pages.user % 6])
+
+
+LACKS = (no_triggers, no_categories, no_profile, no_short_sequences, no_long_sequences, one_click_a_page)
+
+
+@every_system
+@pytest.mark.parametrize("lack", LACKS, ids=[lack.__name__ for lack in LACKS])
+@pytest.mark.filterwarnings("ignore:.*the dataset has no")
+def test_every_system_trains_on_a_log_that_lacks_something(lack: Callable[[Planted], Planted], make: Make) -> None:
+    pages = lack(planted(1, pages=50))
+    system = make(pages.dataset, dim=8)
+    before = loss(system, pages.batch)
+    before.backward()
+    assert_gradients(system)
+    learn(system, pages.batch, steps=5)
+    assert loss(system, pages.batch) < before
+
+
+@pytest.mark.parametrize(
+    ("name", "lack", "words"),
+    [
+        (
+            "wide_deep",
+            no_profile,
+            "WideDeep: the dataset has no profile feature of one value; .* there is no wide part",
+        ),
+        ("sim", no_categories, "SIM: the dataset has no category; the search finds the most recent .* of any kind"),
+        ("dihn", no_categories, "DIHN: the dataset has no category; the intent has no label"),
+        ("dian", no_categories, "DIAN: the dataset has no category; the intent has no label"),
+    ],
+)
+def test_a_system_says_what_it_does_without(name: str, lack: Callable[[Planted], Planted], words: str) -> None:
+    with pytest.warns(UserWarning, match=words):
+        SYSTEMS[name](lack(planted(1, pages=20)).dataset, dim=8)
+
+
+@every_system
+def test_a_system_that_lacks_nothing_says_nothing(make: Make, recwarn: pytest.WarningsRecorder) -> None:
+    make(planted(1, pages=20).dataset, dim=8)
+    assert not recwarn.list
