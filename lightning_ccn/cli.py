@@ -21,10 +21,11 @@ Options stand in YAML files (--config, several add up, the last wins) and on the
 """
 
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
+STOPPED = 75  # EX_TEMPFAIL: asked to stop; the same command goes on
 
 
 def main(args: list[str] | None = None) -> int:
-    """Runs a command; the exit code is 0, or 2 after an error that the user can mend."""
+    """Runs a command; the exit code is 0, 2 after an error that the user can mend, or `STOPPED`."""
     args = sys.argv[1:] if args is None else args
     command = args[0] if args else ""
     if command in ("", "-h", "--help"):
@@ -58,9 +59,10 @@ def _data(args: list[str]) -> int:
 
 
 def _train(args: list[str]) -> int:
+    from lightning_ccn import planning, training
     from lightning_ccn.module import TrainingError
     from lightning_ccn.sharding import ShardingError
-    from lightning_ccn import planning, training
+    from lightning_ccn.slurm.interruption import Interrupted
 
     try:
         if args[0] == "plan":
@@ -68,6 +70,9 @@ def _train(args: list[str]) -> int:
         training.run(args)
     except (ShardingError, TrainingError) as error:
         return _fail(error)
+    except Interrupted as stop:
+        print(f"ccn: stopped as asked, {stop}; the same run goes on with --ckpt_path last", file=sys.stderr)
+        return STOPPED
     return 0
 
 

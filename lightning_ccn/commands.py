@@ -15,9 +15,11 @@ from rich.table import Table
 from lightning_ccn.data.check import check
 from lightning_ccn.data.convert.ebnerd import convert_ebnerd
 from lightning_ccn.data.convert.mind import convert_mind
+from lightning_ccn.data.schema import Dataset
 from lightning_ccn.data.world import WorldConfig, generate_world
 from lightning_ccn.data.yardsticks import yardstick_scores
 from lightning_ccn.metrics import CTRMetrics
+from lightning_ccn.report import world_bounds
 
 
 def run(args: list[str]) -> int:
@@ -60,6 +62,8 @@ def _call(function: Callable[..., Any]) -> Callable[[Namespace], None]:
 
 def _world(options: Namespace) -> None:
     generate_world(**options.as_dict())  # not vars(): a Namespace hides a knob named `items`
+    for name, value in world_bounds(Dataset.open(options.folder)).items():
+        print(f"{name} of the test split: {value:.4f}")
 
 
 def _check(options: Namespace) -> int:

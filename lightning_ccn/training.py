@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,18 @@ from jsonargparse import Namespace
 from jsonargparse.typing import lazy_instance
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import Logger
 
+from lightning_ccn import tracking
+from lightning_ccn.csv_log import MetricsFile
 from lightning_ccn.data.datamodule import PageData
 from lightning_ccn.finetuning import NewRows, fine_tuning
+from lightning_ccn.insights import Health, Pictures
 from lightning_ccn.module import CTRModule
 from lightning_ccn.predictions import PredictionWriter
 from lightning_ccn.report import RunReport
 from lightning_ccn.sharding import ShardingError, TorchRecStrategy, newest_whole
+from lightning_ccn.slurm.interruption import Interruption
 
 
 class TrainingCLI(LightningCLI):
@@ -44,6 +50,16 @@ class TrainingCLI(LightningCLI):
             "--keep_accumulators", type=bool, default=False, help="take the optimizers' state from --finetune too"
         )
         parser.add_argument("--output", type=Path | None, default=None, help="of predict; default: in the run's folder")
+        parser.add_argument("--save_every", type=float, default=600.0, help="seconds between two saves of last.ckpt")
+        parser.add_argument(
+            "--wandb",
+            type=tracking.Mode,
+            default="auto",
+            help="Weights & Biases. auto: online with a key and a network, else offline; off: metrics.csv alone",
+        )
+        parser.add_argument(
+            "--upload_checkpoints", type=bool, default=False, help="to W&B, which else learns their paths alone"
+        )
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
             {
@@ -55,7 +71,6 @@ class TrainingCLI(LightningCLI):
                 "checkpoint.monitor": "val_auc",
                 "checkpoint.mode": "max",
                 "checkpoint.filename": "{epoch}-{step}",
-                "checkpoint.save_last": True,
             }
         )
         parser.link_arguments("data.dataset", "model.dataset", apply_on="instantiate")
@@ -93,9 +108,19 @@ class TrainingCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """A Trainer that logs into the run's folder."""
         options = self.options
+        self.tracker = None
         if options.trainer.logger is None:
-            kwargs["logger"] = CSVLogger(options.runs, name=options.experiment, version=options.run_id)
-        callbacks = [*(options.trainer.callbacks or []), RunReport(self.run_folder)]
+            loggers: list[Logger] = [MetricsFile(options.runs, name=options.experiment, version=options.run_id)]
+            if self.subcommand != "predict" and tracking.wanted(options.wandb):
+                self.tracker = self._tracker()
+                loggers.append(self.tracker)
+            kwargs["logger"] = loggers
+        asked = self._get(self.config_init, "trainer.callbacks") or []
+        callbacks = [*(asked if isinstance(asked, list) else [asked]), Health()]
+        if self.tracker is not None:
+            callbacks.append(Pictures(self.tracker))
+        callbacks.append(RunReport(self.run_folder))  # after these: its clock stands still while they draw
+        callbacks.append(Interruption(self.run_folder / "checkpoints", options.save_every))
         if options.finetune and not options.get("ckpt_path"):  # `last` found none: this is the start
             callbacks.append(
                 fine_tuning(options.finetune, self.datamodule.dataset, options.new_rows, options.keep_accumulators)
@@ -103,6 +128,24 @@ class TrainingCLI(LightningCLI):
         if self.subcommand == "predict":
             callbacks.append(PredictionWriter(options.output or self.run_folder / "predictions"))
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+
+    def _tracker(self) -> tracking.Tracker:
+        assert self.subcommand is not None
+        options = self.options
+        parent = tracking.parent_of(options.finetune) if options.finetune else None
+        return tracking.Tracker(
+            self.run_folder,
+            config=json.loads(self._parser(self.subcommand).dump(options, format="json", skip_none=False)),
+            job_type=self.subcommand,
+            parent=parent,
+            offline=options.wandb == "offline",
+            upload_checkpoints=options.upload_checkpoints,
+        )
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """A command is one W&B run: `fit` and the test after it."""
+        with self.tracker or nullcontext():
+            super()._run_subcommand(subcommand)
 
     def after_fit(self) -> None:
         """Tests the fitted model, unless told not to."""
@@ -123,11 +166,13 @@ def run(args: list[str]) -> None:
 
 
 def run_id() -> str:
-    """SLURM's job id, or the time; ranks that Lightning starts inherit it from the first.
+    """A W&B sweep's id, SLURM's job id, or the time; ranks that Lightning starts inherit it from the first.
 
     Raises:
         ShardingError: torchrun started the ranks, which have nothing in common to take a name from.
     """
+    if "WANDB_SWEEP_ID" in os.environ and "WANDB_RUN_ID" in os.environ:  # an agent, which may run many in one job
+        return os.environ["WANDB_RUN_ID"]
     if "SLURM_JOB_ID" in os.environ:
         return os.environ["SLURM_JOB_ID"]
     if "TORCHELASTIC_RUN_ID" in os.environ and "CCN_RUN_ID" not in os.environ:

@@ -1,4 +1,4 @@
-"""Fine-tuning into a grown vocabulary: old rows keep their bits, new rows start as told, nothing is skipped silently."""
+"""Fine-tuning into a grown vocabulary: old rows keep their bits, new rows start as told, all else is listed."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 
@@ -41,10 +42,23 @@ class PageData(L.LightningDataModule):
         self.batch_pages, self.lanes, self.seed, self.workers = batch_pages, lanes, seed, workers
         self.short_length, self.long_length = short_length, long_length
         self.predict_split = predict_split
+        self._training: PageLoader | None = None
 
     def train_dataloader(self) -> PageLoader:
         """Training pages, shuffled anew each epoch."""
-        return self._loader("train", seed=self.seed)
+        self._training = self._loader("train", seed=self.seed)
+        return self._training
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position in the stream of training batches, the same for every world size."""
+        return self._training.state_dict() if self._training else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on at a saved position."""
+        # Lightning restores loaders too, but only those made after it: asking the Trainer for its number of steps, as
+        # a schedule must, makes them before.
+        if self._training is not None and state_dict:
+            self._training.load_state_dict(state_dict)
 
     def val_dataloader(self) -> PageLoader:
         """Validation pages in the order of the files."""

@@ -17,7 +17,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding as gather
-from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, EmbeddingCollection, EmbeddingConfig, PoolingType
+from torchrec import (
+    EmbeddingBagCollection,
+    EmbeddingBagConfig,
+    EmbeddingCollection,
+    EmbeddingConfig,
+    KeyedTensor,
+    PoolingType,
+)
 
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.schema import Feature, Schema
@@ -102,8 +109,7 @@ class UserTables(nn.Module):
         """float [pages, features * dim]."""
         if not self.features:  # a log without any profile, not even a user id
             return torch.zeros(batch.pages, 0, device=batch.page_lengths.device)
-        pooled: Tensor = self.collection(batch.user).values()
-        return pooled
+        return _by_name(self.collection(batch.user), self.features)
 
 
 class ItemTables(nn.Module):
@@ -133,9 +139,14 @@ class ItemTables(nn.Module):
         """float [distinct, features * dim]."""
         looked_up = self.collection(batch.item)
         if self.kernel == "bag":
-            pooled: Tensor = looked_up.values()
-            return pooled
+            return _by_name(looked_up, self.features)
         return torch.cat([looked_up[name].values() for name in self.features], dim=1)
+
+
+def _by_name(pooled: KeyedTensor, features: Sequence[str]) -> Tensor:
+    """Columns in the features' order: a sharded collection gives them in the order of its plan."""
+    by_name = pooled.to_dict()
+    return torch.cat([by_name[name] for name in features], dim=1)
 
 
 def _bags(
