@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 from lightning_ccn.data.schema import Feature, Schema, Table
 from lightning_ccn.data.vocabulary import Vocabulary
 from lightning_ccn.data.writer import DatasetWriter, Ragged
+
+os.environ["WANDB_MODE"] = "disabled"  # starting the client takes seconds; its own tests say `--wandb offline`
 
 DAY = 86_400
 START = {"train": 1_700_000_000, "validation": 1_700_000_000 + 10 * DAY, "test": 1_700_000_000 + 12 * DAY}

@@ -28,6 +28,7 @@ CPU = Facts(
         "PyYAML": "6.0.3",
         "rich": "15.0.0",
         "wandb": "0.31.0",
+        "matplotlib": "3.11.2",
         "tensordict": "0.15.3",
         "tqdm": "4.70.1",
         "pyre-extensions": "0.0.32",

@@ -1,0 +1,237 @@
+"""What a run shows of itself beside its metrics. Nothing here draws a random number or changes a value."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+from torchrec.distributed import DistributedModelParallel
+
+from lightning_ccn.csv_log import MetricsFile
+from lightning_ccn.data.batch import PageBatch
+from lightning_ccn.models.system import Prediction
+from lightning_ccn.module import CTRModule
+from lightning_ccn.pictures import ScoreSums, calibration_plot, degree_histogram, page_auc_plot
+from lightning_ccn.sharding import TorchRecStrategy
+from lightning_ccn.sharding.rows import Rows
+from lightning_ccn.sharding.state import TABLE_STATE, table_optimizer_state
+from lightning_ccn.sharding.tables import dense_names, sharded_tables
+from lightning_ccn.tracking import ID_FILE, Tracker
+
+SAMPLED_ROWS = 4096  # of each table
+
+
+class Health(L.Callback):
+    """Logs, to every logger, what tells a healthy run from a sick one.
+
+    Every `log_every_n_steps`: `grad_norm` over all dense parameters, after their average over ranks, and
+    `grad_norm/<layer>`; `items_per_second`, of all ranks, since the last line or validation. (The gradient of a table
+    is never held: its optimizer runs within the backward pass.) At each validation: `table_statistics`.
+    """
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Starts the clock, and the lines of `metrics.csv` from this step."""
+        self._restart()
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsFile):
+                logger.start_from(trainer.global_step)
+
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Logs the gradients' norms."""
+        if _logged(trainer, trainer.global_step + 1):
+            pl_module.log_dict(gradient_norms(pl_module))
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: PageBatch, batch_idx: int
+    ) -> None:
+        """Counts this rank's items, and logs the speed."""
+        self._items += batch.items
+        if _logged(trainer, trainer.global_step):
+            seconds = time.perf_counter() - self._since
+            items = torch.tensor(float(self._items), device=trainer.strategy.root_device)
+            pl_module.log("items_per_second", trainer.strategy.reduce(items, reduce_op="sum") / seconds)
+            self._restart()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Logs the tables, and starts the clock again."""
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            return
+        strategy = trainer.strategy
+        assert isinstance(strategy, TorchRecStrategy) and isinstance(strategy.model, DistributedModelParallel)
+        tables = {name: Rows.of(table) for name, table in sharded_tables(pl_module).items()}
+        accumulators = None
+        if strategy.table_optimizer != "sgd":
+            state, ending = table_optimizer_state(pl_module, strategy.model), f".optimizer.{TABLE_STATE}"
+            accumulators = {key.removeprefix("tables.").removesuffix(ending): rows for key, rows in state.items()}
+
+        def over_ranks(value: Tensor) -> Tensor:
+            summed: Tensor = strategy.reduce(value.to(strategy.root_device), reduce_op="sum")
+            return summed.cpu()
+
+        values = table_statistics(tables, accumulators, over_ranks)
+        for logger in trainer.loggers:
+            logger.log_metrics(values, trainer.global_step - 1)  # as Lightning numbers the step that was taken last
+        self._restart()
+
+    def _restart(self) -> None:
+        self._items, self._since = 0, time.perf_counter()
+
+
+def _logged(trainer: L.Trainer, step: int) -> bool:
+    """Whether Lightning writes a line after this many steps."""
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    return every > 0 and step % every == 0
+
+
+def gradient_norms(module: L.LightningModule) -> dict[str, Tensor]:
+    """Euclidean norm of the dense gradients: `grad_norm` of all, `grad_norm/<layer>` for each child of the system."""
+    layers: dict[str, list[Tensor]] = {}
+    for parameter, name in dense_names(module).items():
+        if parameter.grad is not None:
+            layers.setdefault(name.split(".")[1], []).append(parameter.grad)  # model.<layer>. ...
+    norms = {f"grad_norm/{layer}": get_total_norm(gradients) for layer, gradients in layers.items()}
+    return {"grad_norm": get_total_norm(list(norms.values())), **norms} if norms else {}
+
+
+def table_statistics(
+    tables: Mapping[str, Rows], accumulators: Mapping[str, Rows] | None, over_ranks: Callable[[Tensor], Tensor]
+) -> dict[str, float]:
+    """How many rows have learned, and how long they are, from the same evenly spread rows every time.
+
+    A row has learned when its AdaGrad accumulator is not zero. Norms are of rows that have; of all, if none can tell.
+
+    Args:
+        tables: by name, each cut over ranks in any way.
+        accumulators: one value a row, or one a weight, of the tables that have rows on this rank; None for SGD.
+        over_ranks: float64 [n] on the CPU -> its sum over ranks; called once.
+
+    Returns:
+        `tables/<name>/touched`, a share; `tables/<name>/norm_p50`, `_p95`, `_p99`, left out where no row has learned.
+    """
+    samples = [_sample(table.size()[0]) for table in tables.values()]
+    squares = [_squares(table, sample) for table, sample in zip(tables.values(), samples, strict=True)]
+    if accumulators is not None:
+        squares += [_squares(accumulators.get(name), rows) for name, rows in zip(tables, samples, strict=True)]
+    summed = over_ranks(torch.cat(squares)).split([len(value) for value in squares])
+    found: dict[str, float] = {}
+    for number, name in enumerate(tables):
+        norm = summed[number].sqrt()
+        if accumulators is not None:
+            touched = summed[len(tables) + number] > 0
+            found[f"tables/{name}/touched"] = touched.double().mean().item()
+            norm = norm[touched]
+        if len(norm):
+            for percent in (50, 95, 99):
+                found[f"tables/{name}/norm_p{percent}"] = norm.quantile(percent / 100).item()
+    return found
+
+
+def _sample(rows: int) -> Tensor:
+    count = min(rows, SAMPLED_ROWS)
+    return torch.arange(count) * rows // count
+
+
+def _squares(table: Rows | None, sample: Tensor) -> Tensor:
+    """Sum of squares of what this rank holds of each sampled row, float64 [sample], on the CPU."""
+    total = torch.zeros(len(sample), dtype=torch.float64)
+    for offset, values in table.parts if table else []:
+        here = (sample >= offset[0]) & (sample < offset[0] + len(values))
+        chosen = values[(sample[here] - offset[0]).to(values.device)].double()
+        total[here] += chosen.square().reshape(len(chosen), -1).sum(1).cpu()
+    return total
+
+
+class Pictures(L.Callback):
+    """Logs to Weights & Biases what no column of numbers shows, and leaves its run's id in the checkpoints.
+
+    At the start, the sharding plan. For each validation and test: histograms of the collaborative degree of clicked
+    and of unclicked items, a calibration plot, and the page-grouped AUC by page size.
+
+    Args:
+        tracker: one of the trainer's loggers.
+    """
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Adds the id, for a run that is fine-tuned from the checkpoint; see `tracking.parent_of`."""
+        if trainer.is_global_zero:
+            checkpoint[ID_FILE] = self.tracker.run_id
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Logs the plan."""
+        strategy = trainer.strategy
+        assert isinstance(strategy, TorchRecStrategy) and strategy.plan is not None
+        self.tracker.log_hyperparams({"plan": strategy.plan.as_dict(), "nodes": trainer.num_nodes})
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Starts the sums, and listens to the model."""
+        assert isinstance(pl_module, CTRModule) and pl_module.model is not None
+        self._sums = ScoreSums(trainer.strategy.root_device)
+        self._hook = pl_module.model.register_forward_hook(self._listen)
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: PageBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Adds a batch."""
+        self._sums.update(self._prediction, batch)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Logs the pictures of the validation split."""
+        self._show(trainer, "validation", trainer.global_step - (trainer.state.fn == TrainerFn.FITTING))
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Starts the sums, and listens to the model."""
+        self.on_validation_start(trainer, pl_module)
+
+    def on_test_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: PageBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Adds a batch."""
+        self._sums.update(self._prediction, batch)
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Logs the pictures of the test split."""
+        self._show(trainer, "test", trainer.global_step)
+
+    def _listen(self, model: nn.Module, inputs: Any, prediction: Prediction) -> None:
+        self._prediction = prediction
+
+    def _show(self, trainer: L.Trainer, split: str, step: int) -> None:
+        self._hook.remove()
+        calibration, degrees, pages, auc = self._sums.reduce(
+            lambda value: trainer.strategy.reduce(value, reduce_op="sum")
+        )
+        if not trainer.is_global_zero or trainer.sanity_checking:
+            return
+        images = {
+            f"{split}/calibration": calibration_plot(calibration),
+            f"{split}/page_auc_by_size": page_auc_plot(auc, pages),
+        }
+        histograms = {}
+        for name, counts in zip(("degree_unclicked", "degree_clicked"), degrees, strict=True):
+            histogram = degree_histogram(counts)
+            if histogram is not None:
+                histograms[f"{split}/{name}"] = histogram
+        self.tracker.log_pictures(images, histograms, step)
