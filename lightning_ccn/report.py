@@ -98,6 +98,8 @@ class RunReport(L.Callback):
 def world_bounds(dataset: Dataset) -> dict[str, float]:
     """`oracle_auc` (true probabilities) and `attainable_auc` of a synthetic world's test split; else nothing."""
     metrics = {"oracle_auc": AUC(), "attainable_auc": AUC()}
+    for metric in metrics.values():
+        metric.sync_on_compute = False  # rank 0 is alone here
     seen = False
     for true, attainable, clicks in truth(dataset):
         seen, label = True, torch.from_numpy(clicks.copy())
