@@ -100,6 +100,8 @@ def world_bounds(dataset: Dataset) -> dict[str, float]:
     metrics = {"oracle_auc": AUC(), "attainable_auc": AUC()}
     for metric in metrics.values():
         metric.sync_on_compute = False  # rank 0 is alone here
+    for metric in metrics.values():
+        metric.sync_on_compute = False  # one rank asks, the others wait for nothing
     seen = False
     for true, attainable, clicks in truth(dataset):
         seen, label = True, torch.from_numpy(clicks.copy())

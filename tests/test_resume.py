@@ -38,6 +38,11 @@ def environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k not in own} | {"PYTHONPATH": os.pathsep.join(sys.path)}
 
 
+def in_a_process(*args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "ignore", "-m", "lightning_ccn.cli", *args]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120)
+
+
 def tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
     found = {
         key: torch.empty(about["shape"], dtype=getattr(torch, about["dtype"]))
@@ -81,14 +86,7 @@ def test_one_run_on_1_2_3_and_1_ranks_trains_every_page_of_every_epoch_once(data
     ends = [(1, 5), (2, 10), (3, 20), (1, None)]  # ranks, and the step after which they are killed
     for devices, crash_at in ends:
         options = [*tame, "--trainer.devices", str(devices), "--ckpt_path", "last"]
-        command = [sys.executable, "-W", "ignore", "-m", "lightning_ccn.cli"]
-        done = subprocess.run(
-            [*command, *arguments(dataset, tmp_path, "ranks", crash_at, *options)],
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        done = in_a_process(*arguments(dataset, tmp_path, "ranks", crash_at, *options))
         assert (done.returncode == 0) == (crash_at is None), done.stderr[-3000:]
     pages = sorted(
         page for path in dataset.glob("train/*.parquet") for page in pq.read_table(path)["page_id"].to_pylist()
@@ -101,3 +99,15 @@ def test_one_run_on_1_2_3_and_1_ranks_trains_every_page_of_every_epoch_once(data
         torch.testing.assert_close(
             ranks[key], alone[key], atol=2e-5, rtol=0, msg=lambda text, key=key: f"{key}: {text}"
         )
+
+
+def test_two_ranks_test_to_the_metrics_of_one(dataset: Path, tmp_path: Path) -> None:
+    small = ["--data.folder", str(dataset), "--data.batch_pages", "8", "--model.system.dim", "8", "--data.workers", "0"]
+    place = ["--runs", str(tmp_path), "--experiment", "test", "--run_id"]
+    assert main(["fit", *small, *place, "one", "--trainer.enable_progress_bar", "false"]) == 0
+    checkpoint = ["--ckpt_path", str(tmp_path / "test" / "one" / "checkpoints" / "last.ckpt")]
+    done = in_a_process("test", *small, *place, "two", *checkpoint, "--trainer.devices", "2")
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (json.loads((tmp_path / "test" / run / "metrics.json").read_text()) for run in ("one", "two"))
+    assert two == pytest.approx({name: one[name] for name in two}, abs=1e-6)
+    assert two["pages"] == one["pages"]
