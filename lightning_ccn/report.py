@@ -16,7 +16,7 @@ from rich.table import Table
 
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.schema import Dataset
-from lightning_ccn.data.truth import truth
+from lightning_ccn.data.truth import has_truth, truth
 from lightning_ccn.metrics import AUC
 from lightning_ccn.module import CTRModule
 
@@ -72,11 +72,10 @@ class RunReport(L.Callback):
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Writes the test metrics and prints everything."""
-        if trainer.is_global_zero:
-            assert isinstance(pl_module, CTRModule)
-            tested = {k: v for k, v in pl_module.results.items() if not k.startswith("val_")}
-            self._write({**tested, **world_bounds(pl_module.dataset)})
-            self._print()
+        assert isinstance(pl_module, CTRModule)
+        tested = {k: v for k, v in pl_module.results.items() if not k.startswith("val_")}
+        self._write({**tested, **world_bounds(pl_module.dataset, trainer.global_rank, trainer.world_size)})
+        self._print()
 
     @rank_zero_only
     def _write(self, values: dict[str, Any]) -> None:
@@ -85,6 +84,7 @@ class RunReport(L.Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({**before, **{k: _plain(v) for k, v in values.items()}}, indent=2) + "\n")
 
+    @rank_zero_only
     def _print(self) -> None:
         table = Table("metric", "value", title=f"{self.folder}")
         for name, value in json.loads((self.folder / "metrics.json").read_text()).items():
@@ -95,19 +95,19 @@ class RunReport(L.Callback):
         )
 
 
-def world_bounds(dataset: Dataset) -> dict[str, float]:
-    """`oracle_auc` (true probabilities) and `attainable_auc` of a synthetic world's test split; else nothing."""
+def world_bounds(dataset: Dataset, rank: int = 0, world_size: int = 1) -> dict[str, float]:
+    """`oracle_auc` (true probabilities) and `attainable_auc` of a synthetic world's test split; else nothing.
+
+    Every rank calls it, and reads its share.
+    """
+    if not has_truth(dataset):
+        return {}
     metrics = {"oracle_auc": AUC(), "attainable_auc": AUC()}
-    for metric in metrics.values():
-        metric.sync_on_compute = False  # rank 0 is alone here
-    for metric in metrics.values():
-        metric.sync_on_compute = False  # one rank asks, the others wait for nothing
-    seen = False
-    for true, attainable, clicks in truth(dataset):
-        seen, label = True, torch.from_numpy(clicks.copy())
+    for true, attainable, clicks in truth(dataset, rank, world_size):
+        label = torch.from_numpy(clicks.copy())
         for metric, probability in zip(metrics.values(), (true, attainable), strict=True):
             metric.update(torch.logit(torch.from_numpy(probability.copy())).float(), label)
-    return {name: float(metric.compute()) for name, metric in metrics.items()} if seen else {}
+    return {name: float(metric.compute()) for name, metric in metrics.items()}
 
 
 def _plain(value: float) -> float | int | None:

@@ -12,11 +12,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
-from recorder import trained
 
 from lightning_ccn.cli import main
 from lightning_ccn.sharding import read_manifest
 from lightning_ccn.sharding.checkpoint import load_tensors
+from tests.recorder import trained
 
 # 96 pages in global batches of 8: 12 steps an epoch
 OPTIONS = ["--data.batch_pages", "8", "--model.system.dim", "8", "--trainer.log_every_n_steps", "1"]
@@ -28,7 +28,7 @@ OPTIONS += ["--checkpoint.every_n_train_steps", "5", "--checkpoint.save_top_k", 
 def arguments(folder: Path, runs: Path, run_id: str, crash_at: int | None, *options: str) -> list[str]:
     place = ["--data.folder", str(folder), "--runs", str(runs), "--experiment", "test", "--run_id", run_id]
     crash = [f"--trainer.callbacks.crash_at={crash_at}"] if crash_at is not None else []
-    record = ["--trainer.callbacks=recorder.Recorder", f"--trainer.callbacks.path={runs / run_id}.jsonl", *crash]
+    record = ["--trainer.callbacks=tests.recorder.Recorder", f"--trainer.callbacks.path={runs / run_id}.jsonl", *crash]
     return ["fit", *place, *OPTIONS, *record, *options]
 
 

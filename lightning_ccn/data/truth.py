@@ -10,20 +10,31 @@ from lightning_ccn.data.columns import decode, open_part
 from lightning_ccn.data.schema import ATTAINABLE_PROBABILITY, CLICKS, TRUE_PROBABILITY, Dataset
 from lightning_ccn.data.writer import Ragged
 
+_COLUMNS = [TRUE_PROBABILITY, ATTAINABLE_PROBABILITY, CLICKS]
 
-def truth(dataset: Dataset, split: str = "test") -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """True probabilities beside the clicks, a row group at a time; nothing for a log of the real world.
+
+def has_truth(dataset: Dataset) -> bool:
+    """Whether the test split knows its probabilities: that of a synthetic world does, no log does."""
+    for path in dataset.parts("test"):
+        with open_part(path) as file:
+            return set(_COLUMNS) <= set(file.schema_arrow.names)
+    return False
+
+
+def truth(dataset: Dataset, rank: int, world_size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """True probabilities beside the clicks of the test split; every rank has row groups of its own.
 
     Yields:
-        (true probability, attainable probability, click) of the row group's exposed items, [items] each.
+        (true probability, attainable probability, click) of a row group's exposed items, [items] each.
     """
-    wanted = [TRUE_PROBABILITY, ATTAINABLE_PROBABILITY, CLICKS]
-    for path in dataset.parts(split):
+    seen = 0
+    for path in dataset.parts("test"):
         with open_part(path) as file:
-            if not set(wanted) <= set(file.schema_arrow.names):
-                return
             for group in range(file.metadata.num_row_groups):
-                rows = decode(file, group, wanted)
-                columns = [rows[name] for name in wanted]
+                seen += 1
+                if seen % world_size != rank:
+                    continue
+                rows = decode(file, group, _COLUMNS)
+                columns = [rows[name] for name in _COLUMNS]
                 values = [column.values for column in columns if isinstance(column, Ragged)]
                 yield values[0], values[1], values[2]
