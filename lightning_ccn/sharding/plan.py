@@ -27,13 +27,12 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from torchrec.distributed.embedding import EmbeddingCollectionSharder
-from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 from torchrec.distributed.planner import EmbeddingShardingPlanner, Topology
 from torchrec.distributed.sharding_plan import column_wise, construct_module_sharding_plan, row_wise, table_wise
-from torchrec.distributed.types import ModuleSharder, ShardingPlan, ShardingType
+from torchrec.distributed.types import ShardingPlan, ShardingType
 
 from lightning_ccn.sharding.errors import ShardingError
+from lightning_ccn.sharding.sharders import sharders
 from lightning_ccn.sharding.tables import Table, collections, find_tables
 
 ROW_WISE_BYTES = 64 * 2**20
@@ -173,22 +172,6 @@ def _check_placement(table: Table, wanted: str, world_size: int, optimizer: Opti
             f"{where}: {table.dim} columns over {world_size} ranks are no runs of a multiple of 4, which the kernels "
             "need; use 'row_wise'"
         )
-
-
-class _BagSharder(EmbeddingBagCollectionSharder):
-    def sharding_types(self, compute_device_type: str) -> list[str]:
-        return [ShardingType.TABLE_WISE.value, ShardingType.ROW_WISE.value]
-
-
-class _SequenceSharder(EmbeddingCollectionSharder):
-    def sharding_types(self, compute_device_type: str) -> list[str]:
-        return [ShardingType.TABLE_WISE.value, ShardingType.ROW_WISE.value]
-
-
-def sharders(fused_params: dict[str, Any]) -> list[ModuleSharder[nn.Module]]:
-    """TorchRec's sharders for the two collections, with the fused optimizer's settings."""
-    # Each group of tables adds to the dict it is given, so each sharder gets its own.
-    return [_BagSharder(fused_params=dict(fused_params)), _SequenceSharder(fused_params=dict(fused_params))]
 
 
 def torchrec_placement(module: nn.Module, world_size: int, local_size: int, device: torch.device) -> dict[str, str]:

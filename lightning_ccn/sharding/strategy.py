@@ -22,6 +22,7 @@ they have unequal batches, scale it by world size * own rows / all rows.
 from __future__ import annotations
 
 import atexit
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -296,5 +297,14 @@ class TorchRecStrategy(DDPStrategy):
 
 
 def _leave_process_group() -> None:
+    """Leave, and let gloo's threads come to rest before the interpreter is torn down.
+
+    A gloo thread lets go of a collective's tensors only after it has announced its end, and needs the interpreter's
+    lock for that. If it gets there once the interpreter is being torn down, Python ends the thread by unwinding its
+    C++ frames, and the process aborts ("terminate called without an active exception", about one exit in ten on a
+    busy machine). Destroying the group would join its threads if the sharded tables did not hold it too. So give up
+    the lock here, with nothing running, for much longer than they need.
+    """
     if dist.is_initialized():
         dist.destroy_process_group()
+        time.sleep(0.2)

@@ -12,7 +12,8 @@ from torchrec.distributed.model_parallel import DefaultDataParallelWrapper
 from torchrec.distributed.types import ShardedModule
 
 from lightning_ccn.sharding.errors import ShardingError
-from lightning_ccn.sharding.plan import Plan, sharders, torchrec_plan
+from lightning_ccn.sharding.plan import Plan, torchrec_plan
+from lightning_ccn.sharding.sharders import sharders
 from lightning_ccn.sharding.tables import draw_rows, initial_rows
 
 # Those that fbgemm offers on CPU and GPU alike; the exact ones add up a row's gradients before its one update.

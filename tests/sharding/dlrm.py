@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchrec import (
@@ -31,13 +33,21 @@ class Batch:
     item: KeyedJaggedTensor
     numbers: Tensor  # float32[rows, NUMBERS]
     label: Tensor  # float32[rows]
+    weight: float  # of a row in this rank's loss, such that DDP's average is the mean over the global batch
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(self.user.to(device), self.item.to(device), self.numbers.to(device), self.label.to(device))
+        user, item = self.user.to(device), self.item.to(device)
+        return Batch(user, item, self.numbers.to(device), self.label.to(device), self.weight)
 
 
-def make_batch(step: int, rows: int = 12, start: int = 0, stop: int | None = None) -> Batch:
-    """Rows `start` to `stop` of the global batch of a step: the global batch is the same for every world size."""
+UNEQUAL = (12, 13, 7, 12, 8)  # rows of the global batches, in turn: some divide by 2 and by 3
+SOME_EMPTY = (12, 2, 7, 1, 8)  # of 2 and of 3 ranks some have no row
+
+
+def make_batch(step: int, sizes: tuple[int, ...] = UNEQUAL, rank: int = 0, world_size: int = 1) -> Batch:
+    """A rank's slice of the global batch of a step, which is the same for every world size."""
+    rows = sizes[step % len(sizes)]
+    start, stop = rank * rows // world_size, (rank + 1) * rows // world_size
     g = torch.Generator().manual_seed(1_000 + step)
     lengths = torch.randint(0, 4, (rows, 3), generator=g)  # tags, history; a bag or a history may be empty
     city = torch.randint(0, CITIES, (rows,), generator=g)
@@ -46,12 +56,12 @@ def make_batch(step: int, rows: int = 12, start: int = 0, stop: int | None = Non
     history = torch.randint(0, ITEMS, (rows, 4), generator=g)
     numbers = torch.randn(rows, NUMBERS, generator=g)
     label = (torch.rand(rows, generator=g) < 0.4).float()
-    own = range(start, rows if stop is None else stop)
+    own = range(start, stop)
     n_tags, n_history = lengths[own, 0], lengths[own, 1]
     one = torch.ones(len(own), dtype=torch.long)
     user = KeyedJaggedTensor(
         keys=["city", "tags"],
-        values=torch.cat([city[own], *(tags[i, : lengths[i, 0]] for i in own)]),
+        values=torch.cat([city[own], *(tags[i, : lengths[i, 0]] for i in own)]).long(),
         lengths=torch.cat([one, n_tags]),
     )
     item = KeyedJaggedTensor(
@@ -59,27 +69,54 @@ def make_batch(step: int, rows: int = 12, start: int = 0, stop: int | None = Non
         values=torch.cat([target[own], *(history[i, : lengths[i, 1]] for i in own)]),
         lengths=torch.cat([one, n_history]),
     )
-    return Batch(user, item, numbers[own], label[own])
+    return Batch(user, item, numbers[own], label[own], world_size / rows)
 
 
-class Batches(torch.utils.data.Dataset[Batch]):
-    """`steps` global batches of which this rank of this world takes its slice."""
+class Loader:
+    """`steps` global batches, of which each rank takes its slice; goes on where its saved state stood."""
 
-    def __init__(self, steps: int, rank: int, world_size: int, rows: int = 12, first: int = 0) -> None:
-        self.steps, self.rows, self.first = steps, rows, first
-        self.start, self.stop = rank * rows // world_size, (rank + 1) * rows // world_size
+    def __init__(self, steps: int, sizes: tuple[int, ...] = UNEQUAL, first: int = 0) -> None:
+        self.steps, self.sizes, self.first, self.position = steps, sizes, first, 0
 
     def __len__(self) -> int:
         return self.steps
 
-    def __getitem__(self, step: int) -> Batch:
-        if step >= self.steps:
-            raise IndexError(step)
-        return make_batch(self.first + step, self.rows, self.start, self.stop)
+    def __iter__(self) -> Iterator[Batch]:
+        rank, world_size = dist.get_rank(), dist.get_world_size()
+        first, self.position = self.position, 0
+        for step in range(first, self.steps):
+            self.position = step + 1
+            yield make_batch(self.first + step, self.sizes, rank, world_size)
+        self.position = 0
+
+    def state_dict(self) -> dict[str, int]:
+        return {"position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.position = state["position"]
+
+
+class Dense(nn.Module):
+    """What is replicated: attention of the target over the history, and an MLP."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.query = nn.Linear(DIM, DIM)
+        self.top = nn.Sequential(
+            nn.Linear(4 * DIM + NUMBERS, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, 1)
+        )
+
+    def forward(self, user: Tensor, target: Tensor, history: Tensor, lengths: Tensor, numbers: Tensor) -> Tensor:
+        """float[rows] logits of what was looked up."""
+        row = torch.repeat_interleave(torch.arange(len(target), device=target.device), lengths)  # [ids]
+        weight = (self.query(target)[row] * history).sum(1, keepdim=True).sigmoid()  # [ids, 1]
+        seen = torch.zeros_like(target).index_add(0, row, weight * history)  # [rows, DIM]
+        logit: Tensor = self.top(torch.cat([user, target, seen, numbers], 1))
+        return logit.squeeze(1)
 
 
 class DLRM(L.LightningModule):
-    """User bags (sum and mean), an item by `item_kernel`, its history averaged with attention, an MLP.
+    """User bags, an item by `item_kernel`, its history averaged with attention, an MLP.
 
     `item_kernel`: `sequence` (EmbeddingCollection) or `bag` (EmbeddingBagCollection of bags of one).
     """
@@ -93,16 +130,14 @@ class DLRM(L.LightningModule):
         dropout: float = 0.0,
         items: int = ITEMS,
         width: int = 16,
+        tag_pooling: PoolingType = PoolingType.MEAN,
         device: torch.device = META,
         data_type: DataType = DataType.FP32,
     ) -> None:
         super().__init__()
         self.kernel, self.lr, self.optimizer_name, self.warmup, self.items = item_kernel, lr, optimizer, warmup, items
-        self.table_device, self.data_type = device, data_type
-        self.query = nn.Linear(DIM, DIM)
-        self.top = nn.Sequential(
-            nn.Linear(4 * DIM + NUMBERS, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, 1)
-        )
+        self.table_device, self.data_type, self.tag_pooling = device, data_type, tag_pooling
+        self.dense = Dense(width, dropout)
         self.losses: list[float] = []
 
     def configure_model(self) -> None:
@@ -114,7 +149,7 @@ class DLRM(L.LightningModule):
             tables=[
                 EmbeddingBagConfig(name="city", num_embeddings=CITIES, feature_names=["city"], **common),
                 EmbeddingBagConfig(
-                    name="tag", num_embeddings=TAGS, feature_names=["tags"], pooling=PoolingType.MEAN, **common
+                    name="tag", num_embeddings=TAGS, feature_names=["tags"], pooling=self.tag_pooling, **common
                 ),
             ],
         )
@@ -128,10 +163,13 @@ class DLRM(L.LightningModule):
 
     def look_up(self, item: KeyedJaggedTensor) -> tuple[Tensor, Tensor, Tensor]:
         """Targets float[rows, DIM], history float[ids, DIM], history lengths int64[rows]."""
-        if self.kernel == "sequence":
-            found = self.item(item)
-            return found["target"].values(), found["history"].values(), found["history"].lengths()
         rows = item.stride()
+        if self.kernel == "sequence":
+            if not rows:  # TorchRec takes a row without ids, but not no row
+                none = torch.zeros(len(item.keys()), dtype=torch.long, device=item.values().device)
+                item = KeyedJaggedTensor(keys=item.keys(), values=item.values(), lengths=none)
+            found = self.item(item)
+            return found["target"].values(), found["history"].values(), found["history"].lengths()[:rows]
         ids = KeyedJaggedTensor(keys=["ids"], values=item.values(), lengths=torch.ones_like(item.values()))
         vectors = self.item(ids).values()
         return vectors[:rows], vectors[rows:], item["history"].lengths()
@@ -139,14 +177,11 @@ class DLRM(L.LightningModule):
     def forward(self, batch: Batch) -> Tensor:
         """float[rows] logits."""
         user = self.bags(batch.user).values()  # [rows, 2 DIM]
-        target, history, lengths = self.look_up(batch.item)
-        row = torch.repeat_interleave(torch.arange(len(target), device=target.device), lengths)  # [ids]
-        weight = (self.query(target)[row] * history).sum(1, keepdim=True).sigmoid()  # [ids, 1]
-        seen = torch.zeros_like(target).index_add(0, row, weight * history)  # [rows, DIM]
-        return self.top(torch.cat([user, target, seen, batch.numbers], 1)).squeeze(1)
+        logit: Tensor = self.dense(user, *self.look_up(batch.item), batch.numbers)
+        return logit
 
     def loss(self, batch: Batch) -> Tensor:
-        return F.binary_cross_entropy_with_logits(self(batch), batch.label)
+        return F.binary_cross_entropy_with_logits(self(batch), batch.label, reduction="sum") * batch.weight
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         loss = self.loss(batch)

@@ -1,0 +1,109 @@
+"""Real ranks for tests: processes that are started once, and form a gloo group of any size for each call."""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import pickle
+import socket
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+RANKS = 3
+LIMIT = 60.0  # seconds for one call: a hang is a failure, not a wait
+
+
+class Failed(RuntimeError):
+    """A rank raised; carries its traceback."""
+
+
+class Ranks:
+    """`RANKS` processes waiting for calls."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["tests.sharding.dlrm"])
+        self.pipes: list[Connection] = []
+        self.processes = []
+        for _ in range(RANKS):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(theirs,), daemon=True)
+            process.start()
+            self.pipes.append(ours)
+            self.processes.append(process)
+
+    def stop(self) -> None:
+        for process in self.processes:
+            process.kill()
+
+    def call(self, world_size: int, function: Callable[..., Any], kwargs: dict[str, Any]) -> list[Any]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        for rank, pipe in enumerate(self.pipes[:world_size]):
+            pipe.send_bytes(pickle.dumps((rank, world_size, port, function, kwargs)))
+        results: dict[int, Any] = {}
+        while len(results) < world_size:
+            waiting = [pipe for rank, pipe in enumerate(self.pipes[:world_size]) if rank not in results]
+            ready = wait(waiting, timeout=LIMIT)
+            if not ready:
+                raise Failed(f"ranks {sorted(set(range(world_size)) - results.keys())} hang in {function.__name__}")
+            for rank, pipe in enumerate(self.pipes):
+                if pipe not in ready:
+                    continue
+                try:
+                    good, results[rank] = pickle.loads(pipe.recv_bytes())
+                except EOFError:
+                    raise Failed(f"rank {rank} died in {function.__name__}") from None
+                if not good:
+                    raise Failed(f"rank {rank}:\n{results[rank]}")
+        return [results[rank] for rank in range(world_size)]
+
+
+_started: Ranks | None = None
+
+
+def on_ranks(world_size: int, function: Callable[..., Any], **kwargs: Any) -> list[Any]:
+    """Call a module-level `function(**kwargs)` on every rank of a new world; its result on each, by rank.
+
+    Inside it `torch.distributed` is not initialised yet: a Trainer with `devices=world_size` does that.
+    """
+    global _started
+    if _started is None:
+        _started = Ranks()
+        atexit.register(_started.stop)
+    try:
+        return _started.call(world_size, function, kwargs)
+    except Failed:  # the other ranks may hang in a collective operation: the next call gets new processes
+        _started.stop()
+        _started = None
+        raise
+
+
+def _serve(pipe: Connection) -> None:
+    import torch
+    import torch.distributed as dist
+    from torchrec.distributed import collective_utils
+
+    torch.set_num_threads(1)
+    while True:
+        rank, world_size, port, function, kwargs = pickle.loads(pipe.recv_bytes())
+        os.environ |= {
+            "LOCAL_RANK": str(rank),
+            "NODE_RANK": "0",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "CCN_TEST_WORLD_SIZE": str(world_size),
+        }
+        try:
+            answer = (True, function(**kwargs))
+        except BaseException:
+            answer = (False, traceback.format_exc())
+        pipe.send_bytes(pickle.dumps(answer))
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        # TorchRec does one collective operation in a process's first world; here the ranks have different pasts.
+        collective_utils._INITIALIZED = False
