@@ -54,10 +54,13 @@ class ItemMeans:
             "logged": {name: over_ranks(value.clone()).tolist() for name, value in self.logged.items()},
         }
 
-    def load(self, state: Mapping[str, Mapping[str, list[float]]]) -> None:
-        """Takes up what `state` gave: on one rank; the others start from nothing, which adds up to the same."""
-        self.totals = {k: torch.tensor(v, dtype=torch.float64) for k, v in state.get("totals", {}).items()}
-        self.logged = {k: torch.tensor(v, dtype=torch.float64) for k, v in state.get("logged", {}).items()}
+    def load(self, state: Mapping[str, Mapping[str, list[float]]], share: float = 1.0) -> None:
+        """Takes up what `state` gave: with a share of 1 on one rank, and of 0 on the others.
+
+        All have the same names then, so that the next `state` or mean finds them on every rank.
+        """
+        self.totals = {k: torch.tensor(v, dtype=torch.float64) * share for k, v in state["totals"].items()}
+        self.logged = {k: torch.tensor(v, dtype=torch.float64) * share for k, v in state["logged"].items()}
 
     def _add(self, name: str, total: Tensor, weight: Tensor) -> None:
         pair = torch.stack([total, weight])

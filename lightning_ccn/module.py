@@ -188,7 +188,7 @@ class CTRModule(L.LightningModule):
                 + "; ".join(differences)
                 + ". Resume with the model and data of the checkpoint, or fine-tune from it"
             )
-        self.train_means.load(saved["train_means"] if self.trainer.is_global_zero else {})
+        self.train_means.load(saved["train_means"], share=float(self.trainer.is_global_zero))
 
     def _score(self, metrics: CTRMetrics, batch: PageBatch) -> None:
         assert batch.click is not None

@@ -56,3 +56,13 @@ def test_a_resumed_epoch_has_the_means_of_an_uninterrupted_one() -> None:
         means.add({"loss": torch.tensor(0.3)}, items=7)
     assert after.window(alone) == whole.window(alone)
     assert after.epoch(alone) == whole.epoch(alone)
+
+
+def test_after_a_resume_every_rank_has_the_same_names() -> None:
+    before, ranks = ItemMeans(), (ItemMeans(), ItemMeans())
+    before.add({"loss": torch.tensor(0.5)}, items=4)
+    for means, share in zip(ranks, (1.0, 0.0), strict=True):
+        means.load(before.state(alone), share)
+    states = [means.state(alone) for means in ranks]  # a save before any step
+    assert [list(state["totals"]) for state in states] == [["loss"], ["loss"]]
+    assert [state["totals"]["loss"] for state in states] == [[2.0, 4.0], [0.0, 0.0]]
