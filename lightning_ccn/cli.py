@@ -60,7 +60,7 @@ def _data(args: list[str]) -> int:
 
 def _train(args: list[str]) -> int:
     from lightning_ccn import planning, training
-    from lightning_ccn.module import TrainingError
+    from lightning_ccn.module import OptionError, TrainingError
     from lightning_ccn.sharding import ShardingError
     from lightning_ccn.slurm.interruption import Interrupted
 
@@ -68,7 +68,7 @@ def _train(args: list[str]) -> int:
         if args[0] == "plan":
             return planning.run(args[1:])
         training.run(args)
-    except (ShardingError, TrainingError) as error:
+    except (OptionError, ShardingError, TrainingError) as error:
         return _fail(error)
     except Interrupted as stop:
         print(f"ccn: stopped as asked, {stop}; the same run goes on with --ckpt_path last", file=sys.stderr)

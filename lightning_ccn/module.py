@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import lightning as L
@@ -18,12 +18,18 @@ from lightning_ccn.data.schema import DataError, Dataset
 from lightning_ccn.means import ItemMeans
 from lightning_ccn.metrics import CTRMetrics
 from lightning_ccn.models.system import Prediction, System
+from lightning_ccn.nn.freezing import freeze
+from lightning_ccn.nn.listwise import listwise_softmax_loss
 from lightning_ccn.nn.tables import tables_on
 from lightning_ccn.sharding import ShardingError, TorchRecStrategy
 
 
 class TrainingError(RuntimeError):
     """Training cannot go on; says at which step and on which pages."""
+
+
+class OptionError(ValueError):
+    """An option of the model that cannot work, or not with this data."""
 
 
 class CTRModule(L.LightningModule):
@@ -41,6 +47,8 @@ class CTRModule(L.LightningModule):
             tables alike.
         initial_accumulator: AdaGrad's accumulator at the start. Gradients of a mean over thousands of items are
             small: with 1e-3 or more the first epochs would not move (TensorFlow starts at 0.1, for other gradients).
+        listwise_weight: of a softmax over each page's logits, see `nn.listwise`; for any system.
+        freeze: tables and layers to hold as they are, see `nn.freezing`.
     """
 
     def __init__(
@@ -50,10 +58,13 @@ class CTRModule(L.LightningModule):
         lr: float = 0.02,
         final_lr: float = 0.1,
         initial_accumulator: float = 1e-10,
+        listwise_weight: float = 0.0,
+        freeze: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.dataset, self.system = dataset, system
         self.lr, self.final_lr, self.initial_accumulator = lr, final_lr, initial_accumulator
+        self.listwise_weight, self.freeze_names = listwise_weight, list(freeze)
         self.model: nn.Module | None = None  # a models.System
         self.train_means = ItemMeans()
         self.val_metrics, self.test_metrics = CTRMetrics(), CTRMetrics()
@@ -68,8 +79,12 @@ class CTRModule(L.LightningModule):
                 f"trainer.strategy is {type(self.trainer.strategy).__name__}, which cannot shard embedding tables: "
                 "leave it out, or name lightning_ccn.sharding.TorchRecStrategy"
             )
-        with tables_on("meta"):
-            self.model = self.system(self.dataset)
+        try:
+            with tables_on("meta"):
+                self.model = self.system(self.dataset)
+            freeze(self.model, self.freeze_names)
+        except ValueError as error:
+            raise OptionError(f"model: {error}") from error
         self.val_metrics.to(self.trainer.strategy.root_device)
         self.test_metrics.to(self.trainer.strategy.root_device)
 
@@ -90,6 +105,9 @@ class CTRModule(L.LightningModule):
         for name, (value, weight) in system.auxiliary_losses(prediction, batch).items():
             terms[name] = value
             loss = loss + weight * value
+        if self.listwise_weight:
+            terms["listwise"] = listwise_softmax_loss(prediction.logit, batch.click, batch.page_lengths)
+            loss = loss + self.listwise_weight * terms["listwise"]
         terms["loss"] = loss
         if not math.isfinite(loss.item()):
             raise TrainingError(self._not_finite(terms, batch))
@@ -148,7 +166,9 @@ class CTRModule(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdaGrad over the dense layers, and the schedule that drives the tables' optimizer too."""
         optimizer = torch.optim.Adagrad(
-            self.parameters(), lr=self.lr, initial_accumulator_value=self.initial_accumulator
+            (p for p in self.parameters() if p.requires_grad),
+            lr=self.lr,
+            initial_accumulator_value=self.initial_accumulator,
         )
         steps = self.trainer.estimated_stepping_batches
         schedule = torch.optim.lr_scheduler.LambdaLR(

@@ -87,6 +87,19 @@ def test_accumulators_start_afresh_unless_they_are_kept(runs: Path, grown: Path)
     torch.testing.assert_close(kept[41:], fresh[41:])
 
 
+def test_what_is_frozen_keeps_its_bits_while_the_rest_learns(runs: Path, grown: Path) -> None:
+    options = ["--finetune", str(checkpoint(runs, "old")), "--model.freeze", "[item,head,target_short.query]"]
+    assert fit(grown, runs, "frozen", *options) == 0
+    old, new = checkpoint(runs, "old"), checkpoint(runs, "frozen")
+    frozen = ("module.model.head.", "module.model.target_short.query.")
+    for key in read_manifest(old)["tensors"]:
+        if key.startswith("module.") and "metrics" not in key:
+            assert torch.equal(tensor(new, key), tensor(old, key)) == key.startswith(frozen), key
+    for table, rows, kept in (("item", 61, True), ("user", 41, False), ("category", 6, False)):
+        key = f"tables.{table}.weight"
+        assert torch.equal(tensor(new, key)[:rows], tensor(old, key)) == kept, table
+
+
 def test_a_fine_tune_is_a_new_run_with_steps_and_schedule_of_its_own(runs: Path, grown: Path) -> None:
     assert fit(grown, runs, "new", "--finetune", str(checkpoint(runs, "old"))) == 0
     assert read_manifest(checkpoint(runs, "new"))["global_step"] == 6

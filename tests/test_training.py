@@ -199,6 +199,26 @@ def test_an_unknown_option_names_itself(dataset: Path, tmp_path: Path, capsys: p
     assert "temprature" in capsys.readouterr().err
 
 
+def test_an_option_of_the_model_that_cannot_work_is_one_line(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ccn("fit", dataset, tmp_path, "r", "--model.system.scale", "0.5") == 2
+    assert "model: with scale xi 0.5 the angles" in refusal(capsys)
+    assert ccn("fit", dataset, tmp_path, "r", "--model.freeze", "[users]") == 2
+    assert "freeze: nothing is named 'users'; tables: category, city, item," in refusal(capsys)
+
+
+def test_any_system_can_have_the_listwise_loss(dataset: Path, tmp_path: Path) -> None:
+    system = ["--model.system", "lightning_ccn.models.TAN", "--model.listwise_weight", "0.5"]
+    assert ccn("fit", dataset, tmp_path, "r", *system) == 0
+    rows = list(csv.DictReader((tmp_path / "test" / "r" / "metrics.csv").open()))
+    ce, listwise, loss = (
+        next(float(row[f"train_{name}_epoch"]) for row in rows if row[f"train_{name}_epoch"])
+        for name in ("ce", "listwise", "loss")
+    )
+    assert loss == pytest.approx(ce + 0.5 * listwise, rel=1e-5)
+
+
 def test_another_strategy_is_refused_in_words(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

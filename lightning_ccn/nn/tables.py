@@ -17,14 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding as gather
-from torchrec import (
-    EmbeddingBagCollection,
-    EmbeddingBagConfig,
-    EmbeddingCollection,
-    EmbeddingConfig,
-    KeyedTensor,
-    PoolingType,
-)
+from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, EmbeddingCollection, EmbeddingConfig, PoolingType
 
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.schema import Feature, Schema
@@ -98,18 +91,19 @@ class UserTables(nn.Module):
 
     def __init__(self, schema: Schema, dim: int) -> None:
         super().__init__()
-        self.features = [feature.name for feature in schema.user]
-        self.dim = len(self.features) * dim
-        if self.features:
-            of_items = {feature.table for feature in schema.item}
-            own = {f.table: f"user_{f.table}" if f.table in of_items else f.table for f in schema.user}
+        of_items = {feature.table for feature in schema.item}
+        own = {f.table: f"user_{f.table}" if f.table in of_items else f.table for f in schema.user}
+        self.tables = {f.name: own[f.table] for f in schema.user}  # by feature
+        self.frozen: set[str] = set()  # tables that get no gradient, see `nn.freezing`
+        self.dim = len(self.tables) * dim
+        if self.tables:
             self.collection = _bags(schema, schema.user, dim, own)
 
     def forward(self, batch: PageBatch) -> Tensor:
         """float [pages, features * dim]."""
-        if not self.features:  # a log without any profile, not even a user id
+        if not self.tables:  # a log without any profile, not even a user id
             return torch.zeros(batch.pages, 0, device=batch.page_lengths.device)
-        return _by_name(self.collection(batch.user), self.features)
+        return _concatenate(self.collection(batch.user).to_dict(), self.tables, self.frozen)
 
 
 class ItemTables(nn.Module):
@@ -128,8 +122,9 @@ class ItemTables(nn.Module):
 
     def __init__(self, schema: Schema, dim: int, kernel: ItemKernel = "auto") -> None:
         super().__init__()
-        self.features = [feature.name for feature in schema.item]
-        self.dim = len(self.features) * dim
+        self.tables = {feature.name: feature.table for feature in schema.item}
+        self.frozen: set[str] = set()
+        self.dim = len(self.tables) * dim
         if kernel == "auto":
             kernel = "sequence" if torch.get_default_device().type == "cuda" else "bag"
         self.kernel = kernel
@@ -139,14 +134,14 @@ class ItemTables(nn.Module):
         """float [distinct, features * dim]."""
         looked_up = self.collection(batch.item)
         if self.kernel == "bag":
-            return _by_name(looked_up, self.features)
-        return torch.cat([looked_up[name].values() for name in self.features], dim=1)
+            return _concatenate(looked_up.to_dict(), self.tables, self.frozen)
+        vectors = {name: looked_up[name].values() for name in self.tables}
+        return _concatenate(vectors, self.tables, self.frozen)
 
 
-def _by_name(pooled: KeyedTensor, features: Sequence[str]) -> Tensor:
-    """Columns in the features' order: a sharded collection gives them in the order of its plan."""
-    by_name = pooled.to_dict()
-    return torch.cat([by_name[name] for name in features], dim=1)
+def _concatenate(vectors: Mapping[str, Tensor], tables: Mapping[str, str], frozen: set[str]) -> Tensor:
+    """By name and in the features' order: a sharded collection gives its columns in the order of its plan."""
+    return torch.cat([vectors[n].detach() if table in frozen else vectors[n] for n, table in tables.items()], dim=1)
 
 
 def _bags(

@@ -1,0 +1,48 @@
+"""Holding tables and layers as they are, for fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from lightning_ccn.nn.tables import ItemTables, UserTables
+
+
+def freeze(model: nn.Module, names: Sequence[str]) -> None:
+    """Freezes tables by name, and layers by the beginning of their parameters' names.
+
+    A frozen table is looked up without a gradient, so that its optimizer, which runs inside the backward pass, finds
+    nothing to do.
+
+    Args:
+        model: a system, before it is sharded.
+        names: `item`, `user`, ...: a table; `head`, `target_short.query`, ...: a layer, with all that it holds.
+
+    Raises:
+        ValueError: a name that nothing has, or nothing is left to train.
+
+    >>> model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    >>> freeze(model, ["0"])
+    >>> [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    ['1.weight', '1.bias']
+    """
+    lookups = [module for module in model.modules() if isinstance(module, UserTables | ItemTables)]
+    of_tables = {id(parameter) for lookup in lookups for parameter in lookup.parameters()}
+    layers = {name: p for name, p in model.named_parameters() if id(p) not in of_tables}
+    for name in names:
+        holding = [lookup for lookup in lookups if name in lookup.tables.values()]
+        held = [p for full, p in layers.items() if f"{full}.".startswith(f"{name}.")]
+        if not holding and not held:
+            tables = sorted({table for lookup in lookups for table in lookup.tables.values()})
+            parts = sorted({full.split(".")[0] for full in layers})
+            raise ValueError(
+                f"freeze: nothing is named '{name}'; tables: {', '.join(tables)}; "
+                f"layers: {', '.join(parts)} and their parts"
+            )
+        for lookup in holding:
+            lookup.frozen.add(name)
+        for parameter in held:
+            parameter.requires_grad_(False)
+    if names and not any(parameter.requires_grad for parameter in layers.values()):
+        raise ValueError("freeze: every layer is frozen, and tables alone are not trained; leave one out")

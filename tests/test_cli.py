@@ -1,0 +1,67 @@
+"""The command `ccn`: what it lists, what it refuses, and the commands around training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lightning_ccn.cli import OVERVIEW, TRAINER_COMMANDS, main
+from lightning_ccn.data.schema import Dataset
+
+KNOBS = ["--users", "200", "--items", "150", "--categories", "5", "--sellers", "9"]
+KNOBS += ["--train_pages", "300", "--validation_pages", "50", "--test_pages", "60"]
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert capsys.readouterr().out == OVERVIEW
+    for command in (*TRAINER_COMMANDS, "data", "plan", "doctor"):
+        assert f"\n  {command} " in OVERVIEW
+
+
+def test_an_unknown_command_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fti"]) == 2
+    assert capsys.readouterr().err == "ccn: error: there is no command 'fti'; `ccn --help` lists them\n"
+
+
+def test_a_world_can_be_made_checked_and_scored_without_a_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "world"
+    assert main(["data", "world", str(folder), *KNOBS]) == 0
+    assert "attainable_auc of the test split: 0." in capsys.readouterr().out
+    assert Dataset.open(folder).schema.tables["item"].rows == 151
+    assert main(["data", "check", str(folder)]) == 0
+    assert capsys.readouterr().out.endswith("valid\n")
+    assert main(["data", "yardsticks", str(folder)]) == 0
+    assert "training click rate" in capsys.readouterr().out
+
+
+def test_a_folder_that_is_not_valid_ends_with_exit_code_1(
+    make_dataset: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_dataset()
+    part = next((folder / "test").glob("*.parquet"))
+    part.write_bytes(part.read_bytes()[:200])
+    assert main(["data", "check", str(folder)]) == 1
+    assert f"{part}: not whole Parquet" in capsys.readouterr().err
+
+
+def test_a_knob_out_of_range_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "world", str(tmp_path / "world"), "--page_clickiness", "-1"]) == 2
+    assert "page_clickiness is -1" in capsys.readouterr().err
+
+
+def test_plan_says_whether_the_tables_fit(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--data.folder", str(dataset), "--world_size", "4", "--gpu_memory", "80"]) == 0
+    assert "it fits on 4 rank(s) of 80 GiB" in capsys.readouterr().out
+    assert main(["plan", "--data.folder", str(dataset), "--gpu_memory", "1e-9"]) == 1
+    assert "it does NOT fit on 1 rank(s)" in capsys.readouterr().err
+
+
+def test_a_plan_that_cannot_work_is_one_line(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--trainer.strategy.plan", "{item: diagonal}"]
+    assert main(["plan", "--data.folder", str(dataset), *options]) == 2
+    assert "diagonal" in capsys.readouterr().err
