@@ -164,15 +164,17 @@ class Tracker(WandbLogger):
         if self.failed:  # the client would try again when the interpreter exits, and print what it meets
             import wandb
 
-            with suppress(Exception):
-                wandb.teardown()
+            for end in (wandb.finish, wandb.teardown):
+                with suppress(Exception):
+                    end()
 
     @_harmless
     def _finish(self, exit_code: int) -> None:
-        self._log_checkpoints()
         metrics = self.folder / "metrics.json"
         if metrics.exists():
             self.experiment.summary.update(json.loads(metrics.read_text()))
+        if self._offline_because or not _why_unreachable(self.experiment.settings.base_url):
+            self._log_checkpoints()  # online, the client asks the server first, and for long if it is gone
         try:
             self.experiment.finish(exit_code)
         except TimeoutError:

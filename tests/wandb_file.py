@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import wandb
 from wandb.proto.wandb_internal_pb2 import ArtifactRecord, Record, RunRecord  # type: ignore[attr-defined]
 
 BLOCK, HEADER = 32768, 7  # of LevelDB's log, the format of `.wandb` files
@@ -42,7 +43,8 @@ class WandbFile:
 
 
 def read(run_folder: Path) -> list[WandbFile]:
-    """Every life of the W&B run of `run_folder`, oldest first."""
+    """Every life of the W&B run of `run_folder`, oldest first; ends this process's client, so that all is written."""
+    wandb.teardown()
     return [_read(path) for path in sorted(run_folder.glob("wandb/*run-*/*.wandb"))]
 
 
