@@ -58,7 +58,7 @@ class ScoreSums:
 
 def _bin(value: Tensor, limit: float) -> Tensor:
     """int64 [items]: the bin of each value; of what is not a number, an outermost one."""
-    return ((value / limit + 1) * (BINS / 2)).long().clamp(0, BINS - 1)
+    return (((value / limit).clamp(-1, 1) + 1) * (BINS / 2)).long().clamp(0, BINS - 1)
 
 
 def degree_histogram(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
