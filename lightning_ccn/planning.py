@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -34,19 +36,19 @@ def run(args: list[str]) -> int:
     Raises:
         DataError, ShardingError: the configuration cannot run at all.
     """
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # of the Trainer, which will not run
-    cli = PlanCLI(
-        CTRModule,
-        PageData,
-        run=False,
-        args=args,
-        seed_everything_default=False,
-        auto_configure_optimizers=False,
-        parser_kwargs={
-            "prog": "ccn plan",
-            "description": "Does it fit, and on how many ranks? For what `ccn fit` runs.",
-        },
-    )
+    with _quiet("lightning.pytorch"):  # the Trainer greets, but will not run
+        cli = PlanCLI(
+            CTRModule,
+            PageData,
+            run=False,
+            args=args,
+            seed_everything_default=False,
+            auto_configure_optimizers=False,
+            parser_kwargs={
+                "prog": "ccn plan",
+                "description": "Does it fit, and on how many ranks? For what `ccn fit` runs.",
+            },
+        )
     strategy = cli.trainer.strategy
     assert isinstance(strategy, TorchRecStrategy)
     with tables_on("meta"):
@@ -61,3 +63,13 @@ def run(args: list[str]) -> int:
     )
     print(answer, file=sys.stdout if answer.fits else sys.stderr)
     return 0 if answer.fits else 1
+
+
+@contextmanager
+def _quiet(logger: str) -> Iterator[None]:
+    level = logging.getLogger(logger).level
+    logging.getLogger(logger).setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.getLogger(logger).setLevel(level)
