@@ -96,9 +96,7 @@ def test_one_run_on_1_2_3_and_1_ranks_trains_every_page_of_every_epoch_once(data
     assert main(arguments(dataset, tmp_path, "alone", None, *tame)) == 0
     alone, ranks = (tensors(tmp_path / "test" / run / "checkpoints" / "last.ckpt") for run in ("alone", "ranks"))
     for key in (key for key in alone if key.startswith(("tables.", "module."))):
-        torch.testing.assert_close(
-            ranks[key], alone[key], atol=2e-5, rtol=0, msg=lambda text, key=key: f"{key}: {text}"
-        )
+        assert (ranks[key] - alone[key]).abs().max() < 2e-5, key
 
 
 def test_two_ranks_test_to_the_metrics_of_one(dataset: Path, tmp_path: Path) -> None:

@@ -86,5 +86,6 @@ class PageBatch(Pipelineable):
         self._map(lambda value: value.record_stream(stream) or value)
 
     def _map(self, apply: Any) -> PageBatch:
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return PageBatch(**{name: None if value is None else apply(value) for name, value in values.items()})
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        moved: dict[str, Any] = {n: None if value is None else apply(value) for n, value in values.items()}
+        return PageBatch(**moved)

@@ -53,7 +53,7 @@ def test_without_a_seed_the_order_is_that_of_the_files() -> None:
 
 
 def test_more_ranks_than_lanes_are_refused_with_the_remedy() -> None:
-    with pytest.raises(DataError, match="5 ranks share global batches of 4 pages in 4 lanes.*raise data.batch_pages"):
+    with pytest.raises(DataError, match=r"5 ranks share global batches of 4 pages in 4 lanes.*raise data.batch_pages"):
         PageOrder(GROUPS, 4, 64, 1).lanes_of(0, 5)
 
 
