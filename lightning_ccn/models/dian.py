@@ -39,7 +39,7 @@ class DIAN(nn.Module):
         dim: int = 16,
         heads: int = 4,
         hidden: Sequence[int] = (128, 64),
-        intent_weight: float = 0.1,
+        intent_weight: float = 1.0,
         item_kernel: ItemKernel = "auto",
     ) -> None:
         super().__init__()

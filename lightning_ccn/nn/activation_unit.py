@@ -27,15 +27,18 @@ class ActivationUnit(nn.Module):
         dim: of an item's embedding.
         hidden: width of the hidden layer, 36 in the paper.
         activation: of the hidden layer.
+        gain: of the product. Embeddings start at +-0.05, their product near 0.001: without a gain the weights would
+            for long not tell one behaviour from another.
     """
 
-    def __init__(self, dim: int, hidden: int = 36, activation: Activation = "prelu") -> None:
+    def __init__(self, dim: int, hidden: int = 36, activation: Activation = "prelu", gain: float = 20.0) -> None:
         super().__init__()
         self.of_target = nn.Linear(dim, hidden)
         self.of_behaviour = nn.Linear(dim, hidden, bias=False)
         self.of_product = nn.Linear(dim, hidden, bias=False)
         self.activation = nn.PReLU(hidden) if activation == "prelu" else Dice(hidden)
         self.weight = nn.Linear(hidden, 1)
+        self.gain = gain
 
     def forward(
         self, target: Tensor, page: Tensor, item: Tensor, behaviour: Tensor, behaviour_lengths: Tensor
@@ -61,7 +64,7 @@ class ActivationUnit(nn.Module):
         hidden = (
             gather(of_pair, self.of_target(target))
             + gather(in_pair, self.of_behaviour(item))
-            + self.of_product(embedded * gather(of_pair, target))
+            + self.of_product(self.gain * embedded * gather(of_pair, target))
         )  # [pairs, hidden]
         weighted = self.weight(self.activation(hidden)) * embedded  # [pairs, dim]
         return torch.zeros_like(target).index_add(0, of_pair, weighted)

@@ -24,7 +24,7 @@ def by_hand(unit: ActivationUnit, target: Tensor, behaviours: Tensor) -> Tensor:
     first = torch.cat([unit.of_behaviour.weight, unit.of_target.weight, unit.of_product.weight], 1)
     total = torch.zeros(DIM)
     for behaviour in behaviours:
-        hidden = first @ torch.cat([behaviour, target, behaviour * target]) + unit.of_target.bias
+        hidden = first @ torch.cat([behaviour, target, unit.gain * behaviour * target]) + unit.of_target.bias
         total = total + unit.weight(unit.activation(hidden[None]))[0] * behaviour
     return total
 
