@@ -43,7 +43,7 @@ REQUIRED: Mapping[str, tuple[str, str | None]] = {
     "jsonargparse": ("4.39", "5"),
     "PyYAML": ("6", "7"),
     "rich": ("13", "16"),
-    "wandb": ("0.29", "1"),
+    "wandb": ("0.31", "1"),
     "matplotlib": ("3.8", "4"),
     "tensordict": ("0.8", "1"),
     "tqdm": ("4.57", "5"),

@@ -36,6 +36,7 @@ from lightning_ccn.sharding.checkpoint import read_manifest, read_trainer_state,
 
 Mode = Literal["auto", "offline", "off"]
 PROBE_SECONDS, INIT_SECONDS, FINISH_SECONDS = 5, 30, 30
+FLUSH_SECONDS = 1  # what a job that is killed may lose of its offline files; the client's own interval is 15
 ID_FILE = "wandb_id"
 
 P = ParamSpec("P")
@@ -127,6 +128,7 @@ class Tracker(WandbLogger):
                 login_timeout=INIT_SECONDS,
                 finish_timeout=FINISH_SECONDS,
                 finish_timeout_raises=True,
+                x_transaction_log_flush_interval=FLUSH_SECONDS,
             )
             wandb.setup(settings)
             return wandb.init(id=self.run_id, mode=mode, settings=settings, **self._init)
