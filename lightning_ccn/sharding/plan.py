@@ -52,15 +52,14 @@ class Plan:
     optimizer: Optimizer
 
     def shards(self, table: Table) -> list[tuple[int, int, int]]:
-        """(rank, rows, columns) of every shard of `table` that is not empty."""
+        """(rank, rows, columns) of every shard of `table`."""
         kind, _, rank = self.placement[table.name].partition(":")
         if kind == "table_wise":
             return [(int(rank), table.rows, table.dim)]
         if kind == "column_wise":
             return [(r, table.rows, table.dim // self.world_size) for r in range(self.world_size)]
-        block = math.ceil(table.rows / self.world_size)  # as TorchRec cuts: the last ranks may get fewer, or none
-        heights = [min(block, max(0, table.rows - r * block)) for r in range(self.world_size)]
-        return [(r, height, table.dim) for r, height in enumerate(heights) if height]
+        block = math.ceil(table.rows / self.world_size)  # as TorchRec cuts: the last rank gets what is left
+        return [(r, min(block, table.rows - r * block), table.dim) for r in range(self.world_size)]
 
     def rank_bytes(self) -> list[int]:
         """Bytes of weights and optimizer state on each rank."""
@@ -138,7 +137,8 @@ def make_plan(
 
     placement = {name: kind for name, kind in wanted.items() if kind != "table_wise"}
     for t in tables:
-        if t.name not in wanted and world_size > 1 and t.rows * t.row_bytes >= ROW_WISE_BYTES:
+        large = world_size > 1 and t.rows * t.row_bytes >= ROW_WISE_BYTES
+        if t.name not in wanted and large and not _leaves_a_rank_empty(t.rows, world_size):
             placement[t.name] = "row_wise"
     placed = [t for t in tables if t.name in placement]
     load = Plan(tuple(placed), placement, world_size, optimizer).rank_bytes()
@@ -162,6 +162,11 @@ def _check_placement(table: Table, wanted: str, world_size: int, optimizer: Opti
             f"{where}: a replicated table has no fused optimizer (and corrupts memory in an EmbeddingCollection on the "
             "CPU); use 'table_wise', or an nn.Embedding, which is replicated and trained by the module's optimizer"
         )
+    if kind == "row_wise" and _leaves_a_rank_empty(table.rows, world_size):
+        raise ShardingError(
+            f"{where}: {table.rows} rows in runs of {math.ceil(table.rows / world_size)} leave some of {world_size} "
+            "ranks without a row, which the kernels cannot take; use 'table_wise'"
+        )
     if kind == "column_wise" and optimizer == "rowwise_adagrad":
         raise ShardingError(
             f"{where}: row-wise AdaGrad takes the mean over a row's values, and each column shard would take its own; "
@@ -174,6 +179,10 @@ def _check_placement(table: Table, wanted: str, world_size: int, optimizer: Opti
         )
 
 
+def _leaves_a_rank_empty(rows: int, world_size: int) -> bool:
+    return math.ceil(rows / world_size) * (world_size - 1) >= rows
+
+
 def torchrec_placement(module: nn.Module, world_size: int, local_size: int, device: torch.device) -> dict[str, str]:
     """What TorchRec's planner chooses for every table of `module`, in the words of this module."""
     topology = Topology(world_size=world_size, local_world_size=local_size, compute_device=device.type)
@@ -183,7 +192,8 @@ def torchrec_placement(module: nn.Module, world_size: int, local_size: int, devi
         for name, sharding in module_plan.items():
             whole = sharding.sharding_type == ShardingType.TABLE_WISE.value
             placement[name] = f"table_wise:{sharding.ranks[0]}" if whole else sharding.sharding_type
-    return placement
+    tiny = {table.name for table in find_tables(module) if _leaves_a_rank_empty(table.rows, world_size)}
+    return {name: "table_wise" if kind == "row_wise" and name in tiny else kind for name, kind in placement.items()}
 
 
 def torchrec_plan(module: nn.Module, plan: Plan, local_size: int, device: torch.device) -> ShardingPlan:

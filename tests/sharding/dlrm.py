@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -21,8 +22,11 @@ from torchrec import (
 )
 from torchrec.modules.embedding_configs import DataType
 
-DIM, CITIES, TAGS, ITEMS, NUMBERS = 8, 11, 40, 101, 3
+DIM, CITIES, TAGS, ITEMS, NUMBERS = 8, 3, 40, 101, 3
 META = torch.device("meta")
+# AdaGrad's accumulator at the start: from zero, the first step is lr * sign(gradient), which for a gradient of almost
+# zero is decided by rounding.
+START = 1e-3
 
 
 @dataclass
@@ -76,24 +80,24 @@ class Loader:
     """`steps` global batches, of which each rank takes its slice; goes on where its saved state stood."""
 
     def __init__(self, steps: int, sizes: tuple[int, ...] = UNEQUAL, first: int = 0) -> None:
-        self.steps, self.sizes, self.first, self.position = steps, sizes, first, 0
+        self.steps, self.sizes, self.first = steps, sizes, first
+        self.position = self.resume_at = 0
 
     def __len__(self) -> int:
         return self.steps
 
     def __iter__(self) -> Iterator[Batch]:
         rank, world_size = dist.get_rank(), dist.get_world_size()
-        first, self.position = self.position, 0
+        first, self.resume_at = self.resume_at, 0
         for step in range(first, self.steps):
             self.position = step + 1
             yield make_batch(self.first + step, self.sizes, rank, world_size)
-        self.position = 0
 
     def state_dict(self) -> dict[str, int]:
         return {"position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.position = state["position"]
+        self.resume_at = state["position"] % self.steps
 
 
 class Dense(nn.Module):
@@ -131,12 +135,15 @@ class DLRM(L.LightningModule):
         items: int = ITEMS,
         width: int = 16,
         tag_pooling: PoolingType = PoolingType.MEAN,
+        groups: int = 1,
+        strict: bool = True,
         device: torch.device = META,
         data_type: DataType = DataType.FP32,
     ) -> None:
         super().__init__()
         self.kernel, self.lr, self.optimizer_name, self.warmup, self.items = item_kernel, lr, optimizer, warmup, items
         self.table_device, self.data_type, self.tag_pooling = device, data_type, tag_pooling
+        self.groups, self.strict_loading = groups, strict
         self.dense = Dense(width, dropout)
         self.losses: list[float] = []
 
@@ -186,7 +193,7 @@ class DLRM(L.LightningModule):
     def training_step(self, batch: Batch, _: int) -> Tensor:
         loss = self.loss(batch)
         self.losses.append(loss.item())
-        self.log("train_loss", loss)
+        self.log("train_loss", loss, sync_dist=True)  # ranks must agree on what is best
         return loss
 
     def validation_step(self, batch: Batch, _: int) -> None:
@@ -198,8 +205,14 @@ class DLRM(L.LightningModule):
         return self(batch).sigmoid()
 
     def configure_optimizers(self) -> Any:
-        kinds = {"adagrad": torch.optim.Adagrad, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
-        optimizer = kinds[self.optimizer_name](self.parameters(), lr=self.lr)
+        kinds: dict[str, Any] = {
+            "adagrad": partial(torch.optim.Adagrad, initial_accumulator_value=START),
+            "adam": torch.optim.Adam,
+        }
+        groups: Any = self.parameters()
+        if self.groups == 2:
+            groups = [{"params": part.parameters()} for part in (self.dense.query, self.dense.top)]
+        optimizer = kinds[self.optimizer_name](groups, lr=self.lr)
         if not self.warmup:
             return optimizer
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / self.warmup))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.sharding.dlrm import DLRM, Batch, make_batch
+from tests.sharding.dlrm import DLRM, START, Batch, make_batch
 
 
 class Reference:
@@ -26,7 +26,7 @@ class Reference:
         self.tables = {name: w.detach().clone().requires_grad_() for name, w in weights.items()}
         self.state = {name: torch.zeros_like(self._per_row(w)) for name, w in self.tables.items()}
         self.dense = copy.deepcopy(model.dense)
-        self.optimizer = torch.optim.Adagrad(self.dense.parameters(), lr=model.lr)
+        self.optimizer = torch.optim.Adagrad(self.dense.parameters(), lr=model.lr, initial_accumulator_value=START)
         self.lr, self.losses = model.lr, list[float]()
         self.pooling = model.tag_pooling.value.lower()
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import Tensor
 
-from lightning_ccn.sharding import TorchRecStrategy
+from lightning_ccn.sharding import ShardingError, TorchRecStrategy
 from lightning_ccn.sharding.rows import Rows
 from lightning_ccn.sharding.state import module_state, optimizer_state, table_optimizer_state
 from lightning_ccn.sharding.tables import dense_names
@@ -22,9 +24,23 @@ from tests.sharding.ranks import on_ranks
 SEED = 7
 
 
-def quiet_trainer(folder: str | Path, strategy: TorchRecStrategy, **settings: Any) -> L.Trainer:
-    """A Trainer for the world that `on_ranks` has prepared, without logs, bars and checkpoints."""
-    settings = {"max_epochs": 1, "enable_checkpointing": False, "num_sanity_val_steps": 0} | settings
+def make_model(on_meta: bool = True, **settings: Any) -> DLRM:
+    L.seed_everything(SEED, verbose=False)
+    model = DLRM(device=META if on_meta else torch.device("cpu"), **settings)
+    model.configure_model()
+    return model
+
+
+def make_trainer(folder: str | Path, strategy: TorchRecStrategy, **settings: Any) -> L.Trainer:
+    """A Trainer for the world that `on_ranks` has prepared.
+
+    `save_every`: write `step=<n>.ckpt` every so many steps, all of them.
+    """
+    settings = {"max_epochs": 1, "num_sanity_val_steps": 0} | settings
+    if every := settings.pop("save_every", None):
+        saving = ModelCheckpoint(folder, "{step}", every_n_train_steps=every, save_top_k=-1)
+        settings["callbacks"] = [*settings.get("callbacks", []), saving]
+    checkpoints = any(isinstance(callback, ModelCheckpoint) for callback in settings.get("callbacks", []))
     return L.Trainer(
         accelerator="cpu",
         devices=int(os.environ["CCN_TEST_WORLD_SIZE"]),
@@ -32,17 +48,11 @@ def quiet_trainer(folder: str | Path, strategy: TorchRecStrategy, **settings: An
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        enable_checkpointing=checkpoints,
         use_distributed_sampler=False,
         default_root_dir=str(folder),
         **settings,
     )
-
-
-def make_model(on_meta: bool = True, **settings: Any) -> DLRM:
-    L.seed_everything(SEED, verbose=False)
-    model = DLRM(device=META if on_meta else torch.device("cpu"), **settings)
-    model.configure_model()
-    return model
 
 
 @dataclass
@@ -84,15 +94,19 @@ def put_together(results: list[dict[str, Any]]) -> Outcome:
     return Outcome(losses.mean(0).tolist(), state)
 
 
-class StopAt(Callback):
-    """Stop training after so many steps, as a signal from SLURM would."""
+class Crashed(RuntimeError):
+    """What `Crash` raises."""
+
+
+class Crash(Callback):
+    """Raises before the step after `step`."""
 
     def __init__(self, step: int) -> None:
         self.step = step
 
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
         if trainer.global_step == self.step:
-            trainer.should_stop = True
+            raise Crashed
 
 
 def fit(
@@ -103,14 +117,38 @@ def fit(
     strategy: dict[str, Any] | None = None,
     trainer: dict[str, Any] | None = None,
     ckpt_path: str | None = None,
+    crash_after: int | None = None,
 ) -> dict[str, Any]:
-    """On one rank: fit a new model; its part of the outcome."""
+    """On one rank: fit a new model, epochs of `steps` batches; its part of the outcome."""
     module = make_model(**(model or {}))
-    runner = quiet_trainer(folder, TorchRecStrategy(**(strategy or {})), **(trainer or {}))
-    runner.fit(module, Loader(steps, sizes), ckpt_path=ckpt_path)
+    settings = dict(trainer or {})
+    if crash_after is not None:
+        settings["callbacks"] = [*settings.get("callbacks", []), Crash(crash_after)]
+    runner = make_trainer(folder, TorchRecStrategy(**(strategy or {})), **settings)
+    with suppress(Crashed):
+        runner.fit(module, Loader(steps, sizes), ckpt_path=ckpt_path)
     return own_part(runner, module)
 
 
-def fitted(world_size: int, folder: Path, **settings: Any) -> Outcome:
+def fitted(world_size: int, folder: str | Path, **settings: Any) -> Outcome:
     """`fit` on `world_size` ranks, put together."""
     return put_together(on_ranks(world_size, fit, folder=str(folder), **settings))
+
+
+def try_to_fit(**settings: Any) -> list[str]:
+    """On one rank: the ShardingError that `fit` raises, or else its warnings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            fit(**settings)
+        except ShardingError as error:
+            return [str(error)]
+    return [str(warning.message) for warning in caught]
+
+
+def refusal(folder: str | Path, world_size: int = 1, **settings: Any) -> str:
+    """What a fit that cannot work says, the same on every rank."""
+    said = on_ranks(world_size, try_to_fit, folder=str(folder), **settings)
+    assert all(one == said[0] for one in said), said
+    (message,) = said[0]
+    return message

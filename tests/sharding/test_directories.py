@@ -1,0 +1,220 @@
+"""A checkpoint directory is whole or passed over, whatever happened while it was written or removed."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+
+from lightning_ccn.sharding import ShardingError, TorchRecStrategy, newest_whole, read_manifest
+from lightning_ccn.sharding import checkpoint as files
+from tests.sharding.dlrm import Loader
+from tests.sharding.ranks import on_ranks
+from tests.sharding.runs import fitted, make_model, make_trainer
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoints of steps 1, 2 and 3, from two ranks."""
+    folder = tmp_path_factory.mktemp("template")
+    fitted(2, folder, steps=3, strategy={"plan": {"item": "row_wise"}}, trainer={"save_every": 1})
+    return folder
+
+
+@pytest.fixture
+def folder(template: Path, tmp_path: Path) -> Path:
+    """A copy of `template` to break."""
+    return Path(shutil.copytree(template, tmp_path / "run"))
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def test_the_newest_whole_checkpoint_is_found_by_time_not_by_name(folder: Path) -> None:
+    (folder / "step=3.ckpt").rename(folder / "a name from somebody else")
+    assert newest_whole(folder) == folder / "a name from somebody else"
+
+
+def test_a_folder_without_checkpoints_has_no_newest(tmp_path: Path) -> None:
+    (tmp_path / "metrics").mkdir()
+    assert newest_whole(tmp_path) is None
+    assert newest_whole(tmp_path / "not there") is None
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: truncate(path / "__1_0.distcp"), "__1_0.distcp has"),
+        (lambda path: (path / "__0_0.distcp").unlink(), "__0_0.distcp is missing"),
+        (lambda path: (path / ".metadata").unlink(), ".metadata is missing"),
+        (lambda path: (path / "trainer.pt").unlink(), "trainer.pt is missing"),
+        (lambda path: (path / "checkpoint.json").unlink(), "its save was not finished, or its removal was begun"),
+        (lambda path: truncate(path / "checkpoint.json"), "checkpoint.json is damaged"),
+    ],
+    ids=["truncated", "shard", "metadata", "trainer", "unfinished", "manifest"],
+)
+def test_a_broken_checkpoint_is_passed_over_with_a_warning(
+    folder: Path, damage: Callable[[Path], object], said: str
+) -> None:
+    damage(folder / "step=3.ckpt")
+    with pytest.warns(UserWarning, match=r"passed over: .*step=3\.ckpt.*" + said):
+        assert newest_whole(folder) == folder / "step=2.ckpt"
+
+
+def test_when_none_is_whole_the_error_says_what_each_lacks(folder: Path) -> None:
+    for step in (1, 2, 3):
+        (folder / f"step={step}.ckpt" / "__0_0.distcp").unlink()
+    with pytest.warns(UserWarning, match="passed over"), pytest.raises(ShardingError, match="is whole") as error:
+        newest_whole(folder)
+    assert str(error.value).count("__0_0.distcp is missing") == 3
+
+
+def test_a_checkpoint_of_a_format_from_the_future_is_refused(folder: Path) -> None:
+    manifest = folder / "step=3.ckpt" / "checkpoint.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 99}))
+    with pytest.raises(ShardingError, match="format 99, this version reads 1"):
+        read_manifest(folder / "step=3.ckpt")
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing that was to come is done."""
+
+
+def saves_that_die(folder: str) -> list[str]:
+    """On one rank: save over a checkpoint, dying before the first, second, ... change on disk.
+
+    What is wrong after each death: of the old and the new checkpoint one must be whole, and a next save must work.
+    """
+    dist.init_process_group("gloo", rank=0, world_size=1)
+    group = dist.new_group(backend="gloo")
+    path = Path(folder) / "last.ckpt"
+    values = torch.arange(6.0)
+
+    def save(value: float) -> None:
+        files.save(path, {"module.w": values * 0 + value}, b"trainer", {"value": value}, group)
+
+    def value() -> float:
+        found = newest_whole(folder)
+        assert found is not None
+        read = {"module.w": torch.empty(6)}
+        files.load_tensors(found, read, None)
+        assert read["module.w"].unique().tolist() == [read_manifest(found)["value"]]
+        return float(read_manifest(found)["value"])
+
+    names = ("mkdir", "fsync", "rename", "unlink", "rmdir")
+    real: dict[str, Callable[..., Any]] = {name: getattr(os, name) for name in names}
+    wrong, deaths = [], 0
+    save(0.0)
+    while True:
+        left = deaths
+
+        def die_or(name: str) -> Callable[..., Any]:
+            def call(*args: Any, **kwargs: Any) -> Any:
+                nonlocal left
+                if left == 0:
+                    raise Killed(name)
+                left -= 1
+                return real[name](*args, **kwargs)
+
+            return call
+
+        for name in names:
+            setattr(os, name, die_or(name))
+        try:
+            save(1.0 + deaths)
+            done = True
+        except (Killed, ShardingError):  # DCP wraps what is raised inside it
+            done = False
+        finally:
+            for name in names:
+                setattr(os, name, real[name])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            now = value()
+        if now not in (float(deaths), 1.0 + deaths):
+            wrong.append(f"after {deaths} changes the value is {now}")
+        if done:
+            return [*wrong, f"{deaths} deaths"]
+        deaths += 1
+        save(float(deaths))
+        if value() != deaths or not path.exists():
+            wrong.append(f"after {deaths} changes the next save is not found")
+
+
+def test_a_save_that_dies_at_any_moment_leaves_the_old_or_the_new_checkpoint(tmp_path: Path) -> None:
+    ((*wrong, deaths),) = on_ranks(1, saves_that_die, folder=str(tmp_path))
+    assert wrong == []
+    assert int(deaths.split()[0]) > 12
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def keep_the_best(folder: str, background: bool) -> tuple[str, float]:
+    """On one rank: keep the two best and the last; then test the best."""
+    best = ModelCheckpoint(folder, "{step}", monitor="train_loss", save_top_k=2, every_n_train_steps=1, save_last=True)
+    strategy = TorchRecStrategy(background_saves=background)
+    trainer = make_trainer(folder, strategy, callbacks=[best])
+    model = make_model()
+    trainer.fit(model, Loader(6))
+    (result,) = trainer.test(model, Loader(2), ckpt_path="best", verbose=False)
+    return best.best_model_path, result["loss"]
+
+
+@pytest.mark.parametrize("background", [False, True], ids=["foreground", "background"])
+def test_model_checkpoint_keeps_the_best_and_the_last_and_nothing_else(tmp_path: Path, background: bool) -> None:
+    (best, loss), (_, same) = on_ranks(2, keep_the_best, folder=str(tmp_path), background=background)
+    kept = {path.name for path in tmp_path.iterdir() if path.name != "plan.json"}
+    assert len(kept) == 3
+    assert {"last.ckpt", Path(best).name} < kept
+    assert read_manifest(tmp_path / "last.ckpt")["global_step"] == 6
+    assert all(files.why_not_whole(tmp_path / name) is None for name in kept)
+    assert loss == same
+
+
+def fit_on_a_full_disk(folder: str, on_failed_save: Any, background: bool) -> str:
+    """On one rank: from step 3 on, rank 1 cannot write more than a few bytes."""
+    rank = int(os.environ["LOCAL_RANK"])
+    saving = ModelCheckpoint(folder, "{step}", every_n_train_steps=1, save_top_k=1, monitor="step", mode="max")
+    strategy = TorchRecStrategy(plan={"item": "row_wise"}, on_failed_save=on_failed_save, background_saves=background)
+    trainer = make_trainer(folder, strategy, callbacks=[saving])
+    model = make_model()
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+
+    class Fill(Callback):
+        def on_train_batch_start(self, *_: Any) -> None:
+            if trainer.global_step == 2 and rank == 1:
+                strategy.saver.wait()
+                resource.setrlimit(resource.RLIMIT_FSIZE, (64, unlimited))
+
+    trainer.callbacks.insert(0, Fill())  # type: ignore[attr-defined]
+    try:
+        trainer.fit(model, Loader(5))
+        return f"{trainer.global_step} steps"
+    except ShardingError as error:
+        return str(error)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (unlimited, unlimited))
+
+
+@pytest.mark.parametrize("background", [False, True], ids=["foreground", "background"])
+@pytest.mark.parametrize("on_failed_save", ["raise", "warn"])
+def test_a_full_disk_costs_no_earlier_checkpoint(tmp_path: Path, on_failed_save: str, background: bool) -> None:
+    said = on_ranks(2, fit_on_a_full_disk, folder=str(tmp_path), on_failed_save=on_failed_save, background=background)
+    if on_failed_save == "warn":
+        assert said == ["5 steps", "5 steps"]
+    else:
+        assert all("was not written: rank 1: " in line for line in said)
+        assert all("File too large" in line for line in said)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the unfinished directory
+        assert newest_whole(tmp_path) == tmp_path / "step=2.ckpt"
