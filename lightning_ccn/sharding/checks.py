@@ -60,7 +60,7 @@ def check_optimizer(optimizer: Optimizer) -> None:
             "the optimizer holds parameters on the meta device, taken before the module was sharded: make it in "
             "configure_optimizers, from self.parameters()"
         )
-    if optimizer.param_groups[0].get("initial_lr") == 0:
+    if optimizer.param_groups and optimizer.param_groups[0].get("initial_lr") == 0:
         raise ShardingError(
             "the first parameter group has lr 0 at the start of its schedule, and the tables' rate is table_lr * "
             "lr / initial_lr: give the optimizer its full lr, and let the scheduler scale it"

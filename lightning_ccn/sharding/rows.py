@@ -40,7 +40,7 @@ class Rows:
     def of(cls, value: ShardedTensor) -> Rows:
         """The local shards of `value`, as views."""
         shards = value.local_shards()
-        return cls(value.size(), [(torch.Size(s.metadata.shard_offsets), s.tensor) for s in shards])
+        return cls(value.metadata().size, [(torch.Size(s.metadata.shard_offsets), s.tensor) for s in shards])
 
     def size(self) -> torch.Size:
         """Size of the whole, on every rank."""

@@ -58,6 +58,8 @@ from lightning_ccn.sharding.wrap import FUSED, refuse_sharded, reset_table_state
 class TorchRecStrategy(DDPStrategy):
     """Shards the embedding tables of any LightningModule with TorchRec and replicates the rest.
 
+    A module of nothing but tables returns None from `configure_optimizers`.
+
     Args:
         table_optimizer: the optimizer of all tables: `rowwise_adagrad`, `adagrad` or `sgd`. It runs inside the
             backward pass, so no gradient of a table is ever held, and is no part of `configure_optimizers`.
@@ -216,10 +218,10 @@ class TorchRecStrategy(DDPStrategy):
     @property
     def table_lr_now(self) -> float:
         """The tables' learning rate in the coming step; for logging."""
-        group = self.optimizers[0].param_groups[0] if self.optimizers else {}
-        if "initial_lr" not in group:  # no scheduler
+        groups = self.optimizers[0].param_groups if self.optimizers else []
+        if not groups or "initial_lr" not in groups[0]:  # nothing but tables to train, or no scheduler
             return self.table_lr
-        return self.table_lr * float(group["lr"]) / float(group["initial_lr"])
+        return self.table_lr * float(groups[0]["lr"]) / float(groups[0]["initial_lr"])
 
     # ---------------------------------------------------------------------------------------------- checkpoints
 

@@ -128,7 +128,7 @@ def draw_rows(module: nn.Module, start: dict[str, InitFn | Tensor], seed: int) -
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         for name, table in sharded_tables(module).items():
-            rows, dim = table.size()
+            rows, dim = table.metadata().size
             source = start[name]
             for shard in table.local_shards():
                 row, column = shard.metadata.shard_offsets

@@ -1,0 +1,137 @@
+"""Plans: by name or by themselves, in words a person can read, and held against a rank's memory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torchrec import EmbeddingBagCollection, EmbeddingBagConfig
+
+from lightning_ccn.sharding import ShardingError, Table, find_tables, make_plan
+from lightning_ccn.sharding.estimate import estimate
+from lightning_ccn.sharding.plan import module_plan
+from tests.sharding.dlrm import META
+from tests.sharding.ranks import on_ranks
+from tests.sharding.runs import make_model
+
+USER = Table("user", 50_000_000, 16)
+ITEM = Table("item", 9_000_000, 16, kernel="sequence")
+CITY, SHOP, TAG = Table("city", 400, 16), Table("shop", 90_000, 16), Table("tag", 60_000, 16)
+TABLES = [CITY, USER, SHOP, ITEM, TAG]
+
+
+def test_large_tables_are_cut_and_small_ones_spread_by_size() -> None:
+    plan = make_plan(TABLES, world_size=2)
+    assert plan.placement == {
+        "city": "table_wise:1",
+        "user": "row_wise",
+        "shop": "table_wise:0",
+        "item": "row_wise",
+        "tag": "table_wise:1",
+    }
+    first, second = plan.rank_bytes()
+    assert first + second == sum(t.rows * (t.row_bytes + 4) for t in TABLES)
+    assert first / second == pytest.approx(1, abs=0.01)
+
+
+def test_one_rank_holds_every_table_whole() -> None:
+    assert set(make_plan(TABLES, world_size=1).placement.values()) == {"table_wise:0"}
+
+
+def test_named_tables_go_where_they_are_told_and_the_rest_makes_up_for_it() -> None:
+    wanted = {"user": "table_wise:0", "shop": "row_wise", "item": "auto", "tag": "table_wise"}
+    plan = make_plan(TABLES, 2, wanted=wanted)
+    assert plan.placement["user"] == "table_wise:0"
+    assert plan.placement["shop"] == plan.placement["item"] == "row_wise"
+    assert plan.placement["tag"] == plan.placement["city"] == "table_wise:1"
+
+
+@pytest.mark.parametrize(("optimizer", "state_bytes"), [("rowwise_adagrad", 4), ("adagrad", 64), ("sgd", 0)])
+def test_optimizer_state_counts(optimizer: str, state_bytes: int) -> None:
+    plan = make_plan([CITY], 1, optimizer)  # type: ignore[arg-type]
+    assert plan.rank_bytes() == [400 * (64 + state_bytes)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"itm": "row_wise"}, r"names tables that the model does not have: \['itm'\]; it has \['city', 'item'"),
+        ({"item": "rowwise"}, "use 'row_wise', 'table_wise'"),
+        ({"item": "row_wise:1"}, "use 'row_wise', 'table_wise'"),
+        ({"item": "table_wise:2"}, "the rank must be 0 to 1"),
+        ({"item": "table_wise:x"}, "the rank must be 0 to 1"),
+        ({"item": "data_parallel"}, "use 'table_wise', or an nn.Embedding"),
+        ({"item": "column_wise"}, "takes the mean over a row's values"),
+        ({"pair": "row_wise"}, "leave some of 2 ranks without a row"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_words(wanted: dict[str, str], said: str) -> None:
+    with pytest.raises(ShardingError, match=said):
+        make_plan([*TABLES, Table("pair", 1, 16)], 2, wanted=wanted)
+
+
+def test_columns_must_divide_into_fours() -> None:
+    with pytest.raises(ShardingError, match="16 columns over 3 ranks"):
+        make_plan(TABLES, 3, "adagrad", {"item": "column_wise"})
+
+
+def test_a_printed_plan_has_a_line_a_table_and_the_fullest_rank(tmp_path: Path) -> None:
+    plan = make_plan(TABLES, 2)
+    lines = str(plan).splitlines()
+    about, sizes = lines[1].split()[:7], lines[1].split()[7:]
+    assert about == ["user", "50,000,000", "16", "float32", "bag", "row_wise", "2"]
+    assert sizes == ["2.980", "0.186", "1.583"]  # weights, state, both on one rank
+    assert len(lines) == len(TABLES) + 2
+    assert "fullest rank 1.874 GiB" in lines[-1]
+    plan.save(tmp_path / "deep" / "plan.json")
+    saved = json.loads((tmp_path / "deep" / "plan.json").read_text())
+    assert saved["tables"]["item"]["placement"] == "row_wise"
+    assert saved["rank_bytes"] == plan.rank_bytes()
+
+
+def test_an_estimate_finds_the_fewest_ranks() -> None:
+    big = Table("user", 2_000_000_000, 64)
+    answer = estimate([big, CITY], world_size=64, memory_gib=80)
+    assert answer.fits
+    assert answer.needed == 8
+    assert max(answer.plan.rank_bytes()) == pytest.approx(2e9 * (256 + 4) / 64, rel=0.01)
+    assert "it fits on 64 rank(s)" in str(answer)
+    whole = estimate([big], world_size=2, memory_gib=80, plan={"user": "table_wise:1"})
+    assert not whole.fits
+    assert whole.needed is None
+    assert "it does NOT fit" in str(whole)
+
+
+def test_tables_are_found_once_and_by_distinct_names() -> None:
+    model = make_model()
+    model.alias = model.bags  # one collection under two names is one collection
+    assert {t.name: t.kernel for t in find_tables(model)} == {"city": "bag", "tag": "bag", "item": "sequence"}
+    config = EmbeddingBagConfig(name="item", num_embeddings=5, embedding_dim=8, feature_names=["x"])
+    model.second = EmbeddingBagCollection(device=META, tables=[config])
+    with pytest.raises(ShardingError, match=r"two tables are named 'item' \(in item and second\)"):
+        find_tables(model)
+
+
+def test_a_module_without_collections_and_a_subclass_are_refused() -> None:
+    class Mine(EmbeddingBagCollection):
+        pass
+
+    with pytest.raises(ShardingError, match="no EmbeddingBagCollection and no EmbeddingCollection"):
+        find_tables(torch.nn.Linear(2, 2))
+    config = EmbeddingBagConfig(name="a", num_embeddings=5, embedding_dim=8, feature_names=["x"])
+    with pytest.raises(ShardingError, match="layer is a Mine"):
+        find_tables(torch.nn.ModuleDict({"layer": Mine(device=META, tables=[config])}))
+
+
+def planned(wanted: dict[str, str]) -> dict[str, str]:
+    plan = module_plan(make_model(), 4, 4, torch.device("cpu"), "rowwise_adagrad", wanted, "torchrec")
+    return dict(plan.placement)
+
+
+def test_torchrecs_planner_places_what_is_not_named() -> None:
+    (placement,) = on_ranks(1, planned, wanted={"item": "row_wise"})
+    assert placement["item"] == "row_wise"
+    assert all(kind.startswith("table_wise:") or kind == "row_wise" for kind in placement.values())
+    assert placement.keys() == {"city", "tag", "item"}
