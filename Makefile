@@ -4,7 +4,7 @@
 #? ARGS        further options of the command: ARGS="--trainer.max_epochs 1"
 #? DATA        dataset folder (train: data/world, made when missing)
 #? CKPT        checkpoint folder to start or predict from
-#? OUT         where `predict` writes its Parquet file
+#? OUT         folder where `predict` writes Parquet; default: in a run's folder
 #? WORLD_ARGS  knobs of the synthetic world, when it is made: see `ccn data world --help`
 #? FLAVOUR     cpu or cuda; the first install looks for a GPU, later ones keep its choice
 #? INDEX       further wheel index; the CPU wheel index named on PyTorch's install page saves gigabytes
@@ -75,11 +75,16 @@ data: install  ## make the synthetic promotion world, unless the dataset folder 
 train: data  ## train and test CCN: CONFIG= DATA= ARGS=
 	$(CCN) fit --config conf/experiment/default.yaml --data.folder "$(FOLDER)" $(CONFIGS) $(ARGS)
 
+# A checkpoint's own run says which model it holds; CONFIG= where it lies elsewhere.
+OF_RUN = $(addprefix --config ,$(wildcard $(dir $(CKPT))../config.yaml)) --run_id null --ckpt_path
+
 finetune: need-CKPT need-DATA install  ## go on from a checkpoint's weights on newer data: CKPT= DATA=
-	$(CCN) fit --config conf/experiment/finetune.yaml --finetune "$(CKPT)" --data.folder "$(FOLDER)" $(CONFIGS) $(ARGS)
+	$(CCN) fit $(OF_RUN) null --config conf/experiment/finetune.yaml --finetune "$(CKPT)" \
+		--data.folder "$(FOLDER)" $(CONFIGS) $(ARGS)
 
 predict: need-CKPT install  ## write click probabilities to Parquet: CKPT= DATA= OUT=
-	$(CCN) predict --ckpt_path "$(CKPT)" --data.folder "$(FOLDER)" $(if $(OUT),--out "$(OUT)") $(CONFIGS) $(ARGS)
+	$(CCN) predict $(OF_RUN) "$(CKPT)" $(CONFIGS) \
+		--data.folder "$(FOLDER)" $(if $(OUT),--output "$(OUT)") $(ARGS)
 
 plan: install  ## show which rank would hold which part of which table
 	$(CCN) plan $(CONFIGS) $(ARGS)

@@ -90,7 +90,7 @@ class TrainingCLI(LightningCLI):
         options.checkpoint.dirpath = str(self.run_folder / "checkpoints")
         if options.get("ckpt_path") == "last":
             options.ckpt_path = self._last()
-        elif options.finetune and options.get("ckpt_path"):
+        elif self.subcommand == "fit" and options.finetune and options.ckpt_path:
             raise ShardingError(
                 "--finetune starts afresh from a checkpoint's weights, --ckpt_path goes on with its run: leave one out"
             )
@@ -121,7 +121,9 @@ class TrainingCLI(LightningCLI):
             callbacks.append(Pictures(self.tracker))
         callbacks.append(RunReport(self.run_folder))  # after these: its clock stands still while they draw
         callbacks.append(Interruption(self.run_folder / "checkpoints", options.save_every))
-        if options.finetune and not options.get("ckpt_path"):  # `last` found none: this is the start
+        if (
+            self.subcommand == "fit" and options.finetune and not options.ckpt_path
+        ):  # `last` found none: this is the start
             callbacks.append(
                 fine_tuning(options.finetune, self.datamodule.dataset, options.new_rows, options.keep_accumulators)
             )
@@ -155,12 +157,17 @@ class TrainingCLI(LightningCLI):
 
 def run(args: list[str]) -> None:
     """Runs one Trainer command; raises DataError, ShardingError or TrainingError."""
+    command = args[0]
     TrainingCLI(
         CTRModule,
         PageData,
         args=None if args == sys.argv[1:] else args,
         seed_everything_default=0,
-        save_config_kwargs={"overwrite": True},
+        # a later test of the run leaves what `fit` was told alone
+        save_config_kwargs={
+            "config_filename": f"{command}.yaml" if command != "fit" else "config.yaml",
+            "overwrite": True,
+        },
         auto_configure_optimizers=False,
     )
 

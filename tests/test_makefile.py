@@ -62,11 +62,12 @@ def test_whole_dataset_folder_is_not_made_again(installed: str, tmp_path: Path) 
 def test_variables_reach_finetune_predict_and_plan(installed: str) -> None:
     finetune = dry_run("finetune", installed, "CKPT=runs/a/1/last", "DATA=data/june", "ARGS=--x 1")
     assert (
-        'fit --config conf/experiment/finetune.yaml --finetune "runs/a/1/last" --data.folder "data/june" --x 1'
-        in finetune
+        'fit --run_id null --ckpt_path null --config conf/experiment/finetune.yaml --finetune "runs/a/1/last" '
+        '--data.folder "data/june" --x 1' in finetune
     )
-    predict = dry_run("predict", installed, "CKPT=runs/a/1/last", "DATA=data/june", "OUT=scores.parquet")
-    assert '--ckpt_path "runs/a/1/last" --data.folder "data/june" --out "scores.parquet"' in predict
+    predict = dry_run("predict", installed, "CKPT=runs/a/1/last", "DATA=data/june", "OUT=scores")
+    assert '--ckpt_path "runs/a/1/last" --data.folder "data/june" --output "scores"' in predict
+    assert "--config" not in predict  # beside a checkpoint of a run, the run's own config.yaml stands first
     assert "plan --config a.yaml --x 1" in dry_run("plan", installed, "CONFIG=a.yaml", "ARGS=--x 1")
 
 
