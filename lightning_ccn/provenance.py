@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
 
+GIT_FILE = "git.json"
+
 
 def git_state(folder: Path) -> dict[str, str | bool]:
-    """Commit, branch, and whether a tracked file differs from the commit; empty outside of a checkout."""
+    """`commit`, `branch`, and `changed`: whether a tracked file differs from the commit. Empty outside of a checkout.
+
+    A snapshot of the code has no repository, or lies in one of something else: who makes it leaves what this function
+    says of the original in `git.json`, beside the package.
+
+    Args:
+        folder: of the package.
+    """
+    snapshot = folder.parent / GIT_FILE
+    if snapshot.exists():
+        state: dict[str, str | bool] = json.loads(snapshot.read_text())
+        return state
 
     def git(*args: str) -> str:
         command = ["git", "-C", str(folder), *args]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", ".")  # a virtual environment may lie in a checkout of something else
         return {
             "commit": git("rev-parse", "HEAD"),
             "branch": git("rev-parse", "--abbrev-ref", "HEAD"),

@@ -35,7 +35,8 @@ from lightning_ccn.provenance import git_state, slurm_state
 from lightning_ccn.sharding.checkpoint import read_manifest, read_trainer_state, why_not_whole
 
 Mode = Literal["auto", "offline", "off"]
-PROBE_SECONDS, INIT_SECONDS, FINISH_SECONDS = 5, 30, 30
+PROBE_SECONDS, INIT_SECONDS = 5, 30
+FINISH_SECONDS, UPLOAD_SECONDS = 20, 3600  # at the end: to send the last lines, and checkpoints where that is asked for
 FLUSH_SECONDS = 1  # what a job that is killed may lose of its offline files; the client's own interval is 15
 ID_FILE = "wandb_id"
 
@@ -96,6 +97,7 @@ class Tracker(WandbLogger):
             "resume": "allow",
         }
         self._offline_because = "as asked" if offline else None
+        self._patience = UPLOAD_SECONDS if upload_checkpoints else FINISH_SECONDS
         self._upload = ""  # the command for what the client has written
         self._savers: dict[str, ModelCheckpoint] = {}
 
@@ -126,7 +128,7 @@ class Tracker(WandbLogger):
                 silent=True,
                 init_timeout=INIT_SECONDS,
                 login_timeout=INIT_SECONDS,
-                finish_timeout=FINISH_SECONDS,
+                finish_timeout=self._patience,
                 finish_timeout_raises=True,
                 x_transaction_log_flush_interval=FLUSH_SECONDS,
             )
@@ -175,12 +177,13 @@ class Tracker(WandbLogger):
         metrics = self.folder / "metrics.json"
         if metrics.exists():
             self.experiment.summary.update(json.loads(metrics.read_text()))
-        if self._offline_because or not _why_unreachable(self.experiment.settings.base_url):
+        stopped = self.upload_checkpoints and exit_code != 0  # SLURM waits for seconds, not for gigabytes
+        if not stopped and (self._offline_because or not _why_unreachable(self.experiment.settings.base_url)):
             self._log_checkpoints()  # online, the client asks the server first, and for long if it is gone
         try:
             self.experiment.finish(exit_code)
         except TimeoutError:
-            rank_zero_info(f"W&B: not all was sent within {FINISH_SECONDS} s.{self._upload_later()}")
+            rank_zero_info(f"W&B: not all was sent within {self._patience} s.{self._upload_later()}")
         if self._offline_because:
             rank_zero_info(f"W&B: logged offline ({self._offline_because}).{self._upload_later()}")
 
@@ -224,7 +227,7 @@ class Tracker(WandbLogger):
             metadata = {key: about[path][key] for key in ("epoch", "global_step", "world_size")}
             artifact = wandb.Artifact(f"checkpoint-{self.run_id}", "model", metadata=metadata)
             if self.upload_checkpoints:
-                artifact.add_dir(str(path))
+                artifact.add_dir(str(path), policy="immutable")  # else the client copies it to the home folder first
             else:  # without a checksum, which would read the tables
                 artifact.add_reference(path.resolve().as_uri(), checksum=False)
             self.experiment.log_artifact(artifact, aliases=[path.stem, *(["best"] if path.name in best else [])])

@@ -166,6 +166,18 @@ def test_checkpoints_are_artifacts_by_path(tracked: Path, written: WandbFile) ->
     assert not list(tracked.glob("wandb/**/*.distcp"))
 
 
+def test_checkpoints_are_uploaded_when_asked_for(dataset: Path, tmp_path: Path) -> None:
+    options = ["--test_after_fit", "false", "--upload_checkpoints", "true"]
+    folder = fit(dataset, tmp_path, "a", "offline", *options)
+    (file,) = read(folder)
+    assert file.artifacts
+    for artifact in file.artifacts:
+        for entry in artifact.manifest.contents:
+            assert not entry.ref
+            assert Path(entry.local_path).stat().st_size == entry.size
+            assert Path(entry.local_path).is_relative_to(folder)  # and not a copy
+
+
 def test_tracking_changes_no_number(tracked: Path, dataset: Path, tmp_path: Path) -> None:
     alone = fit(dataset, tmp_path, "a", "off", "--trainer.max_epochs", "2")
     assert not list(alone.glob("wandb*"))
@@ -322,6 +334,12 @@ def test_the_commit_and_whether_files_differ_from_it_are_found(tmp_path: Path) -
     assert git_state(tmp_path) == {**expected, "changed": False}
     (tmp_path / "code.py").write_text("2")
     assert git_state(tmp_path) == {**expected, "changed": True}
+
+    snapshot = tmp_path / "runs" / "code" / "package"
+    snapshot.mkdir(parents=True)
+    assert git_state(snapshot) == {}
+    (snapshot.parent / "git.json").write_text('{"commit": "1234"}')
+    assert git_state(snapshot) == {"commit": "1234"}
 
 
 def test_only_rank_0_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
