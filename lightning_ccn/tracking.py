@@ -132,7 +132,6 @@ class Tracker(WandbLogger):
                 finish_timeout_raises=True,
                 x_transaction_log_flush_interval=FLUSH_SECONDS,
             )
-            wandb.setup(settings)
             return wandb.init(id=self.run_id, mode=mode, settings=settings, **self._init)
 
         run = None
@@ -255,7 +254,7 @@ def _why_offline() -> str | None:
 
     if os.environ.get("WANDB_MODE") in ("offline", "dryrun"):
         return f"WANDB_MODE={os.environ['WANDB_MODE']}"
-    url = str(wandb.setup().settings.base_url)
+    url = str(wandb.setup(wandb.Settings(silent=True)).settings.base_url)
     if not has_key(url):
         return "no API key: `wandb login` stores one"
     return _why_unreachable(url)

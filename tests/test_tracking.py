@@ -25,6 +25,7 @@ from lightning_ccn.cli import main
 from lightning_ccn.csv_log import MetricsFile
 from lightning_ccn.provenance import git_state
 from lightning_ccn.tracking import Tracker, has_key
+from lightning_ccn.training import run_id
 from tests.wandb_file import WandbFile, read
 from tests.wandb_server import serving
 
@@ -388,3 +389,14 @@ def test_the_sweep_asks_for_options_that_ccn_fit_has(
             place = place[key]
         assert place == value["value"]
     assert sweep["metric"]["name"] in {"val_auc", "best_val_auc"}
+
+
+def test_a_run_of_a_sweep_has_the_agents_id_and_a_folder_of_its_own_within_one_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s1")
+    for drawn in ("r1", "r2"):
+        monkeypatch.setenv("WANDB_RUN_ID", drawn)
+        assert run_id() == drawn
+        assert Tracker(tmp_path / run_id(), config={}, job_type="fit").run_id == drawn
