@@ -9,6 +9,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -205,7 +206,8 @@ def test_a_run_that_goes_on_keeps_its_id_and_its_lines_and_the_command_that_was_
     assert "no API key: `wandb login` stores one" in start
     command = shlex.split(end.partition("upload what there is:  ")[2])
     with serving() as server:
-        here = {**os.environ, "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # as in an active .venv
+        here = {**os.environ, "PATH": path, "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
         sync = subprocess.run(command, env=here, capture_output=True, text=True, timeout=60)
         assert sync.returncode == 0, sync.stderr
         assert [line["trainer/global_step"] for line in server.history if "train_loss" in line] == steps
