@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +19,20 @@ class Recorder(L.Callback):
     Args:
         path: of the file, one JSON line a step and rank.
         crash_at: raise once so many steps are done; a run that is killed leaves no more behind.
+        kill_rank: in place of raising, this rank alone is killed.
     """
 
-    def __init__(self, path: Path, crash_at: int | None = None) -> None:
-        self.path, self.crash_at = path, crash_at
+    def __init__(self, path: Path, crash_at: int | None = None, kill_rank: int | None = None) -> None:
+        self.path, self.crash_at, self.kill_rank = path, crash_at, kill_rank
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: PageBatch, batch_idx: int
     ) -> None:
         """Records, or ends."""
-        if trainer.global_step == self.crash_at:
+        if trainer.global_step == self.crash_at and self.kill_rank is not None:
+            if trainer.global_rank == self.kill_rank:
+                os.kill(os.getpid(), signal.SIGKILL)
+        elif trainer.global_step == self.crash_at:
             raise RuntimeError("crash, as asked for")
         line: dict[str, Any] = {"step": trainer.global_step, "rank": trainer.global_rank}
         with self.path.open("a") as file:

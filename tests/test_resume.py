@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from lightning_ccn.cli import main
-from lightning_ccn.sharding import read_manifest
+from lightning_ccn.sharding import newest_whole, read_manifest
 from lightning_ccn.sharding.checkpoint import load_tensors
 from tests.recorder import trained
 
@@ -109,3 +109,11 @@ def test_two_ranks_test_to_the_metrics_of_one(dataset: Path, tmp_path: Path) -> 
     one, two = (json.loads((tmp_path / "test" / run / "metrics.json").read_text()) for run in ("one", "two"))
     assert two == pytest.approx({name: one[name] for name in two}, abs=1e-6)
     assert two["pages"] == one["pages"]
+
+
+def test_when_a_rank_is_killed_the_other_ends_with_one_line(dataset: Path, tmp_path: Path) -> None:
+    options = ["--data.workers", "0", "--trainer.devices", "2", "--trainer.callbacks.kill_rank", "1"]
+    done = in_a_process(*arguments(dataset, tmp_path, "killed", 7, *options))
+    assert done.returncode != 0
+    assert "ccn: error: another rank ended" in done.stderr or "terminated with code -9" in done.stderr
+    assert newest_whole(tmp_path / "test" / "killed" / "checkpoints") is not None
