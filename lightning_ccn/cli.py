@@ -20,6 +20,7 @@ Options stand in YAML files (--config, several add up, the last wins) and on the
 (--model.lr 0.01); `ccn fit --print_config` shows every one with its value.
 """
 
+RANK_LOST = ("Connection closed by peer", "Connection reset by peer", "Timed out waiting")  # what gloo says
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 STOPPED = 75  # EX_TEMPFAIL: asked to stop; the same command goes on
 
@@ -73,6 +74,11 @@ def _train(args: list[str]) -> int:
     except Interrupted as stop:
         print(f"ccn: stopped as asked, {stop}; the same run goes on with --ckpt_path last", file=sys.stderr)
         return STOPPED
+    except RuntimeError as error:
+        if not any(words in str(error) for words in RANK_LOST):
+            raise
+        _fail("another rank ended, its own log says why; this run goes on from its newest checkpoint: --ckpt_path last")
+        return 1  # not 2: the same command can succeed
     return 0
 
 

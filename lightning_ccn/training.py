@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -121,9 +122,8 @@ class TrainingCLI(LightningCLI):
             callbacks.append(Pictures(self.tracker))
         callbacks.append(RunReport(self.run_folder))  # after these: its clock stands still while they draw
         callbacks.append(Interruption(self.run_folder / "checkpoints", options.save_every))
-        if (
-            self.subcommand == "fit" and options.finetune and not options.ckpt_path
-        ):  # `last` found none: this is the start
+        starts = self.subcommand == "fit" and not options.ckpt_path  # `last` found none
+        if starts and options.finetune:
             callbacks.append(
                 fine_tuning(options.finetune, self.datamodule.dataset, options.new_rows, options.keep_accumulators)
             )
@@ -158,6 +158,8 @@ class TrainingCLI(LightningCLI):
 def run(args: list[str]) -> None:
     """Runs one Trainer command; raises DataError, ShardingError or TrainingError."""
     command = args[0]
+    # what is logged at the end of an epoch is of all ranks already
+    warnings.filterwarnings("ignore", message="It is recommended to use `self.log")
     TrainingCLI(
         CTRModule,
         PageData,
