@@ -191,6 +191,14 @@ class TorchRecStrategy(DDPStrategy):
             self._random_state = {}
         return super().training_step(*args, **kwargs)
 
+    def on_exception(self, exception: BaseException) -> None:
+        """Add to DDP's complaint about layers without gradients what to do here."""
+        if "Expected to have finished reduction in the prior iteration" in str(exception):
+            exception.add_note(
+                "some layers took no part in the loss: take them out, or use "
+                "TorchRecStrategy(find_unused_parameters=True)"
+            )
+
     def teardown(self) -> None:
         """End a run. The module stays sharded and on its device, for the next."""
         # DDPStrategy's would move the module to the CPU, and the tables' weights away from their kernels.

@@ -194,6 +194,30 @@ def test_bf16_mixed_trains(tmp_path: Path) -> None:
     assert losses == pytest.approx(fitted(2, tmp_path).losses, abs=0.01)
 
 
+class Unused(DLRM):
+    """Has a layer that takes no part in the loss."""
+
+    def configure_model(self) -> None:
+        super().configure_model()
+        self.idle = torch.nn.Linear(2, 2)
+
+
+def fit_with_an_unused_layer(folder: str, find_unused_parameters: bool) -> list[str]:
+    """On one rank: the notes on the error that it raises, if any."""
+    strategy = TorchRecStrategy(find_unused_parameters=find_unused_parameters)
+    try:
+        make_trainer(folder, strategy).fit(Unused(), Loader(3))
+    except RuntimeError as error:
+        return error.__notes__
+    return []
+
+
+def test_a_layer_that_takes_no_part_is_explained_or_allowed(tmp_path: Path) -> None:
+    ((note,),) = on_ranks(1, fit_with_an_unused_layer, folder=str(tmp_path), find_unused_parameters=False)
+    assert "TorchRecStrategy(find_unused_parameters=True)" in note
+    assert on_ranks(1, fit_with_an_unused_layer, folder=str(tmp_path), find_unused_parameters=True) == [[]]
+
+
 def take_over(folder: str) -> str:
     """On one rank: fit a module that another strategy has sharded."""
     model = make_model()
