@@ -5,6 +5,13 @@
 #? DATA        dataset folder (train: data/world, made when missing)
 #? CKPT        checkpoint folder to start or predict from
 #? OUT         folder where `predict` writes Parquet; default: in a run's folder
+#? NODES       of train-multinode: nodes, 2 unless told
+#? GPUS        of each node, 8 unless told, one rank a GPU; 0: one rank on the CPU
+#? PARTITION   of SLURM; default in slurm/site.env, as for TIME and SBATCH
+#? TIME        time limit of a start, which goes on in the queue by itself: 1-00:00:00
+#? SBATCH      further options of sbatch: SBATCH="--qos=low --exclude=n7"
+#? RESUME      folder of a run that train-multinode goes on with, on any number of nodes
+#? DRY_RUN     1: train-multinode checks and shows, but does not submit
 #? WORLD_ARGS  knobs of the synthetic world, when it is made: see `ccn data world --help`
 #? FLAVOUR     cpu or cuda; the first install looks for a GPU, later ones keep its choice
 #? INDEX       further wheel index; the CPU wheel index named on PyTorch's install page saves gigabytes
@@ -12,7 +19,7 @@
 #? VENV        the virtual environment, .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help install data train finetune predict plan doctor test lint
+.PHONY: help install data train train-multinode finetune predict plan doctor test test-slurm lint
 
 VENV ?= .venv
 CCN := $(VENV)/bin/ccn
@@ -41,7 +48,7 @@ CONFIGS := $(foreach file,$(CONFIG),--config $(file))
 help:  ## list the targets and variables
 	@echo "make TARGET [VARIABLE=value ...]"
 	@echo
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 19
 	@echo
 	@sed -n 's/^#? /  /p' Makefile
 
@@ -75,6 +82,12 @@ data: install  ## make the synthetic promotion world, unless the dataset folder 
 train: data  ## train and test CCN: CONFIG= DATA= ARGS=
 	$(CCN) fit --config conf/experiment/default.yaml --data.folder "$(FOLDER)" $(CONFIGS) $(ARGS)
 
+train-multinode: $(if $(RESUME),install,data)  ## train on a SLURM cluster: NODES= GPUS= CONFIG= DATA= ARGS= RESUME=
+	$(CCN) submit --nodes $(or $(NODES),2) --gpus $(or $(GPUS),8) $(if $(PARTITION),--partition "$(PARTITION)") \
+		$(if $(TIME),--time "$(TIME)") $(if $(SBATCH),--sbatch="$(SBATCH)") $(if $(DRY_RUN),--dry_run) \
+		$(if $(RESUME),--resume "$(RESUME)" fit,fit --config conf/experiment/default.yaml --data.folder "$(FOLDER)") \
+		$(CONFIGS) $(ARGS)
+
 # A checkpoint's own run says which model it holds; CONFIG= where it lies elsewhere.
 OF_RUN = $(addprefix --config ,$(wildcard $(dir $(CKPT))../config.yaml)) --run_id null --ckpt_path
 
@@ -94,6 +107,9 @@ doctor:  ## say what is wrong with the installation and what to do about it
 
 test: $(VENV)/installed-dev  ## run the tests: ARGS="tests/nn -x"
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+test-slurm: $(VENV)/installed-dev  ## run the tests that start a real SLURM; root, on Debian or Ubuntu
+	$(VENV)/bin/python -m pytest -m slurm $(ARGS)
 
 lint: $(VENV)/installed-dev  ## check style, format and types
 	$(VENV)/bin/ruff check .

@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 VARIABLES = ("ARGS", "CKPT", "CONFIG", "DATA", "FLAVOUR", "INDEX", "OUT", "PYTHON", "VENV", "WORLD_ARGS")
+VARIABLES += ("DRY_RUN", "GPUS", "NODES", "PARTITION", "RESUME", "SBATCH", "TIME")
 
 
 def make(*words: str) -> subprocess.CompletedProcess[str]:
@@ -69,6 +70,16 @@ def test_variables_reach_finetune_predict_and_plan(installed: str) -> None:
     assert '--ckpt_path "runs/a/1/last" --data.folder "data/june" --output "scores"' in predict
     assert "--config" not in predict  # beside a checkpoint of a run, the run's own config.yaml stands first
     assert "plan --config a.yaml --x 1" in dry_run("plan", installed, "CONFIG=a.yaml", "ARGS=--x 1")
+
+
+def test_variables_reach_train_multinode(installed: str) -> None:
+    commands = dry_run("train-multinode", installed, "DATA=d", "NODES=4", "GPUS=0", "TIME=5", "SBATCH=-q low -x n7")
+    assert (
+        'ccn submit --nodes 4 --gpus 0 --time "5" --sbatch="-q low -x n7" '
+        'fit --config conf/experiment/default.yaml --data.folder "d"'
+    ) in commands
+    again = dry_run("train-multinode", installed, "RESUME=runs/a/1", "PARTITION=p", "DRY_RUN=1", "ARGS=--x 1")
+    assert 'submit --nodes 2 --gpus 8 --partition "p" --dry_run --resume "runs/a/1" fit --x 1' in again
 
 
 @pytest.mark.parametrize(

@@ -56,15 +56,14 @@ class Interruption(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stops before the first step, if asked while tables were made and a checkpoint was read."""
-        self._stop_if_asked()
         self._saved_at = time.monotonic()
+        self._stop_if_asked()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Saves or stops, unless something of this step is still to come: then at the end of the next."""
-        due = trainer.is_global_zero and time.monotonic() - self._saved_at >= self.save_every
-        decision = self._agree(SAVE if due else NOTHING)
+        decision = self._agree()
         if decision == NOTHING or _more_to_come(trainer):
             return
         self._save(trainer)
@@ -79,7 +78,7 @@ class Interruption(L.Callback):
 
     def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Stops in the middle of a validation; of a fit, it will be run again as a whole."""
-        if self._agree(NOTHING) == STOP:
+        if self._agree() == STOP:
             if trainer.state.fn == "fit":
                 self._repeat_validation = True
                 self._save(trainer)
@@ -87,12 +86,12 @@ class Interruption(L.Callback):
 
     def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Stops; the checkpoint of the end of training is there."""
-        if self._agree(NOTHING) == STOP:
+        if self._agree() == STOP:
             raise Interrupted("in the test")
 
     def on_predict_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Stops; the next run begins again."""
-        if self._agree(NOTHING) == STOP:
+        if self._agree() == STOP:
             raise Interrupted("in the prediction")
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -107,8 +106,8 @@ class Interruption(L.Callback):
 
     # ---------------------------------------------------------------------------------------------- means
 
-    def _agree(self, wish: int) -> int:
-        """Tells the other ranks this one's wish; the largest wish of any rank at the boundary before.
+    def _agree(self) -> int:
+        """Tells the other ranks what this one wishes; the largest wish of any rank at the boundary before.
 
         STOP stays. The ranks leave with nothing under way between them.
         """
@@ -117,13 +116,14 @@ class Interruption(L.Callback):
             self._agreeing = None
             self._decision = int(self._wish)
         if self._decision != STOP:
-            self._wish.fill_(STOP if asked_to_stop() else wish)
+            due = dist.get_rank() == 0 and time.monotonic() - self._saved_at >= self.save_every
+            self._wish.fill_(STOP if asked_to_stop() else SAVE if due else NOTHING)
             self._agreeing = dist.all_reduce(self._wish, dist.ReduceOp.MAX, group=self._group, async_op=True)
         return self._decision
 
     def _stop_if_asked(self) -> None:
-        self._agree(NOTHING)
-        if self._agree(NOTHING) == STOP:
+        self._agree()
+        if self._agree() == STOP:
             raise Interrupted("before training")
 
     def _save(self, trainer: L.Trainer) -> None:

@@ -1,0 +1,49 @@
+"""What `slurm/job.sbatch` starts once for every rank: `ccn`, with its signals heard from the first moment.
+
+srun ... python -m lightning_ccn.slurm.rank fit --config runs/default/1234/jobs/1234/config.yaml
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+
+from lightning_ccn.slurm.job import Job
+from lightning_ccn.slurm.signals import listen
+
+
+def main(args: list[str]) -> int:
+    """The exit code for srun; what it means stands in the job's `outcome`.
+
+    A stop that was asked for is no error: with any other code than 0 srun would kill the ranks that are still leaving.
+    """
+    listen()
+    job = Job.here()
+    assert job is not None, "started by slurm/job.sbatch alone"
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    print(f"--- {now}: {job.me} of {job.world_size}")
+    job.write(
+        state="is starting",
+        started=now,
+        rank=job.rank,
+        node=platform.node(),
+        process=os.getpid(),
+        cores=sorted(os.sched_getaffinity(0)),
+        threads=os.environ.get("OMP_NUM_THREADS"),
+    )
+
+    from lightning_ccn.cli import STOPPED, main
+
+    code = main(args)
+    if code == STOPPED:
+        job.end_with("stopped as asked, with a checkpoint of all that was trained")
+        return 0
+    if code == 2:
+        job.end_with(f"refused: {job.me} says why in {job.folder / f'rank-{job.rank}.log'}")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

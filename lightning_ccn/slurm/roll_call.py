@@ -1,0 +1,102 @@
+"""Before the first batch all ranks of a job meet, or the job ends with the names of the nodes that did not come.
+
+Without it a name that one node cannot resolve, a wrong network interface or a dead GPU is half an hour of silence, and
+then a time-out that blames the node that waited.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from lightning_ccn.sharding import TorchRecStrategy
+from lightning_ccn.slurm.job import Job, NodeError
+
+PACKAGES = ("torch", "torchrec", "fbgemm-gpu", "fbgemm-gpu-cpu", "lightning")
+PRESENT = "is there"
+
+
+def roll_call(job: Job, strategy: TorchRecStrategy) -> None:
+    """Makes the process group, and tries it; the strategy finds it there and uses it.
+
+    Every rank writes what it is doing to its record in the job's folder, so that those who wait know about the others.
+
+    Raises:
+        NodeError: this node cannot find the master. Other troubles end the process when the time is over.
+    """
+    over = threading.Timer(job.limit, _give_up, [job])
+    over.daemon = True
+    over.start()
+    job.write(state=f"is looking up the master's name, {job.master}", **_facts(strategy.root_device))
+    try:
+        socket.getaddrinfo(job.master, job.port)
+    except OSError as error:
+        raise NodeError(
+            f"{job.me}: the master's name '{job.master}' does not resolve: {error}; exclude the node, or mend its DNS"
+        ) from None
+    if job.rank:
+        _reach(job)
+    job.write(state="has reached the master, and waits for the others")
+    strategy.setup_environment()
+    one = torch.ones(1, device=strategy.root_device)
+    dist.all_reduce(one)
+    if int(one) != job.world_size:
+        raise NodeError(f"{job.me}: an all-reduce of ones over {job.world_size} ranks gave {one.item():g}")
+    over.cancel()
+    job.write(state=PRESENT)
+
+
+def _reach(job: Job) -> None:
+    """Until the master listens: it may start later than this rank."""
+    while True:
+        try:
+            socket.create_connection((job.master, job.port), timeout=5).close()
+            return
+        except OSError as error:
+            job.write(state=f"cannot reach the master at {job.master}:{job.port}: {error}")
+            time.sleep(0.2)
+
+
+def _give_up(job: Job) -> None:
+    """Ends this process, and with it the job."""
+    words = missing(job)
+    print(f"ccn: error: {words}", flush=True)
+    job.end_with(f"refused: {words}")
+    os._exit(2)
+
+
+def missing(job: Job) -> str:
+    """Who has not come, by node, with what the ranks there were doing.
+
+    Ranks that wait for others are named only where none is to blame.
+    """
+    states = {rank: job.state_of(rank) for rank in range(job.world_size)}
+    absent = {rank: state for rank, state in states.items() if state != PRESENT}
+    to_blame = {rank: state for rank, state in absent.items() if not state.startswith("has reached")} or absent
+    nodes: dict[str, list[str]] = {}
+    for rank, state in to_blame.items():
+        nodes.setdefault(job.node_of(rank), []).append(f"rank {rank} {state}")
+    listed = "; ".join(f"node {node}: {', '.join(ranks)}" for node, ranks in nodes.items())
+    return f"not all ranks have met within {job.limit:g} s. {listed}"
+
+
+def _facts(device: torch.device) -> dict[str, Any]:
+    """Versions and accelerator, for the record."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    facts: dict[str, Any] = {"versions": found}
+    if device.type == "cuda":
+        nccl = ".".join(map(str, torch.cuda.nccl.version()))
+        facts |= {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda, "nccl": nccl}
+    return facts

@@ -1,0 +1,156 @@
+"""A real SLURM of three nodes on this machine, and jobs submitted to it as a user would."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+LIMIT = 120.0  # seconds that a test waits for anything
+# 96 pages in global batches of 8: 12 steps an epoch; every step may be saved
+OPTIONS = (
+    "--trainer.max_epochs 2 --data.batch_pages 8 --data.workers 1 --model.system.dim 8 --save_every 0 --wandb off "
+    "--trainer.log_every_n_steps 50 --trainer.enable_progress_bar false --trainer.enable_model_summary false "
+    "--checkpoint.save_top_k 0"
+)
+STEPS, PAGES = 24, 96
+
+
+def until(true: Callable[[], object], what: str) -> None:
+    """Waits for something to become true."""
+    deadline = time.monotonic() + LIMIT
+    while not true():
+        assert time.monotonic() < deadline, f"not within {LIMIT:g} s: {what}"
+        time.sleep(0.1)
+
+
+class Cluster:
+    """Nodes n1, n2 and n3, of one core each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "MAKE", "MFLAGS", "CCN"))}
+        self.environment |= {"SLURM_CONF": str(folder / "slurm.conf"), "OMP_NUM_THREADS": "1"}
+        self.environment["PYTHONPATH"] = str(ROOT)  # jobs import this package's callbacks; their own code comes first
+        bin = folder / "venv" / "bin"
+        bin.mkdir(parents=True)
+        (bin / "ccn").write_text(f'#!/bin/sh\nexec "{sys.executable}" -W ignore -m lightning_ccn.cli "$@"\n')
+        (bin / "ccn").chmod(0o755)
+        (folder / "venv" / "installed-cpu").touch()  # as `make install` would leave it
+
+    def do(self, action: str, *words: str) -> subprocess.CompletedProcess[str]:
+        """Runs cluster.sh."""
+        script = str(ROOT / "tests/slurm/cluster.sh")
+        return subprocess.run(["bash", script, action, str(self.folder), *words], capture_output=True, text=True)
+
+    def ask(self, *command: str) -> str:
+        """What a SLURM command prints."""
+        done = subprocess.run(command, capture_output=True, text=True, env=self.environment)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+        return done.stdout.strip()
+
+    def make(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Runs make in the repository, with a finished installation."""
+        command = ["make", "--silent", "-C", str(ROOT), *words, f"VENV={self.folder / 'venv'}", "FLAVOUR=cpu"]
+        return subprocess.run(command, capture_output=True, text=True, env=self.environment)
+
+    def submit(self, runs: Path, dataset: Path, *words: str, nodes: int = 2, options: str = "") -> Run:
+        """`make train-multinode`; steps that have a file in RUNS/hold wait there."""
+        callbacks = (
+            f"--trainer.callbacks=tests.slurm.hold.Hold --trainer.callbacks.folder={runs}/hold "
+            f"--trainer.callbacks+=tests.recorder.Recorder --trainer.callbacks.path={runs}/pages.jsonl"
+        )
+        arguments = f"ARGS=--runs {runs} {OPTIONS} {callbacks} {options}"
+        (runs / "hold").mkdir(parents=True, exist_ok=True)
+        done = self.make("train-multinode", f"NODES={nodes}", "GPUS=0", f"DATA={dataset}", arguments, *words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        found = re.search(r"submitted job (\d+); everything of it will be in (\S+)", done.stdout)
+        assert found is not None, done.stdout
+        return Run(self, found[1], Path(found[2]))
+
+
+@dataclass
+class Run:
+    """A submitted job, and the folder of its run."""
+
+    cluster: Cluster
+    id: str
+    folder: Path
+
+    @property
+    def job(self) -> Path:
+        return self.folder / "jobs" / self.id
+
+    @property
+    def runs(self) -> Path:
+        return self.folder.parents[1]
+
+    @property
+    def log(self) -> str:
+        """What the batch script said."""
+        path = self.job / "job.log"
+        return path.read_text() if path.exists() else ""
+
+    @property
+    def state(self) -> str:
+        """SLURM's word for the job: RUNNING, COMPLETED, ..."""
+        found = re.search(r"JobState=(\w+)", self.cluster.ask("scontrol", "show", "job", self.id))
+        assert found is not None
+        return found[1]
+
+    def until_log_has(self, words: str, times: int = 1) -> None:
+        until(lambda: self.log.count(words) >= times or self.ended_badly(), f"{times} x {words!r} in {self.log}")
+        assert self.log.count(words) >= times, self.everything()
+
+    def ended_badly(self) -> bool:
+        return self.state in ("FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
+
+    def until_state(self, state: str) -> None:
+        until(lambda: self.state == state or self.ended_badly(), f"{state}; {self.log}")
+        assert self.state == state, self.everything()
+
+    def hold(self, at: int | str) -> None:
+        """The run will wait before this step."""
+        (self.runs / "hold").mkdir(parents=True, exist_ok=True)
+        (self.runs / "hold" / str(at)).touch()
+
+    def until_held(self, at: int | str, ranks: int = 2) -> None:
+        files = [self.runs / "hold" / f"{at}.{rank}" for rank in range(ranks)]
+        until(lambda: all(file.exists() for file in files) or self.ended_badly(), f"held at {at}; {self.log}")
+        assert not self.ended_badly(), self.everything()
+        for file in files:
+            file.unlink()
+
+    def let_go(self, at: int | str) -> None:
+        (self.runs / "hold" / str(at)).unlink()
+
+    def signal(self, name: str = "USR1", rank: int | None = None) -> None:
+        """To the whole job through SLURM, or to the process of one rank."""
+        if rank is None:
+            self.cluster.ask("scancel", f"--signal={name}", self.id)
+        else:
+            record = json.loads((self.job / "ranks" / f"{rank}.json").read_text())
+            os.kill(record["process"], getattr(signal, f"SIG{name}"))
+
+    def steps(self) -> list[int]:
+        """Global steps that were trained, with repetitions, as rank 0 saw them."""
+        lines = [json.loads(line) for line in (self.runs / "pages.jsonl").read_text().splitlines()]
+        return sorted(line["step"] for line in lines if line["rank"] == 0)
+
+    def times_trained(self) -> Counter[int]:
+        """How often each page was trained on, over all ranks."""
+        lines = [json.loads(line) for line in (self.runs / "pages.jsonl").read_text().splitlines()]
+        return Counter(page for line in lines for page in line["pages"])
+
+    def everything(self) -> str:
+        """The job's logs, for the message of a test that failed."""
+        return "\n".join(f"== {path.name}\n{path.read_text()[-3000:]}" for path in sorted(self.job.glob("*.log")))
