@@ -14,6 +14,7 @@ usage: ccn COMMAND ...        `ccn COMMAND --help` explains each
   predict    write the click probability of every exposed item, as Parquet
   data       make and look after dataset folders: world, convert, check, yardsticks
   plan       say which rank would hold which table, and on how many ranks it fits
+  submit     check a run, and submit it to SLURM
   doctor     check this machine's installation, and say what to do
 
 Options stand in YAML files (--config, several add up, the last wins) and on the command line
@@ -41,7 +42,7 @@ def main(args: list[str] | None = None) -> int:
     try:
         if command == "data":
             return _data(args[1:])
-        if command in TRAINER_COMMANDS or command == "plan":
+        if command in TRAINER_COMMANDS or command in ("plan", "submit"):
             return _train(args)
     except DataError as error:
         return _fail(error)
@@ -63,13 +64,18 @@ def _train(args: list[str]) -> int:
     from lightning_ccn import planning, training
     from lightning_ccn.module import OptionError, TrainingError
     from lightning_ccn.sharding import ShardingError
+    from lightning_ccn.slurm import submit
     from lightning_ccn.slurm.interruption import Interrupted
+    from lightning_ccn.slurm.job import NodeError
+    from lightning_ccn.slurm.site import SubmitError
 
     try:
         if args[0] == "plan":
             return planning.run(args[1:])
+        if args[0] == "submit":
+            return submit.run(args[1:])
         training.run(args)
-    except (OptionError, ShardingError, TrainingError) as error:
+    except (NodeError, OptionError, ShardingError, SubmitError, TrainingError) as error:
         return _fail(error)
     except Interrupted as stop:
         print(f"ccn: stopped as asked, {stop}; the same run goes on with --ckpt_path last", file=sys.stderr)

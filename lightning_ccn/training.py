@@ -14,6 +14,7 @@ from typing import Any
 import lightning as L
 from jsonargparse import Namespace
 from jsonargparse.typing import lazy_instance
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
@@ -28,6 +29,8 @@ from lightning_ccn.predictions import PredictionWriter
 from lightning_ccn.report import RunReport
 from lightning_ccn.sharding import ShardingError, TorchRecStrategy, newest_whole
 from lightning_ccn.slurm.interruption import Interruption
+from lightning_ccn.slurm.job import Job
+from lightning_ccn.slurm.roll_call import roll_call
 
 
 class TrainingCLI(LightningCLI):
@@ -122,14 +125,30 @@ class TrainingCLI(LightningCLI):
             callbacks.append(Pictures(self.tracker))
         callbacks.append(RunReport(self.run_folder))  # after these: its clock stands still while they draw
         callbacks.append(Interruption(self.run_folder / "checkpoints", options.save_every))
-        starts = self.subcommand == "fit" and not options.ckpt_path  # `last` found none
-        if starts and options.finetune:
-            callbacks.append(
-                fine_tuning(options.finetune, self.datamodule.dataset, options.new_rows, options.keep_accumulators)
-            )
         if self.subcommand == "predict":
             callbacks.append(PredictionWriter(options.output or self.run_folder / "predictions"))
-        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+        if SLURMEnvironment.detect():
+            # its own handler would save in the middle of whatever the signal interrupts
+            plugins = self._get(self.config_init, "trainer.plugins") or []
+            kwargs["plugins"] = [*plugins, SLURMEnvironment(auto_requeue=False)]
+        trainer = super().instantiate_trainer(callbacks=callbacks, **kwargs)
+        self._meet(trainer)
+        starts = self.subcommand == "fit" and not options.ckpt_path  # `last` found none
+        if starts and options.finetune:
+            trainer.callbacks.append(  # type: ignore[attr-defined]
+                fine_tuning(options.finetune, self.datamodule.dataset, options.new_rows, options.keep_accumulators)
+            )
+        return trainer
+
+    def _meet(self, trainer: L.Trainer) -> None:
+        """Of the batch scripts' jobs: tries the network, and lets all ranks go on from the same checkpoint."""
+        job = Job.here()
+        if job is None or not isinstance(trainer.strategy, TorchRecStrategy):
+            return
+        roll_call(job, trainer.strategy)
+        # `last` as rank 0 found it: another node may see the shared folder as it was some seconds ago
+        self.options.ckpt_path = trainer.strategy.broadcast(self.options.ckpt_path)
+        self.config_init[self.subcommand].ckpt_path = self.options.ckpt_path
 
     def _tracker(self) -> tracking.Tracker:
         assert self.subcommand is not None
