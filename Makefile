@@ -89,15 +89,16 @@ train-multinode: $(if $(RESUME),install,data)  ## train on a SLURM cluster: NODE
 		$(CONFIGS) $(ARGS)
 
 # A checkpoint's own run says which model it holds; CONFIG= where it lies elsewhere.
-OF_RUN = $(addprefix --config ,$(wildcard $(dir $(CKPT))../config.yaml)) --run_id null --ckpt_path
+RUN_CONFIG = $(wildcard $(dir $(CKPT))../config.yaml)
+OF_RUN = $(addprefix --config ,$(RUN_CONFIG)) --run_id null --ckpt_path
 
 finetune: need-CKPT need-DATA install  ## go on from a checkpoint's weights on newer data: CKPT= DATA=
 	$(CCN) fit $(OF_RUN) null --config conf/experiment/finetune.yaml --finetune "$(CKPT)" \
 		--data.folder "$(FOLDER)" $(CONFIGS) $(ARGS)
 
-predict: need-CKPT install  ## write click probabilities to Parquet: CKPT= DATA= OUT=
+predict: need-CKPT install  ## write click probabilities to Parquet: CKPT= OUT=, DATA= unless of the run
 	$(CCN) predict $(OF_RUN) "$(CKPT)" $(CONFIGS) \
-		--data.folder "$(FOLDER)" $(if $(OUT),--output "$(OUT)") $(ARGS)
+		$(if $(or $(DATA),$(if $(RUN_CONFIG),,made)),--data.folder "$(FOLDER)") $(if $(OUT),--output "$(OUT)") $(ARGS)
 
 plan: install  ## show which rank would hold which part of which table
 	$(CCN) plan $(CONFIGS) $(ARGS)

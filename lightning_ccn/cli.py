@@ -61,6 +61,8 @@ def _data(args: list[str]) -> int:
 
 
 def _train(args: list[str]) -> int:
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
     from lightning_ccn import planning, training
     from lightning_ccn.module import OptionError, TrainingError
     from lightning_ccn.sharding import ShardingError
@@ -79,6 +81,9 @@ def _train(args: list[str]) -> int:
         return _fail(error)
     except Interrupted as stop:
         print(f"ccn: stopped as asked, {stop}; the same run goes on with --ckpt_path last", file=sys.stderr)
+        return STOPPED
+    except SIGTERMException:  # Lightning's, and a SystemExit without a code
+        _fail("ended by SIGTERM; this run goes on from its newest checkpoint: --ckpt_path last")
         return STOPPED
     except RuntimeError as error:
         if not any(words in str(error) for words in RANK_LOST):

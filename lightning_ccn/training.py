@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -88,8 +89,9 @@ class TrainingCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Names the run's folder, the same on every rank, and the checkpoint that `last` means."""
         options = self.options
-        options.run_id = options.run_id or run_id()
-        self.run_folder = Path(options.runs) / options.experiment / options.run_id
+        runs = Path(options.runs) / options.experiment
+        options.run_id = options.run_id or run_id(runs if self.subcommand else None)
+        self.run_folder = runs / options.run_id
         options.trainer.default_root_dir = str(self.run_folder)
         options.checkpoint.dirpath = str(self.run_folder / "checkpoints")
         if options.get("ckpt_path") == "last":
@@ -193,11 +195,15 @@ def run(args: list[str]) -> None:
     )
 
 
-def run_id() -> str:
+def run_id(runs: Path | None) -> str:
     """A W&B sweep's id, SLURM's job id, or the time; ranks that Lightning starts inherit it from the first.
 
+    Args:
+        runs: where to make the folder of a run that is named by the time, so that it is nobody else's.
+
     Raises:
-        ShardingError: torchrun started the ranks, which have nothing in common to take a name from.
+        ShardingError: torchrun started the ranks, which have nothing in common to take a name from, or the folder
+            cannot be made.
     """
     if "WANDB_SWEEP_ID" in os.environ and "WANDB_RUN_ID" in os.environ:  # an agent, which may run many in one job
         return os.environ["WANDB_RUN_ID"]
@@ -205,4 +211,22 @@ def run_id() -> str:
         return os.environ["SLURM_JOB_ID"]
     if "TORCHELASTIC_RUN_ID" in os.environ and "CCN_RUN_ID" not in os.environ:
         raise ShardingError("under torchrun every rank must know the run's name: add --run_id NAME")
-    return os.environ.setdefault("CCN_RUN_ID", time.strftime("%Y%m%d-%H%M%S"))
+    if "CCN_RUN_ID" not in os.environ:
+        now = time.strftime("%Y%m%d-%H%M%S")
+        os.environ["CCN_RUN_ID"] = _claim(runs, now) if runs else now
+    return os.environ["CCN_RUN_ID"]
+
+
+def _claim(runs: Path, name: str) -> str:
+    """Makes a folder of that name, or with a number where another run took it in the same second."""
+    for candidate in itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2))):
+        try:
+            (runs / candidate).mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise ShardingError(
+                f"{runs}: a run's folder cannot be made there ({error}); name another with --runs"
+            ) from None
+        return candidate
+    raise AssertionError("there is always a next number")

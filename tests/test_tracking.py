@@ -400,5 +400,5 @@ def test_a_run_of_a_sweep_has_the_agents_id_and_a_folder_of_its_own_within_one_j
     monkeypatch.setenv("WANDB_SWEEP_ID", "s1")
     for drawn in ("r1", "r2"):
         monkeypatch.setenv("WANDB_RUN_ID", drawn)
-        assert run_id() == drawn
-        assert Tracker(tmp_path / run_id(), config={}, job_type="fit").run_id == drawn
+        assert run_id(None) == drawn
+        assert Tracker(tmp_path / run_id(None), config={}, job_type="fit").run_id == drawn

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +19,10 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from lightning_ccn import training
 from lightning_ccn.cli import main
 from lightning_ccn.models import ccn as ccn_file
+from lightning_ccn.sharding import ShardingError
 
 QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false", "--data.workers", "0"]
 SMALL = ["--data.batch_pages", "16", "--trainer.log_every_n_steps", "2", "--model.system.dim", "8"]
@@ -224,3 +231,37 @@ def test_another_strategy_is_refused_in_words(
 ) -> None:
     assert ccn("fit", dataset, tmp_path, "r", "--trainer.strategy", "ddp") == 2
     assert "DDPStrategy, which cannot shard embedding tables" in refusal(capsys)
+
+
+def test_two_runs_of_one_second_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "strftime", lambda _: "20260101-000000")
+    names = []
+    for _ in range(3):
+        monkeypatch.delenv("CCN_RUN_ID", raising=False)
+        names.append(training.run_id(tmp_path))
+    assert names == ["20260101-000000", "20260101-000000-2", "20260101-000000-3"]
+    assert training.run_id(tmp_path) == names[-1]  # a rank that Lightning starts inherits the name
+    monkeypatch.delenv("CCN_RUN_ID")
+
+
+def test_a_runs_folder_that_cannot_be_made_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.delenv("CCN_RUN_ID", raising=False)
+    with pytest.raises(ShardingError, match=r"a run's folder cannot be made there .* name another with --runs"):
+        training.run_id(tmp_path / "file" / "default")
+
+
+def test_sigterm_ends_with_a_line_and_a_code_of_its_own(dataset: Path, tmp_path: Path) -> None:
+    place = ["--data.folder", str(dataset), "--runs", str(tmp_path), "--experiment", "test", "--run_id", "r"]
+    command = [sys.executable, "-m", "lightning_ccn.cli", "fit", *place, *QUIET, *SMALL, "--trainer.max_epochs", "9999"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MASTER_", "CCN_RUN_ID"))}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        log = tmp_path / "test" / "r" / "metrics.csv"
+        end = time.monotonic() + 60
+        while not (log.exists() and log.stat().st_size) and time.monotonic() < end:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert "ccn: error: ended by SIGTERM; this run goes on from its newest checkpoint: --ckpt_path last" in said

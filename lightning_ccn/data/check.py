@@ -235,7 +235,7 @@ class _Check:
 
     def _stats(self, write: bool, digests: dict[str, str]) -> None:
         path, bad = self.folder / "stats.json", bool(self.errors.lines())
-        remedy = f"`ccn data check {self.folder} --write-stats` writes it"
+        remedy = f"`ccn data check {self.folder} --write_stats true` writes it"
         if write and bad:
             self.notes.append(f"{path}: not written; mend the errors first")
         elif write:

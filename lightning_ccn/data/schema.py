@@ -257,7 +257,7 @@ class Dataset:
                     "prepare it again, or run `ccn data check` on a folder that another job wrote"
                 )
         schema = read_schema(folder)
-        path, remedy = folder / "stats.json", f"`ccn data check {folder} --write-stats` writes it anew"
+        path, remedy = folder / "stats.json", f"`ccn data check {folder} --write_stats true` writes it anew"
         try:
             stats = json.loads(path.read_text())
             dataset = Dataset(

@@ -85,7 +85,7 @@ def test_what_a_spark_job_writes_becomes_usable_once_its_stats_are_written(tmp_p
     assert report.errors == []
     assert len(report.warnings) == 1
     assert "stats.json: missing" in report.warnings[0]
-    assert f"`ccn data check {folder} --write-stats` writes it" in report.warnings[0]
+    assert f"`ccn data check {folder} --write_stats true` writes it" in report.warnings[0]
     assert "table user (hash): " in report.notes[0]
 
     report = check(folder, write_stats=True)
@@ -119,7 +119,7 @@ def test_stats_that_no_longer_fit_the_parts_are_an_error_until_written_anew(make
     errors = check(folder).errors
     assert len(errors) == 2
     assert re.search(r"stats\.json: splits\.train is .*pages=96.*, the parts hold .*pages=95", errors[0])
-    assert re.search(r"stats\.json: numbers\.price is .*--write-stats` writes it anew", errors[1])
+    assert re.search(r"stats\.json: numbers\.price is .*--write_stats true` writes it anew", errors[1])
     assert check(folder, write_stats=True).errors == []
     assert check(folder).errors == []
 
@@ -138,7 +138,7 @@ def test_a_malformed_stats_file_is_an_error(make_dataset: Edit) -> None:
     (folder / "stats.json").write_text('{"splits": ')
     (error,) = check(folder).errors
     assert error.startswith(f"{folder / 'stats.json'}: ")
-    assert "--write-stats" in error
+    assert "--write_stats true" in error
 
 
 def test_no_folder_an_empty_folder_and_a_folder_without_pages_are_each_told(make_dataset: Edit, tmp_path: Path) -> None:

@@ -147,5 +147,5 @@ def test_bad_stats_are_refused_with_the_command_that_mends_them(
     stats = json.loads(path.read_text())
     change(stats)
     path.write_text(json.dumps(stats))
-    with pytest.raises(DataError, match=rf"stats\.json: .*{expected}.*; `ccn data check .* --write-stats` writes"):
+    with pytest.raises(DataError, match=rf"stats\.json: .*{expected}.*; `ccn data check .* --write_stats true` writes"):
         Dataset.open(folder)
