@@ -9,7 +9,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-VARIABLES = ("ARGS", "CKPT", "CONFIG", "DATA", "FLAVOUR", "INDEX", "OUT", "PYTHON", "VENV", "WORLD_ARGS")
+VARIABLES: tuple[str, ...] = (
+    "ARGS",
+    "CKPT",
+    "CONFIG",
+    "DATA",
+    "FLAVOUR",
+    "INDEX",
+    "OUT",
+    "PYTHON",
+    "VENV",
+    "WORLD_ARGS",
+)
 VARIABLES += ("DRY_RUN", "GPUS", "NODES", "PARTITION", "RESUME", "SBATCH", "TIME")
 
 
