@@ -189,7 +189,8 @@ def why_not_whole(path: Path) -> str | None:
 def newest_whole(folder: str | Path) -> Path | None:
     """The checkpoint under `folder` that was saved last and is whole, or None if there is no checkpoint at all.
 
-    Names play no part. A broken one is passed over with a warning that says what it lacks.
+    Names play no part. A broken one is passed over with a warning that says what it lacks. A save that was not
+    finished left none behind: a run that is killed in its first goes on from nothing.
 
     Raises:
         ShardingError: there are checkpoints and none of them is whole.
@@ -200,7 +201,8 @@ def newest_whole(folder: str | Path) -> Path | None:
         if problem is None:
             whole.append((read_manifest(path)["saved_ns"], path))
         else:
-            broken.append(f"{path}: {problem}")
+            if not path.name.endswith(".partial"):
+                broken.append(f"{path}: {problem}")
             warnings.warn(f"checkpoint passed over: {path}: {problem}", stacklevel=2)
     if broken and not whole:
         raise ShardingError(f"no checkpoint in {folder} is whole:\n  " + "\n  ".join(broken))

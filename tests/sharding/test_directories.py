@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import resource
 import shutil
 import warnings
@@ -78,6 +79,15 @@ def test_when_none_is_whole_the_error_says_what_each_lacks(folder: Path) -> None
     with pytest.warns(UserWarning, match="passed over"), pytest.raises(ShardingError, match="is whole") as error:
         newest_whole(folder)
     assert str(error.value).count("__0_0.distcp is missing") == 3
+
+
+def test_a_first_save_that_was_not_finished_left_no_checkpoint(folder: Path) -> None:
+    for step in (1, 2):
+        shutil.rmtree(folder / f"step={step}.ckpt")
+    (folder / "step=3.ckpt" / "checkpoint.json").unlink()
+    (folder / "step=3.ckpt").rename(folder / ".step=3.ckpt.partial")
+    with pytest.warns(UserWarning, match="passed over"):
+        assert newest_whole(folder) is None
 
 
 def test_a_checkpoint_of_a_format_from_the_future_is_refused(folder: Path) -> None:
