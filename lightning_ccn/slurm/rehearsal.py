@@ -52,7 +52,8 @@ class Rehearsal(TrainingCLI):
     def _strategy(self) -> TorchRecStrategy:
         strategy = self._get(self.config_init, "trainer.strategy")
         if not isinstance(strategy, TorchRecStrategy):
-            raise SubmitError(f"trainer.strategy is {type(strategy).__name__}: leave it out, or name TorchRecStrategy")
+            name = strategy if isinstance(strategy, str) else type(strategy).__name__
+            raise SubmitError(f"trainer.strategy is {name}: leave it out, or name TorchRecStrategy")
         return strategy
 
     def plan(self, world_size: int) -> Plan:

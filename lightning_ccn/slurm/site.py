@@ -75,5 +75,6 @@ def call(*command: str) -> str:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SLURM_") or k == "SLURM_CONF"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
-        raise SubmitError(f"{command[0]}: {done.stderr.strip() or done.stdout.strip()}")
+        said = (done.stderr or done.stdout).strip().replace("\n", "; ")
+        raise SubmitError(said if said.startswith(command[0]) else f"{command[0]}: {said}")
     return done.stdout.strip()

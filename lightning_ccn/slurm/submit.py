@@ -36,61 +36,55 @@ def run(args: list[str]) -> int:
     options = _parse(args)
     here = slurm_is_here()
     if not here and not options.dry_run:
-        raise SubmitError(
-            "there is no sbatch here; go to your cluster's login node, or train on this machine: make train"
-        )
-    world_size = options.nodes * max(options.gpus, 1)
+        raise SubmitError("there is no sbatch here: go to your cluster's login node, or `make train` on this machine")
     node = smallest_node(options.partition) if here else None
     if node and not options.cpus:
         options.cpus = max(node.cores // max(options.gpus, 1), 1)
 
     rehearsals = [Rehearsal([*options.command, *further]) for further in _each(options.each)]
-    first = rehearsals[0]
-    experiment = first.options.runs / first.options.experiment
-    if options.resume:
-        experiment = options.resume.parent
-    for rehearsal in rehearsals:
-        rehearsal.check_checkpoints()
-        rehearsal.check_data(world_size)
-    check_writable(experiment)
+    first = rehearsals[0].options
+    experiment = options.resume.parent if options.resume else first.runs / first.experiment
     memory = float(options.gpu_memory) if options.gpus else node.memory_gib if node else None
-    if memory is None:
-        print(first.plan(world_size))
-    else:
-        for rehearsal in rehearsals:
-            answer = rehearsal.fits(world_size, memory)
-            if rehearsal is first or not answer.fits:
-                print(answer)
-            if not answer.fits:
-                raise SubmitError("the tables do not fit; see above")
+    for rehearsal in rehearsals:
+        _check(rehearsal, options.nodes * max(options.gpus, 1), memory)
+    check_writable(experiment)
 
     command = _sbatch(options, experiment, len(rehearsals))
     print(f"\n{shlex.join(command)}\n", flush=True)
     if here:
         call(*command[:1], "--test-only", *command[1:])
     if options.dry_run:
-        print("dry run: nothing was submitted" + ("" if here else "; without sbatch, SLURM itself was not asked"))
+        print("dry run: nothing was submitted" + ("" if here else "; there is no sbatch here to ask about the rest"))
         return 0
-
     job = call(*command[:1], "--parsable", "--hold", *command[1:]).partition(";")[0]
     ids = [f"{job}_{i}" for i in range(len(rehearsals))] if options.each else [job]
-    try:
-        for rehearsal, id in zip(rehearsals, ids, strict=True):
-            folder = options.resume or experiment / id
-            _fill(folder / "jobs" / id, rehearsal.job_config(folder, options.nodes, options.gpus))
+    runs = [options.resume or experiment / id for id in ids]
+    try:  # SLURM has given the names, and waits for what goes by them
+        for id, run, rehearsal in zip(ids, runs, rehearsals, strict=True):
+            _fill(run / "jobs" / id, rehearsal.job_config(run, options.nodes, options.gpus))
         call("scontrol", "release", job)
     except BaseException:
         subprocess.run(["scancel", job], check=False)
         raise
-    for id in ids:
-        folder = options.resume or experiment / id
-        print(f"submitted job {id}; everything of it will be in {folder}")
-        print(
-            f"  follow  tail -F {folder}/jobs/{id}/rank-0.log   (job.log: what becomes of the job; a log for each rank)"
-        )
-        print(f"  stop    scancel {id}   (it takes a checkpoint first)")
-        print(f"  resume  make train-multinode RESUME={folder}   (on any number of nodes)")
+    for id, run in zip(ids, runs, strict=True):
+        print(f"submitted job {id}; everything of it will be in {run}")
+        print(f"  follow  tail -F {run}/jobs/{id}/*.log    job.log: what becomes of the job; rank-N.log: training")
+        print(f"  stop    scancel {id}    it takes a checkpoint first")
+        print(f"  resume  make train-multinode RESUME={run}    on any number of nodes")
     return 0
+
+
+def _check(rehearsal: Rehearsal, world_size: int, memory_gib: float | None) -> None:
+    """Checkpoints, data, and whether the tables fit; prints the plan."""
+    rehearsal.check_checkpoints()
+    rehearsal.check_data(world_size)
+    if memory_gib is None:
+        print(rehearsal.plan(world_size))
+        return
+    answer = rehearsal.fits(world_size, memory_gib)
+    print(answer)
+    if not answer.fits:
+        raise SubmitError(f"the tables do not fit on {world_size} ranks of {memory_gib:g} GiB, see above")
 
 
 def _parse(args: list[str]) -> argparse.Namespace:
