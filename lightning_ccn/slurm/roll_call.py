@@ -37,10 +37,10 @@ def roll_call(job: Job, strategy: TorchRecStrategy) -> None:
     job.write(state=f"is looking up the master's name, {job.master}", **_facts(strategy.root_device))
     try:
         socket.getaddrinfo(job.master, job.port)
-    except OSError as error:
-        raise NodeError(
-            f"{job.me}: the master's name '{job.master}' does not resolve: {error}; exclude the node, or mend its DNS"
-        ) from None
+    except (OSError, UnicodeError) as error:
+        words = f"{job.me}: the master's name '{job.master}' does not resolve: {error}; mend it, or exclude the node"
+        job.end_with(f"refused: {words}")
+        raise NodeError(words) from None
     if job.rank:
         _reach(job)
     job.write(state="has reached the master, and waits for the others")
