@@ -13,6 +13,7 @@ usage: ccn COMMAND ...        `ccn COMMAND --help` explains each
   test       score the test split with a checkpoint
   predict    write the click probability of every exposed item, as Parquet
   data       make and look after dataset folders: world, convert, check, yardsticks
+  compare    train systems x seeds, and report them side by side
   plan       say which rank would hold which table, and on how many ranks it fits
   submit     check a run, and submit it to SLURM
   doctor     check this machine's installation, and say what to do
@@ -42,7 +43,7 @@ def main(args: list[str] | None = None) -> int:
     try:
         if command == "data":
             return _data(args[1:])
-        if command in TRAINER_COMMANDS or command in ("plan", "submit"):
+        if command in TRAINER_COMMANDS or command in ("compare", "plan", "submit"):
             return _train(args)
     except DataError as error:
         return _fail(error)
@@ -64,6 +65,7 @@ def _train(args: list[str]) -> int:
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     from lightning_ccn import planning, training
+    from lightning_ccn.comparison.cell import CellError
     from lightning_ccn.module import OptionError, TrainingError
     from lightning_ccn.sharding import ShardingError
     from lightning_ccn.slurm import submit
@@ -72,12 +74,16 @@ def _train(args: list[str]) -> int:
     from lightning_ccn.slurm.site import SubmitError
 
     try:
+        if args[0] == "compare":
+            from lightning_ccn.comparison import compare
+
+            return compare.run(args[1:])
         if args[0] == "plan":
             return planning.run(args[1:])
         if args[0] == "submit":
             return submit.run(args[1:])
         training.run(args)
-    except (NodeError, OptionError, ShardingError, SubmitError, TrainingError) as error:
+    except (CellError, NodeError, OptionError, ShardingError, SubmitError, TrainingError) as error:
         return _fail(error)
     except Interrupted as stop:
         print(f"ccn: stopped as asked, {stop}; the same run goes on with --ckpt_path last", file=sys.stderr)

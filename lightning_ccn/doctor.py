@@ -45,6 +45,7 @@ REQUIRED: Mapping[str, tuple[str, str | None]] = {
     "rich": ("13", "16"),
     "wandb": ("0.31", "1"),
     "matplotlib": ("3.8", "4"),
+    "scipy": ("1.11", "2"),
     "tensordict": ("0.8", "1"),
     "tqdm": ("4.57", "5"),
     "pyre-extensions": ("0.0.30", None),

@@ -29,6 +29,7 @@ CPU = Facts(
         "rich": "15.0.0",
         "wandb": "0.31.0",
         "matplotlib": "3.11.2",
+        "scipy": "1.17.1",
         "tensordict": "0.15.3",
         "tqdm": "4.70.1",
         "pyre-extensions": "0.0.32",

@@ -1,0 +1,184 @@
+"""`ccn compare`: trains what is missing of a comparison, and reports it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from lightning_ccn import __version__
+from lightning_ccn.comparison.cell import Cells, visible_gpus
+from lightning_ccn.comparison.protocol import SYSTEMS, Protocol, Rates, configuration
+from lightning_ccn.comparison.statistics import FEWEST_TO_DROP
+from lightning_ccn.comparison.study import BASELINE, Entry, Study, bounds
+from lightning_ccn.comparison.table import table
+from lightning_ccn.comparison.work import Work
+from lightning_ccn.data.schema import Dataset
+from lightning_ccn.module import OptionError
+from lightning_ccn.nn.tables import tables_on
+from lightning_ccn.provenance import git_state
+from lightning_ccn.sharding import TorchRecStrategy, find_tables
+from lightning_ccn.slurm.rehearsal import Rehearsal
+
+DESCRIPTION = """\
+Trains systems x seeds on one dataset, and compares them as the paper's Table 2 does. Options that are not listed here
+are those of `ccn fit`, for every system alike. What is finished in --output is not trained again, and several commands
+may work on one --output at once, also on several machines: they share the work.
+"""
+QUICK = {"seeds": 1, "scales": (1.0,), "share": 0.25, "sensitivity_seeds": 0}
+EXPERIMENT = Path("conf/experiment/default.yaml")
+
+
+def run(args: list[str]) -> int:
+    """Runs `ccn compare ARGS`; the exit code.
+
+    Raises:
+        DataError, OptionError, ShardingError: a system cannot run on the data as asked; nothing is trained.
+        CellError: cells did not train.
+    """
+    options, shared = _parse(args)
+    protocol = Protocol(
+        systems=tuple(options.systems),
+        seeds=tuple(range(options.first_seed, options.first_seed + options.seeds)),
+        scales=tuple(options.scales),
+        share=options.share,
+        sensitivity_seeds=options.sensitivity_seeds,
+    )
+    configs = {system: configuration(system) for system in protocol.systems}
+    for config in configs.values():
+        if not config.exists():
+            known = ", ".join(sorted(path.stem for path in Path("conf/model").glob("*.yaml"))) or "none: wrong folder?"
+            raise OptionError(f"--systems: there is no {config}; conf/model has {known}")
+    print("checking every system's options against the data", flush=True)
+    entries, dataset = {}, None
+    for system, config in configs.items():
+        entries[system], dataset = _rehearse([*shared, "--config", str(config)])
+    assert dataset is not None
+    study = Study(protocol, entries, Cells(options.output / "cells", shared, configs))
+
+    began = time.monotonic()
+    left = len(study.ready()[0])
+    if left:
+        jobs = options.jobs or len(visible_gpus()) or len(os.sched_getaffinity(0))
+        print(f"at least {left} cells to train, {jobs} at a time; their logs are in {options.output}/cells", flush=True)
+        Work(study.cells, study.ready, lambda line: print(f"{_clock(began)}  {line}", flush=True)).run(jobs)
+    if options.only_train:
+        return 0
+    report = _report(study, dataset, options, shared)
+    (options.output / "compare.json").write_text(json.dumps(report, indent=1) + "\n")
+    from lightning_ccn.comparison.page import write_page
+
+    write_page(report, options.output / "compare.html")
+    Console(width=None if sys.stdout.isatty() else 180).print(table(report))
+    print(f"Everything is in {options.output}: compare.html (open it), compare.json, cells")
+    return 0
+
+
+def _parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Own options, and those of `ccn fit` that all cells share."""
+    parser = argparse.ArgumentParser(
+        prog="ccn compare",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder of the comparison")
+    parser.add_argument(
+        "--systems",
+        type=lambda text: [name.strip() for name in text.split(",") if name.strip()],
+        default=list(SYSTEMS),
+        metavar="NAMES",
+        help="of conf/model, or YAML files, with commas; default: " + ",".join(SYSTEMS),
+    )
+    parser.add_argument("--seeds", type=int, default=5, help="runs of each; of 5 or more, best and worst are left out")
+    parser.add_argument("--first_seed", type=int, default=101, help="the others follow it")
+    parser.add_argument(
+        "--scales",
+        type=lambda text: [float(scale) for scale in text.split(",")],
+        default=[0.5, 1.0, 2.0],
+        metavar="NUMBERS",
+        help="learning rates to try, as multiples of the configuration's; the best on validation is taken, of each "
+        "system, after a quarter of the batches; a single one is taken untried",
+    )
+    parser.add_argument("--share", type=float, default=1.0, help="of the training batches, for the reported runs")
+    parser.add_argument(
+        "--sensitivity_seeds",
+        type=int,
+        default=2,
+        help="runs of CCN for each value of lambda, tau and xi, on a quarter of the batches; 0: none",
+    )
+    parser.add_argument("--quick", action="store_true", help="one seed, a quarter of the batches, nothing searched")
+    parser.add_argument("--jobs", type=int, help="cells at a time; default: one a GPU, or else one a CPU core")
+    parser.add_argument("--only_train", action="store_true", help="leave the report to another call")
+    options, shared = parser.parse_known_args(args)
+    if options.quick:
+        for name, value in QUICK.items():
+            setattr(options, name, value)
+    if options.seeds < 1 or not 0 < options.share <= 1 or min(options.scales) <= 0:
+        parser.error("--seeds is 1 or more, --share in (0, 1], --scales above 0")
+    if len(set(options.systems)) < len(options.systems) or not options.systems:
+        parser.error("--systems: name each once")
+    if EXPERIMENT.exists():  # of the checkout, as in `make train`
+        shared = ["--config", str(EXPERIMENT), *shared]
+    return options, shared
+
+
+def _rehearse(args: Sequence[str]) -> tuple[Entry, Dataset]:
+    """A system's learning rates and size, found without training it."""
+    rehearsal = Rehearsal(["fit", *args])
+    rehearsal.check_data(1)
+    dataset: Dataset = rehearsal.datamodule.dataset
+    strategy = rehearsal._get(rehearsal.config_init, "trainer.strategy")
+    assert isinstance(strategy, TorchRecStrategy)
+    with tables_on("meta"):
+        system = rehearsal.model.system(dataset)
+    tables = sum(table.rows * table.dim for table in find_tables(system))
+    values = sum(parameter.numel() for parameter in system.parameters())
+    return Entry(Rates(rehearsal.model.lr, strategy.table_lr), tables, values - tables), dataset
+
+
+def _report(study: Study, dataset: Dataset, options: argparse.Namespace, shared: Sequence[str]) -> dict[str, Any]:
+    """Content of compare.json."""
+    protocol, systems = study.protocol, study.systems()
+    return {
+        "command": shlex.join(["ccn", "compare", *sys.argv[2:]]),
+        "minutes": study.minutes(),
+        "quick": options.quick,
+        "versions": {
+            "lightning_ccn": __version__,
+            **{name: version(name) for name in ("torch", "torchrec", "lightning")},
+        },
+        "git": git_state(Path(__file__).parents[1]),
+        "dataset": {
+            "folder": str(dataset.folder),
+            "pages": {name: split.pages for name, split in dataset.splits.items()},
+            "items": sum(split.items for split in dataset.splits.values()),
+            "clicks": sum(split.clicks for split in dataset.splits.values()),
+        },
+        "bounds": bounds(systems),
+        "protocol": {
+            "seeds": list(protocol.seeds),
+            "dropped": 2 if len(protocol.seeds) >= FEWEST_TO_DROP else 0,
+            "scales": list(protocol.scales),
+            "search_share": protocol.search_share,
+            "share": protocol.share,
+            "baseline": BASELINE,
+            "options": list(shared),
+        },
+        "systems": systems,
+        "sensitivity": study.sensitivity(),
+    }
+
+
+def _clock(began: float) -> str:
+    seconds = int(time.monotonic() - began)
+    return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
