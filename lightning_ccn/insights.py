@@ -9,20 +9,16 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torchrec.distributed import DistributedModelParallel
 
 from lightning_ccn.csv_log import MetricsFile
 from lightning_ccn.data.batch import PageBatch
-from lightning_ccn.models.system import Prediction
-from lightning_ccn.module import CTRModule
-from lightning_ccn.pictures import ScoreSums, calibration_plot, degree_histogram, page_auc_plot
 from lightning_ccn.sharding import TorchRecStrategy
 from lightning_ccn.sharding.rows import Rows
 from lightning_ccn.sharding.state import TABLE_STATE, table_optimizer_state
 from lightning_ccn.sharding.tables import dense_names, sharded_tables
-from lightning_ccn.tracking import ID_FILE, Tracker
 
 SAMPLED_ROWS = 4096  # of each table
 
@@ -147,91 +143,3 @@ def _squares(table: Rows | None, sample: Tensor) -> Tensor:
         chosen = values[(sample[here] - offset[0]).to(values.device)].double()
         total[here] += chosen.square().reshape(len(chosen), -1).sum(1).cpu()
     return total
-
-
-class Pictures(L.Callback):
-    """Logs to Weights & Biases what no column of numbers shows, and leaves its run's id in the checkpoints.
-
-    At the start, the sharding plan. For each validation and test: histograms of the collaborative degree of clicked
-    and of unclicked items, a calibration plot, and the page-grouped AUC by page size.
-
-    Args:
-        tracker: one of the trainer's loggers.
-    """
-
-    def __init__(self, tracker: Tracker) -> None:
-        self.tracker = tracker
-
-    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Adds the id, for a run that is fine-tuned from the checkpoint; see `tracking.parent_of`."""
-        if trainer.is_global_zero:
-            checkpoint[ID_FILE] = self.tracker.run_id
-
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Logs the plan."""
-        strategy = trainer.strategy
-        assert isinstance(strategy, TorchRecStrategy) and strategy.plan is not None
-        self.tracker.log_hyperparams({"plan": strategy.plan.as_dict(), "nodes": trainer.num_nodes})
-
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Starts the sums, and listens to the model."""
-        assert isinstance(pl_module, CTRModule) and pl_module.model is not None
-        self._sums = ScoreSums(trainer.strategy.root_device)
-        self._hook = pl_module.model.register_forward_hook(self._listen)
-
-    def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: PageBatch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Adds a batch."""
-        self._sums.update(self._prediction, batch)
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Logs the pictures of the validation split."""
-        self._show(trainer, "validation", trainer.global_step - (trainer.state.fn == TrainerFn.FITTING))
-
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Starts the sums, and listens to the model."""
-        self.on_validation_start(trainer, pl_module)
-
-    def on_test_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: PageBatch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Adds a batch."""
-        self._sums.update(self._prediction, batch)
-
-    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Logs the pictures of the test split."""
-        self._show(trainer, "test", trainer.global_step)
-
-    def _listen(self, model: nn.Module, inputs: Any, prediction: Prediction) -> None:
-        self._prediction = prediction
-
-    def _show(self, trainer: L.Trainer, split: str, step: int) -> None:
-        self._hook.remove()
-        calibration, degrees, pages, auc = self._sums.reduce(
-            lambda value: trainer.strategy.reduce(value, reduce_op="sum")
-        )
-        if not trainer.is_global_zero or trainer.sanity_checking:
-            return
-        images = {
-            f"{split}/calibration": calibration_plot(calibration),
-            f"{split}/page_auc_by_size": page_auc_plot(auc, pages),
-        }
-        histograms = {}
-        for name, counts in zip(("degree_unclicked", "degree_clicked"), degrees, strict=True):
-            histogram = degree_histogram(counts)
-            if histogram is not None:
-                histograms[f"{split}/{name}"] = histogram
-        self.tracker.log_pictures(images, histograms, step)

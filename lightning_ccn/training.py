@@ -23,8 +23,9 @@ from lightning.pytorch.loggers import Logger
 from lightning_ccn import tracking
 from lightning_ccn.csv_log import MetricsFile
 from lightning_ccn.data.datamodule import PageData
+from lightning_ccn.evidence import Evidence, Pictures, Scores
 from lightning_ccn.finetuning import NewRows, fine_tuning
-from lightning_ccn.insights import Health, Pictures
+from lightning_ccn.insights import Health
 from lightning_ccn.module import CTRModule
 from lightning_ccn.predictions import PredictionWriter
 from lightning_ccn.report import RunReport
@@ -122,9 +123,11 @@ class TrainingCLI(LightningCLI):
                 loggers.append(self.tracker)
             kwargs["logger"] = loggers
         asked = self._get(self.config_init, "trainer.callbacks") or []
-        callbacks = [*(asked if isinstance(asked, list) else [asked]), Health()]
+        scores = Scores(validations=self.tracker is not None)
+        callbacks = [*(asked if isinstance(asked, list) else [asked]), scores]
+        callbacks += [Evidence(self.run_folder, scores), Health()]  # in this order: Health starts a clock
         if self.tracker is not None:
-            callbacks.append(Pictures(self.tracker))
+            callbacks.append(Pictures(self.tracker, scores))
         callbacks.append(RunReport(self.run_folder))  # after these: its clock stands still while they draw
         callbacks.append(Interruption(self.run_folder / "checkpoints", options.save_every))
         if self.subcommand == "predict":
