@@ -10,11 +10,11 @@ from torch import Tensor
 
 from lightning_ccn.nn.attention import TargetAttention
 
-DIM, HEADS = 12, 3
+DIM, HEADS, GAIN = 12, 3, 2.0
 
 
 def by_hand(attention: TargetAttention, query: Tensor, behaviours: Tensor) -> Tensor:
-    """Eq. 1 and 2 for one query [dim] over its own behaviours [n, dim]; logits divided by sqrt(dim / heads)."""
+    """Eq. 1 and 2 for one query [dim] over its own behaviours [n, dim]; logits times the gain over sqrt(dim / heads)."""
     if len(behaviours) == 0:
         return torch.zeros(DIM)
     heads = []
@@ -22,7 +22,7 @@ def by_hand(attention: TargetAttention, query: Tensor, behaviours: Tensor) -> Te
     for h in range(HEADS):
         rows = slice(h * width, (h + 1) * width)
         q, k, v = (w.weight[rows] for w in (attention.query, attention.key, attention.value))
-        weights = torch.softmax((behaviours @ k.T) @ (q @ query) / math.sqrt(width), 0)
+        weights = torch.softmax((behaviours @ k.T) @ (q @ query) * GAIN / math.sqrt(width), 0)
         heads.append(weights @ (behaviours @ v.T))
     return torch.cat(heads)
 
@@ -30,7 +30,7 @@ def by_hand(attention: TargetAttention, query: Tensor, behaviours: Tensor) -> Te
 @pytest.fixture
 def attention() -> TargetAttention:
     torch.manual_seed(0)
-    return TargetAttention(DIM, HEADS)
+    return TargetAttention(DIM, HEADS, GAIN)
 
 
 def test_each_query_attends_to_its_own_segment(attention: TargetAttention) -> None:
