@@ -16,9 +16,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.schema import DataError, Dataset
 from lightning_ccn.means import ItemMeans
-from lightning_ccn.metrics import CTRMetrics
+from lightning_ccn.metrics import AUC, CTRMetrics
 from lightning_ccn.models.system import Prediction, System
 from lightning_ccn.nn.freezing import freeze
+from lightning_ccn.nn.intent import intent_label
 from lightning_ccn.nn.listwise import listwise_softmax_loss
 from lightning_ccn.nn.tables import tables_on
 from lightning_ccn.sharding import ShardingError, TorchRecStrategy
@@ -68,6 +69,7 @@ class CTRModule(L.LightningModule):
         self.model: nn.Module | None = None  # a models.System
         self.train_means = ItemMeans()
         self.val_metrics, self.test_metrics = CTRMetrics(), CTRMetrics()
+        self.intent_auc: AUC | None = None  # over pages; made when a system first estimates an intent
         self.results: dict[str, float] = {}  # of the last validation and test; what is logged is rounded to float32
 
     def configure_model(self) -> None:
@@ -212,15 +214,26 @@ class CTRModule(L.LightningModule):
 
     def _score(self, metrics: CTRMetrics, batch: PageBatch) -> None:
         assert batch.click is not None
-        metrics.update(self(batch).logit, batch.click, batch.page_lengths)
+        prediction, category = self(batch), self.dataset.schema.category
+        metrics.update(prediction.logit, batch.click, batch.page_lengths)
+        if prediction.intent is not None and category is not None:  # without categories it has no label
+            if self.intent_auc is None:
+                self.intent_auc = AUC().to(self.device)
+            pages = batch.page_lengths > 0  # not the page of nobody
+            self.intent_auc.update(prediction.intent[pages], intent_label(batch, category)[pages])
 
     def _finish(self, metrics: CTRMetrics, prefix: str, split: str) -> None:
         values = {f"{prefix}{name}": value.item() for name, value in metrics.compute().items()}
+        undefined = metrics.undefined
+        metrics.reset()
+        if self.intent_auc is not None:
+            values[f"{prefix}intent_auc"] = self.intent_auc.compute().item()
+            undefined += [f"intent_auc undefined: {why}" for why in [self.intent_auc.undefined] if why]
+            self.intent_auc.reset()
         self.results.update(values)
         self.log_dict({name: float(value) for name, value in values.items()})
-        for words in metrics.undefined:
+        for words in undefined:
             rank_zero_warn(f"{split} split: {words}")
-        metrics.reset()
 
     def _not_finite(self, terms: Mapping[str, Tensor], batch: PageBatch) -> str:
         bad = ", ".join(f"{name} = {value.item()}" for name, value in terms.items() if not math.isfinite(value.item()))
