@@ -4,7 +4,8 @@
 #? ARGS        further options of the command: ARGS="--trainer.max_epochs 1"
 #? DATA        dataset folder (train: data/world, made when missing)
 #? CKPT        checkpoint folder to start or predict from
-#? OUT         folder where `predict` writes Parquet; default: in a run's folder
+#? OUT         folder that `predict` writes (default: in a run's folder) or that `compare` does (default: runs/compare)
+#? QUICK       1: compare all systems with one seed each, nothing searched: minutes
 #? NODES       of train-multinode: nodes, 2 unless told
 #? GPUS        of each node, 8 unless told, one rank a GPU; 0: one rank on the CPU
 #? PARTITION   of SLURM; default in slurm/site.env, as for TIME and SBATCH
@@ -19,7 +20,7 @@
 #? VENV        the virtual environment, .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help install data train train-multinode finetune predict plan doctor test test-slurm lint
+.PHONY: help install data train train-multinode finetune predict compare plan doctor test test-slurm lint
 
 VENV ?= .venv
 CCN := $(VENV)/bin/ccn
@@ -99,6 +100,10 @@ finetune: need-CKPT need-DATA install  ## go on from a checkpoint's weights on n
 predict: need-CKPT install  ## write click probabilities to Parquet: CKPT= OUT=, DATA= unless of the run
 	$(CCN) predict $(OF_RUN) "$(CKPT)" $(CONFIGS) \
 		$(if $(or $(DATA),$(if $(RUN_CONFIG),,made)),--data.folder "$(FOLDER)") $(if $(OUT),--output "$(OUT)") $(ARGS)
+
+compare: data  ## the paper's Table 2 on any dataset folder: QUICK= DATA= OUT= CONFIG= ARGS=
+	$(CCN) compare --data.folder "$(FOLDER)" --output "$(or $(OUT),runs/compare$(if $(QUICK),-quick))" \
+		$(if $(QUICK),--quick) $(CONFIGS) $(ARGS)
 
 plan: install  ## show which rank would hold which part of which table
 	$(CCN) plan $(CONFIGS) $(ARGS)

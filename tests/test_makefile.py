@@ -18,6 +18,7 @@ VARIABLES: tuple[str, ...] = (
     "INDEX",
     "OUT",
     "PYTHON",
+    "QUICK",
     "VENV",
     "WORLD_ARGS",
 )

@@ -34,7 +34,7 @@ Trains systems x seeds on one dataset, and compares them as the paper's Table 2 
 are those of `ccn fit`, for every system alike. What is finished in --output is not trained again, and several commands
 may work on one --output at once, also on several machines: they share the work.
 """
-QUICK = {"seeds": 1, "scales": (1.0,), "share": 0.25, "sensitivity_seeds": 0}
+QUICK = {"seeds": 1, "scales": (1.0,), "sensitivity_seeds": 0}
 EXPERIMENT = Path("conf/experiment/default.yaml")
 
 
@@ -47,13 +47,12 @@ def run(args: list[str]) -> int:
     """
     options, shared = _parse(args)
     protocol = Protocol(
-        systems=tuple(options.systems),
         seeds=tuple(range(options.first_seed, options.first_seed + options.seeds)),
         scales=tuple(options.scales),
-        share=options.share,
+        search_share=options.search_share,
         sensitivity_seeds=options.sensitivity_seeds,
     )
-    configs = {system: configuration(system) for system in protocol.systems}
+    configs = {configuration(system).stem: configuration(system) for system in options.systems}
     for config in configs.values():
         if not config.exists():
             known = ", ".join(sorted(path.stem for path in Path("conf/model").glob("*.yaml"))) or "none: wrong folder?"
@@ -106,26 +105,28 @@ def _parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
         type=lambda text: [float(scale) for scale in text.split(",")],
         default=[0.5, 1.0, 2.0],
         metavar="NUMBERS",
-        help="learning rates to try, as multiples of the configuration's; the best on validation is taken, of each "
-        "system, after a quarter of the batches; a single one is taken untried",
+        help="learning rates to try, as multiples of the configuration's; of each system the best on the validation "
+        "split is taken, a single one untried; default: 0.5,1,2",
     )
-    parser.add_argument("--share", type=float, default=1.0, help="of the training batches, for the reported runs")
+    parser.add_argument(
+        "--search_share", type=float, default=1.0, help="of the training batches, for these tries and the sensitivity"
+    )
     parser.add_argument(
         "--sensitivity_seeds",
         type=int,
         default=2,
-        help="runs of CCN for each value of lambda, tau and xi, on a quarter of the batches; 0: none",
+        help="runs of CCN for each value of lambda, tau and xi; 0: none",
     )
-    parser.add_argument("--quick", action="store_true", help="one seed, a quarter of the batches, nothing searched")
+    parser.add_argument("--quick", action="store_true", help="one seed, nothing searched, no sensitivity")
     parser.add_argument("--jobs", type=int, help="cells at a time; default: one a GPU, or else one a CPU core")
     parser.add_argument("--only_train", action="store_true", help="leave the report to another call")
     options, shared = parser.parse_known_args(args)
     if options.quick:
         for name, value in QUICK.items():
             setattr(options, name, value)
-    if options.seeds < 1 or not 0 < options.share <= 1 or min(options.scales) <= 0:
-        parser.error("--seeds is 1 or more, --share in (0, 1], --scales above 0")
-    if len(set(options.systems)) < len(options.systems) or not options.systems:
+    if options.seeds < 1 or not 0 < options.search_share <= 1 or min(options.scales) <= 0:
+        parser.error("--seeds is 1 or more, --search_share in (0, 1], --scales above 0")
+    if len({configuration(system).stem for system in options.systems}) < len(options.systems) or not options.systems:
         parser.error("--systems: name each once")
     if EXPERIMENT.exists():  # of the checkout, as in `make train`
         shared = ["--config", str(EXPERIMENT), *shared]
@@ -170,7 +171,6 @@ def _report(study: Study, dataset: Dataset, options: argparse.Namespace, shared:
             "dropped": 2 if len(protocol.seeds) >= FEWEST_TO_DROP else 0,
             "scales": list(protocol.scales),
             "search_share": protocol.search_share,
-            "share": protocol.share,
             "baseline": BASELINE,
             "options": list(shared),
         },

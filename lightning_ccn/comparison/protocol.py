@@ -90,19 +90,15 @@ class Protocol:
     """Which models are trained.
 
     Attributes:
-        systems: names; of each, `rates` has the learning rates of its configuration.
         seeds: of the reported runs.
         scales: of the learning rates that are tried for every system; the best on the validation split is taken.
         search_share: of the training batches, for those tries and for the sensitivity.
-        share: of the training batches, for the reported runs.
         sensitivity_seeds: how many of the seeds train CCN with each value of `SENSITIVITY`.
     """
 
-    systems: tuple[str, ...]
     seeds: tuple[int, ...]
     scales: tuple[float, ...] = (0.5, 1.0, 2.0)
-    search_share: float = 0.25
-    share: float = 1.0
+    search_share: float = 1.0
     sensitivity_seeds: int = 2
 
     def search(self, system: str, rates: Rates) -> Iterator[tuple[float, Cell]]:
@@ -116,7 +112,7 @@ class Protocol:
     def reported(self, system: str, rates: Rates, scale: float) -> Iterator[tuple[int, Cell]]:
         """(seed, cell) of the system's runs."""
         for seed in self.seeds:
-            yield seed, Cell(system, f"seed{seed}", (*_batches(self.share), *_seed(seed), *rates.options(scale)))
+            yield seed, Cell(system, f"seed{seed}", (*_seed(seed), *rates.options(scale)))
 
     def sensitivity(self, system: str, rates: Rates, scale: float) -> Iterator[tuple[str, float, int, Cell]]:
         """(option, value, seed, cell) of the runs that show what CCN's own options do."""
@@ -139,5 +135,5 @@ def _seed(seed: int) -> tuple[str, ...]:
 
 
 def configuration(system: str) -> Path:
-    """The YAML file of a system: of its name in conf/model, or the file itself."""
+    """The YAML file of a system, which is named by it: the one of that name in conf/model, or itself."""
     return Path(system) if system.endswith((".yaml", ".yml")) else Path("conf/model") / f"{system}.yaml"

@@ -112,14 +112,13 @@ class Study:
     def _system(self, system: str) -> dict[str, Any]:
         entry, scale = self.entries[system], self.scale(system)
         runs = [self._run(seed, cell) for seed, cell in self.protocol.reported(system, entry.rates, scale)]
-        name = Path(system).stem
         values = {name: [run["metrics"].get(name) for run in runs] for name in METRICS}
         values["items_per_second"] = [run["metrics"]["train_items_per_second"] for run in runs]
         values["minutes"] = [run["minutes"] for run in runs]
         return {
-            "name": name,
-            "title": TITLES.get(name, name),
-            "paper_auc": PAPER_AUC.get(name),
+            "name": system,
+            "title": TITLES.get(system, system),
+            "paper_auc": PAPER_AUC.get(system),
             "parameters": {"tables": entry.table_parameters, "dense": entry.dense_parameters},
             "scale": scale,
             "search": [{"scale": scale, "val_auc": auc} for scale, auc in self._searched(system).items()],
