@@ -46,24 +46,7 @@ def run(args: list[str]) -> int:
         CellError: cells did not train.
     """
     options, shared = _parse(args)
-    protocol = Protocol(
-        seeds=tuple(range(options.first_seed, options.first_seed + options.seeds)),
-        scales=tuple(options.scales),
-        search_share=options.search_share,
-        sensitivity_seeds=options.sensitivity_seeds,
-    )
-    configs = {configuration(system).stem: configuration(system) for system in options.systems}
-    for config in configs.values():
-        if not config.exists():
-            known = ", ".join(sorted(path.stem for path in Path("conf/model").glob("*.yaml"))) or "none: wrong folder?"
-            raise OptionError(f"--systems: there is no {config}; conf/model has {known}")
-    print("checking every system's options against the data", flush=True)
-    entries, dataset = {}, None
-    for system, config in configs.items():
-        entries[system], dataset = _rehearse([*shared, "--config", str(config)])
-    assert dataset is not None
-    study = Study(protocol, entries, Cells(options.output / "cells", shared, configs))
-
+    study, dataset = _study(options, shared)
     began = time.monotonic()
     left = len(study.ready()[0])
     if left:
@@ -80,6 +63,38 @@ def run(args: list[str]) -> int:
     Console(width=None if sys.stdout.isatty() else 180).print(table(report))
     print(f"Everything is in {options.output}: compare.html (open it), compare.json, cells")
     return 0
+
+
+def check(args: list[str]) -> tuple[Path, int]:
+    """What `run` checks before it trains: the folder of the comparison, and how many of its cells are ready to train.
+
+    Raises:
+        DataError, OptionError, ShardingError: as `run`.
+    """
+    options, shared = _parse(args)
+    study, _ = _study(options, shared)
+    return options.output, len(study.ready()[0])
+
+
+def _study(options: argparse.Namespace, shared: Sequence[str]) -> tuple[Study, Dataset]:
+    """The comparison that is asked for, with every system's options held against the data."""
+    protocol = Protocol(
+        seeds=tuple(range(options.first_seed, options.first_seed + options.seeds)),
+        scales=tuple(options.scales),
+        search_share=options.search_share,
+        sensitivity_seeds=options.sensitivity_seeds,
+    )
+    configs = {configuration(system).stem: configuration(system) for system in options.systems}
+    for config in configs.values():
+        if not config.exists():
+            known = ", ".join(sorted(path.stem for path in Path("conf/model").glob("*.yaml"))) or "none: wrong folder?"
+            raise OptionError(f"--systems: there is no {config}; conf/model has {known}")
+    print("checking every system's options against the data", flush=True)
+    entries, dataset = {}, None
+    for system, config in configs.items():
+        entries[system], dataset = _rehearse([*shared, "--config", str(config)])
+    assert dataset is not None
+    return Study(protocol, entries, Cells(options.output / "cells", shared, configs)), dataset
 
 
 def _parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
