@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -105,6 +105,8 @@ class _Check:
         elif counts.items and counts.clicks in (0, counts.items):
             text = f"{folder}: column clicks: all labels are {int(counts.clicks > 0)}; AUC is undefined on them"
             self.warnings.add((split, "labels"), [text])
+        if split == "train":
+            self.notes += [f"{folder}: {words}" for words in counts.lacks.values()]
 
     def _part(self, split: str, path: Path, file: pq.ParquetFile) -> None:
         columns = self._columns(split)
@@ -242,7 +244,7 @@ class _Check:
             write_stats(self.folder, self.tally.splits, self.tally.numbers(), digests)
             self.notes.append(f"{path}: written")
         elif not path.is_file():
-            self.warnings.add("stats", [f"{path}: missing, and nothing can open the folder without; {remedy}"])
+            self.errors.add("stats", [f"{path}: missing, and nothing can open the folder without; {remedy}"])
         elif not bad:
             try:
                 stale = _stale(Dataset.open(self.folder), self.tally, digests)
@@ -253,11 +255,18 @@ class _Check:
 
 def _stale(stored: Dataset, tally: Tally, digests: dict[str, str]) -> Iterator[str]:
     for split, counts in tally.splits.items():
-        if (was := stored.splits.get(split)) != counts:
-            yield f"splits.{split} is {was}, the parts hold {counts}"
-    for name, moments in tally.numbers().items():
-        if not np.allclose(stored.numbers.get(name, math.nan), moments, rtol=1e-4):
-            yield f"numbers.{name} is {stored.numbers.get(name)}, the parts give {moments}"
+        was = asdict(stored.splits[split])
+        differ = {name: value for name, value in asdict(counts).items() if was[name] != value}
+        if differ:
+            counted = ", ".join(f"{name} {value}" for name, value in differ.items())
+            told = ", ".join("nothing" if was[name] is None else str(was[name]) for name in differ)
+            yield f"splits.{split}: the parts hold {counted}, and the file says {told}"
+    for name, (mean, deviation) in tally.numbers().items():
+        if not np.allclose(stored.numbers[name], (mean, deviation), rtol=1e-4):
+            told = " and ".join(f"{value:g}" for value in stored.numbers[name])
+            yield (
+                f"numbers.{name}: the parts give mean {mean:g} and deviation {deviation:g}, and the file says {told}"
+            )
     if stored.digests != digests:
         yield "digests are not those of the files in vocabulary/"
 

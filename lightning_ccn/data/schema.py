@@ -192,13 +192,44 @@ def _entry(kind: type, plain: Any, where: str) -> Any:
 
 @dataclass
 class SplitStats:
-    """Counts of one split, as they stand in stats.json."""
+    """Counts of one split, as they stand in stats.json. What an older file does not count is None."""
 
     pages: int = 0
     items: int = 0
     clicks: int = 0
     first_time: int | None = None
     last_time: int | None = None
+    pages_with_trigger: int | None = 0
+    pages_with_short: int | None = 0  # behaviours in the short sequence
+    pages_with_long: int | None = 0
+    pages_of_two_labels: int | None = 0  # clicked items and unclicked ones
+    pages_of_two_clicks: int | None = 0  # or more
+
+    @property
+    def lacks(self) -> dict[str, str]:
+        """What systems use and no page of the split has, in words, by name; nothing of a split without pages."""
+        counts = {
+            "trigger": (self.pages_with_trigger, "no page with a trigger"),
+            "short": (self.pages_with_short, "no page with short behaviours"),
+            "long": (self.pages_with_long, "no page with long behaviours"),
+            "two_labels": (self.pages_of_two_labels, "no page with both clicked and unclicked items"),
+            "two_clicks": (self.pages_of_two_clicks, "no page with two clicked items"),
+        }
+        return {name: words for name, (count, words) in counts.items() if self.pages and count == 0}
+
+    @staticmethod
+    def from_dict(plain: dict[str, Any], source: str) -> SplitStats:
+        """The counts of stats.json; raises ValueError for one that is unknown or no number."""
+        known = [field.name for field in fields(SplitStats)]
+        for name, value in plain.items():
+            if name not in known:
+                raise ValueError(f"{source}.{name}: no such count")
+            if value is not None and not isinstance(value, int):
+                raise ValueError(f"{source}.{name}: {value!r} is not a count")
+        for name in ("pages", "items", "clicks"):
+            if plain.get(name) is None:
+                raise ValueError(f"{source}.{name}: missing")
+        return SplitStats(**{name: plain.get(name) for name in known})  # type: ignore[arg-type]
 
 
 class Dataset:
@@ -263,12 +294,14 @@ class Dataset:
             dataset = Dataset(
                 folder=folder,
                 schema=schema,
-                splits={split: SplitStats(**stats["splits"][split]) for split in SPLITS},
+                splits={split: SplitStats.from_dict(stats["splits"].get(split, {}), f"splits.{split}") for split in SPLITS},
                 numbers={name: (float(mean), float(std)) for name, (mean, std) in stats["numbers"].items()},
                 digests=dict(stats["digests"]),
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{path}: {error!r}; {remedy}") from None
+        except KeyError as error:
+            raise DataError(f"{path}: {error.args[0]}: missing; {remedy}") from None
+        except (ValueError, TypeError, AttributeError) as error:
+            raise DataError(f"{path}: {error}; {remedy}") from None
         for name in schema.numbers:
             if name not in dataset.numbers:
                 raise DataError(f"{path}: numbers.{name}: missing, and schema.yaml has it; {remedy}")

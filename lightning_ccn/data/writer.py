@@ -63,8 +63,20 @@ class Tally:
         stats = self.splits[split]
         stats.pages += len(rows[columns.PAGE_ID])
         stats.items += len(rows[columns.ITEMS].values)
+        found = {
+            "pages_with_trigger": rows[columns.TRIGGER] != 0,  # [pages] each
+            "pages_with_short": rows[columns.SHORT_ITEMS].lengths > 0,
+            "pages_with_long": rows[columns.LONG_ITEMS].lengths > 0,
+        }
         if columns.CLICKS in rows:
-            stats.clicks += int(rows[columns.CLICKS].values.sum())
+            labels = rows[columns.CLICKS]
+            total = np.concatenate([[0], np.cumsum(labels.values, dtype=np.int64)])
+            clicks = total[labels.offsets[1:]] - total[labels.offsets[:-1]]  # [pages]
+            stats.clicks += int(total[-1])
+            found["pages_of_two_labels"] = (clicks > 0) & (clicks < labels.lengths)
+            found["pages_of_two_clicks"] = clicks > 1
+        for name, pages in found.items():
+            setattr(stats, name, getattr(stats, name) + int(pages.sum()))
         first, last = int(rows[columns.TIME].min()), int(rows[columns.TIME].max())
         stats.first_time = first if stats.first_time is None else min(stats.first_time, first)
         stats.last_time = last if stats.last_time is None else max(stats.last_time, last)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.schema import Dataset
-from lightning_ccn.models.system import Prediction
+from lightning_ccn.models.system import Prediction, warn_of_lacks
 from lightning_ccn.models.tan import TAN
 from lightning_ccn.nn.collaborative import Bound
 from lightning_ccn.nn.contrastive import attraction_loss, attraction_weight, check_scale, repulsion_loss
@@ -74,7 +74,15 @@ class CCN(TAN):
         self.contrast_weight, self.temperature, self.scale = contrast_weight, temperature, scale
         self.orientation, self.detach_weights = orientation, detach_weights
         self.repulsion, self.attraction = repulsion, attraction
-        if attraction and attraction_ratio is None:
+        train = dataset.splits["train"]
+        if repulsion and "two_labels" in train.lacks:
+            raise ValueError(
+                f"repulsion: the training split has {train.lacks['two_labels']}, so CCN has nothing to contrast; put "
+                "all items that a user saw under one trigger on one page, or train TAN (conf/model/tan.yaml)"
+            )
+        if attraction:
+            warn_of_lacks(self, dataset, two_clicks="the attraction loss pulls unclicked items together alone")
+        if attraction and attraction_ratio is None and train.pages:  # a folder to be scored may have no training split
             attraction_ratio = attraction_weight(dataset.clicked_per_page, dataset.unclicked_per_page)
         self.attraction_ratio = attraction_ratio
 

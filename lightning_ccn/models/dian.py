@@ -55,7 +55,10 @@ class DIAN(nn.Module):
         warn_of_lacks(
             self,
             dataset,
+            trigger="the unknown item stands for it, and no intent can be told: what is left is close to SIM",
             category="the intent has no label and learns from clicks alone, and long behaviours are of any kind",
+            short="the attention over them gives zeros",
+            long="the search finds nothing, and the attention gives zeros",
         )
 
     def forward(self, batch: PageBatch) -> Prediction:

@@ -52,7 +52,10 @@ class DIHN(nn.Module):
         warn_of_lacks(
             self,
             dataset,
+            trigger="the unknown item stands for it, and no intent can be told: what is left is close to SIM",
             category="the intent has no label and learns from clicks alone, and the hard sequence is of any kind",
+            short="the soft sequence gives zeros",
+            long="the hard sequence gives zeros",
         )
 
     def forward(self, batch: PageBatch) -> Prediction:

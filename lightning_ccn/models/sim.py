@@ -42,7 +42,13 @@ class SIM(nn.Module):
         user_dim, item_dim = self.embedding.user_dim, self.embedding.item_dim
         self.interest = InterestExtraction(item_dim, heads)
         self.head = PageMLP(user_dim, 3 * item_dim + len(dataset.schema.numbers), hidden)
-        warn_of_lacks(self, dataset, category="the search finds the most recent long behaviours of any kind")
+        warn_of_lacks(
+            self,
+            dataset,
+            category="the search finds the most recent long behaviours of any kind",
+            short="the attention over them gives zeros",
+            long="the search finds nothing, and the attention gives zeros",
+        )
 
     def forward(self, batch: PageBatch) -> Prediction:
         """logit [items]."""

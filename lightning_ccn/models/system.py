@@ -46,13 +46,15 @@ def warn_of_lacks(system: object, dataset: Dataset, **otherwise: str) -> None:
     Args:
         system: that warns.
         dataset: the data.
-        otherwise: by the name of what may be lacking, `profile` or `category`: what the system does without it.
+        otherwise: what the system does without it, by the name of what may be lacking: `profile`, `category`, or one
+            of `SplitStats.lacks`.
     """
     schema = dataset.schema
-    lacks = {
-        "profile": None if any(not f.many for f in schema.user) else "no profile feature of one value",
-        "category": None if schema.category else "no category",
-    }
+    lacks = {name: f"the training split has {words}" for name, words in dataset.splits["train"].lacks.items()}
+    if all(feature.many for feature in schema.user):
+        lacks["profile"] = "the dataset has no profile feature of one value"
+    if schema.category is None:
+        lacks["category"] = "the dataset has no category"
     for name, words in otherwise.items():
-        if lacks[name]:
-            rank_zero_warn(f"{type(system).__name__}: the dataset has {lacks[name]}; {words}")
+        if name in lacks:
+            rank_zero_warn(f"{type(system).__name__}: {lacks[name]}; {words}")

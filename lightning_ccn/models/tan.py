@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.schema import Dataset
-from lightning_ccn.models.system import Prediction
+from lightning_ccn.models.system import Prediction, warn_of_lacks
 from lightning_ccn.nn.attention import TargetAttention
 from lightning_ccn.nn.collaborative import Bound, CollaborativeModule
 from lightning_ccn.nn.head import PageMLP
@@ -58,6 +58,14 @@ class TAN(nn.Module):
             self.collaborative = CollaborativeModule(user_dim, item_dim, hidden[-1:], bound, gain)
             per_item_dim += 1
         self.head = PageMLP(page_dim, per_item_dim, hidden)
+        warn_of_lacks(
+            self,
+            dataset,
+            trigger="the unknown item stands for it and tells no page from another: what is left is close to SIM",
+            category="the search finds the most recent long behaviours of any kind",
+            short="the attention over them gives zeros",
+            long="the search finds nothing, and the attention gives zeros",
+        )
 
     def forward(self, batch: PageBatch) -> Prediction:
         """logit [items], degree [items] or None."""

@@ -43,7 +43,12 @@ class WideDeep(nn.Module):
         user_dim, item_dim = self.embedding.user_dim, self.embedding.item_dim
         crossed = any(not feature.many for feature in dataset.schema.user)
         self.wide = HashedCrosses(dataset.schema, cross_rows) if crossed else None
-        warn_of_lacks(self, dataset, profile="nothing to cross the items with, so there is no wide part")
+        warn_of_lacks(
+            self,
+            dataset,
+            profile="nothing to cross the items with, so there is no wide part",
+            short="the pooled behaviours are zeros",
+        )
         self.deep = PageMLP(user_dim + item_dim, item_dim + len(dataset.schema.numbers), hidden)
 
     def forward(self, batch: PageBatch) -> Prediction:

@@ -82,11 +82,12 @@ def test_what_a_spark_job_writes_becomes_usable_once_its_stats_are_written(tmp_p
     with pytest.raises(DataError, match=r"stats\.json is missing.*ccn data check"):
         Dataset.open(folder)
     report = check(folder)
-    assert report.errors == []
-    assert len(report.warnings) == 1
-    assert "stats.json: missing" in report.warnings[0]
-    assert f"`ccn data check {folder} --write_stats true` writes it" in report.warnings[0]
-    assert "table user (hash): " in report.notes[0]
+    assert report.warnings == []
+    (error,) = report.errors
+    assert "stats.json: missing, and nothing can open the folder without" in error
+    assert f"`ccn data check {folder} --write_stats true` writes it" in error
+    assert any("table user (hash): " in note for note in report.notes)
+    assert f"{folder / 'train'}: no page with long behaviours" in report.notes
 
     report = check(folder, write_stats=True)
     assert (report.errors, report.warnings) == ([], [])
@@ -95,7 +96,8 @@ def test_what_a_spark_job_writes_becomes_usable_once_its_stats_are_written(tmp_p
     assert (opened.splits["train"].pages, opened.splits["train"].items, opened.splits["train"].clicks) == (15, 24, 9)
     assert (opened.clicked_per_page, opened.unclicked_per_page) == (9 / 15, 1.0)
     assert opened.numbers["price"] == pytest.approx((3.0, np.std([2, 4, 3, 3, 3, 2, 4])))
-    assert check(folder).warnings == []
+    report = check(folder)
+    assert (report.errors, report.warnings) == ([], [])
 
 
 def test_stats_written_anew_are_those_that_the_writer_wrote(make_dataset: Edit) -> None:
@@ -118,8 +120,12 @@ def test_stats_that_no_longer_fit_the_parts_are_an_error_until_written_anew(make
     edit(folder, "train", fewer_pages)
     errors = check(folder).errors
     assert len(errors) == 2
-    assert re.search(r"stats\.json: splits\.train is .*pages=96.*, the parts hold .*pages=95", errors[0])
-    assert re.search(r"stats\.json: numbers\.price is .*--write_stats true` writes it anew", errors[1])
+    assert re.search(r"stats\.json: splits\.train: the parts hold pages 95, .*, and the file says 96, ", errors[0])
+    assert re.search(
+        r"stats\.json: numbers\.price: the parts give mean \S+ and deviation \S+, and the file says \S+ and \S+; "
+        r".*--write_stats true` writes it anew",
+        errors[1],
+    )
     assert check(folder, write_stats=True).errors == []
     assert check(folder).errors == []
 

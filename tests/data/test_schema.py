@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lightning_ccn.data.check import check
 from lightning_ccn.data.schema import DataError, Dataset, Feature, Schema, Table, read_schema
 
 PLAIN = {
@@ -132,9 +133,10 @@ def test_opening_no_folder_or_half_a_folder_names_what_is_missing(
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda stats: stats.pop("numbers"), r"KeyError\('numbers'\)"),
-        (lambda stats: stats["splits"].pop("train"), r"KeyError\('train'\)"),
-        (lambda stats: stats["splits"]["train"].update(users=3), "unexpected keyword argument 'users'"),
+        (lambda stats: stats.pop("numbers"), "numbers: missing"),
+        (lambda stats: stats["splits"].pop("train"), r"splits\.train\.pages: missing"),
+        (lambda stats: stats["splits"]["train"].update(users=3), r"splits\.train\.users: no such count"),
+        (lambda stats: stats["splits"]["train"].update(pages="9"), r"splits\.train\.pages: '9' is not a count"),
         (lambda stats: stats["numbers"].pop("price"), r"numbers\.price: missing, and schema\.yaml has it"),
         (lambda stats: stats["numbers"].update(price=["a", 1]), "could not convert string to float"),
     ],
@@ -149,3 +151,22 @@ def test_bad_stats_are_refused_with_the_command_that_mends_them(
     path.write_text(json.dumps(stats))
     with pytest.raises(DataError, match=rf"stats\.json: .*{expected}.*; `ccn data check .* --write_stats true` writes"):
         Dataset.open(folder)
+
+
+def test_stats_of_an_older_version_lack_counts_and_not_what_they_count(make_dataset: Callable[..., Path]) -> None:
+    folder = make_dataset()
+    path = folder / "stats.json"
+    stats = json.loads(path.read_text())
+    stats["splits"] = {
+        split: {name: count for name, count in counts.items() if not name.startswith("pages_")}
+        for split, counts in stats["splits"].items()
+    }
+    path.write_text(json.dumps(stats))
+    train = Dataset.open(folder).splits["train"]
+    assert (train.pages, train.pages_with_trigger, train.lacks) == (96, None, {})
+    (error, *_) = check(folder).errors
+    assert "splits.train: the parts hold pages_with_trigger 9" in error
+    assert "the file says nothing, nothing" in error
+    assert "--write_stats true` writes it anew" in error
+    assert check(folder, write_stats=True).errors == []
+    assert Dataset.open(folder).splits["train"].pages_with_trigger is not None

@@ -94,7 +94,21 @@ def test_stats_count_every_page_once_and_numbers_over_training_items_that_have_t
     assert (train.first_time, train.last_time) == (10, 5049)
     assert (validation.pages, validation.first_time) == (0, None)
     assert (test.pages, test.items, test.clicks) == (4, 8, 2)
+    assert (test.pages_of_two_labels, test.pages_of_two_clicks) == (0, 1)
     assert dataset.numbers["price"] == pytest.approx((3.0, np.std([2.0] * 1200 + [6.0] * 400)))
+
+
+def test_stats_count_the_pages_that_have_what_systems_use(dataset: Path) -> None:
+    for split, stats in Dataset.open(dataset).splits.items():
+        found = [page for path in dataset.glob(f"{split}/*.parquet") for page in pq.read_table(path).to_pylist()]
+        clicks = [sum(page["clicks"]) for page in found]
+        assert 0 < stats.pages_with_trigger == sum(page["trigger"] != 0 for page in found)
+        assert 0 < stats.pages_with_short == sum(bool(page["short_items"]) for page in found) < stats.pages
+        assert 0 < stats.pages_with_long == sum(bool(page["long_items"]) for page in found) < stats.pages
+        two_labels = sum(0 < n < len(page["clicks"]) for n, page in zip(clicks, found, strict=True))
+        assert 0 < stats.pages_of_two_labels == two_labels < stats.pages
+        assert 0 < stats.pages_of_two_clicks == sum(n > 1 for n in clicks) < two_labels
+        assert stats.lacks == {}
 
 
 def test_a_number_that_never_varies_or_is_never_there_scales_by_one(tmp_path: Path) -> None:

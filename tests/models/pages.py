@@ -17,8 +17,8 @@ from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.collate import Collator, take
 from lightning_ccn.data.columns import Rows
 from lightning_ccn.data.reader import PageBatches
-from lightning_ccn.data.schema import Dataset, Feature, Schema, SplitStats, Table
-from lightning_ccn.data.writer import Ragged
+from lightning_ccn.data.schema import SPLITS, Dataset, Feature, Schema, Table
+from lightning_ccn.data.writer import DatasetWriter, Ragged, Tally
 from lightning_ccn.models import CCN, DIAN, DIHN, DIN, SIM, TAN, WideDeep
 
 SYSTEMS: dict[str, Callable[..., nn.Module]] = {
@@ -84,24 +84,40 @@ class Planted:
     short: np.ndarray  # [pages, behaviours]
     long: np.ndarray
 
-    @property
-    def batch(self) -> PageBatch:
+    def rows(self, first: int = 0) -> Rows:
+        """Columns of page rows, numbered from `first` on; behaviours are of the second before the page."""
+        page_id = first + np.arange(len(self.user))
+        time = 1_700_000_000 + page_id
         lists = {"items": self.items, "clicks": self.clicks, "short_items": self.short, "long_items": self.long}
-        rows: Rows = {
-            "page_id": np.arange(len(self.user)),
+        lists |= {"short_times": (time - 1)[:, None].repeat(self.short.shape[1], 1)}
+        lists |= {"long_times": (time - 1)[:, None].repeat(self.long.shape[1], 1)}
+        return {
+            "page_id": page_id,
+            "time": time,
             "user": self.user,
             "mood": self.mood,
             "trigger": self.trigger,
             **{name: Ragged.from_lengths(v.ravel(), np.full(len(v), v.shape[1])) for name, v in lists.items()},
         }
+
+    @property
+    def batch(self) -> PageBatch:
         attributes = {"category": self.category, "seller": self.seller}
-        return Collator(self.schema, attributes, {}, short_length=1_000, long_length=1_000)(rows)
+        return Collator(self.schema, attributes, {}, short_length=1_000, long_length=1_000)(self.rows())
 
     @property
     def dataset(self) -> Dataset:
         """What a system needs to know of these pages; there is no folder."""
-        train = SplitStats(pages=len(self.user), items=self.items.size, clicks=int(self.clicks.sum()))
-        return Dataset(Path("planted"), self.schema, {"train": train}, {}, {})
+        tally = Tally(self.schema)
+        tally.add("train", self.rows())
+        return Dataset(Path("planted"), self.schema, tally.splits, {}, {})
+
+    def write(self, folder: Path) -> Path:
+        """A dataset folder with these pages in each split."""
+        with DatasetWriter(folder, self.schema) as writer:
+            for number, split in enumerate(SPLITS):
+                writer.write(split, self.rows(number * len(self.user)))
+            return writer.close({"category": self.category, "seller": self.seller})
 
 
 def planted(seed: int, pages: int = 400, short: int = 2, long: int = 3) -> Planted:

@@ -1,9 +1,8 @@
-"""What holds for every system: what a score depends on, what trains, what it does without."""
+"""What holds for every system: what a score depends on, and what has gradients. test_lacks.py: what it does without."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,13 +17,10 @@ from .pages import (
     OF_ITEMS,
     SYSTEMS,
     WITHOUT_TRIGGER,
-    Planted,
     far_from_the_start,
-    learn,
     longest_page,
     loss,
     page_with,
-    planted,
     scores,
 )
 
@@ -119,67 +115,3 @@ def test_every_system_scores_under_bf16_autocast(make: Make, reader: PageBatches
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logit = system(reader[0, 0]).logit.float()
     torch.testing.assert_close(logit, system(reader[0, 0]).logit, atol=0.02, rtol=0.05)
-
-
-def no_triggers(pages: Planted) -> Planted:
-    return replace(pages, trigger=np.zeros_like(pages.trigger))
-
-
-def no_categories(pages: Planted) -> Planted:
-    return replace(pages, schema=replace(pages.schema, category=None))
-
-
-def no_profile(pages: Planted) -> Planted:
-    return replace(pages, schema=replace(pages.schema, user=()))
-
-
-def no_short_sequences(pages: Planted) -> Planted:
-    return replace(pages, short=pages.short[:, :0])
-
-
-def no_long_sequences(pages: Planted) -> Planted:
-    return replace(pages, long=pages.long[:, :0])
-
-
-def one_click_a_page(pages: Planted) -> Planted:
-    return replace(pages, clicks=np.eye(6, dtype=np.int64)[pages.user % 6])
-
-
-LACKS = (no_triggers, no_categories, no_profile, no_short_sequences, no_long_sequences, one_click_a_page)
-
-
-@every_system
-@pytest.mark.parametrize("lack", LACKS, ids=[lack.__name__ for lack in LACKS])
-@pytest.mark.filterwarnings("ignore:.*the dataset has no")
-def test_every_system_trains_on_a_log_that_lacks_something(lack: Callable[[Planted], Planted], make: Make) -> None:
-    pages = lack(planted(1, pages=50))
-    system = make(pages.dataset, dim=8)
-    before = loss(system, pages.batch)
-    before.backward()
-    assert_gradients(system)
-    learn(system, pages.batch, steps=5)
-    assert loss(system, pages.batch) < before
-
-
-@pytest.mark.parametrize(
-    ("name", "lack", "words"),
-    [
-        (
-            "wide_deep",
-            no_profile,
-            "WideDeep: the dataset has no profile feature of one value; .* there is no wide part",
-        ),
-        ("sim", no_categories, "SIM: the dataset has no category; the search finds the most recent .* of any kind"),
-        ("dihn", no_categories, "DIHN: the dataset has no category; the intent has no label"),
-        ("dian", no_categories, "DIAN: the dataset has no category; the intent has no label"),
-    ],
-)
-def test_a_system_says_what_it_does_without(name: str, lack: Callable[[Planted], Planted], words: str) -> None:
-    with pytest.warns(UserWarning, match=words):
-        SYSTEMS[name](lack(planted(1, pages=20)).dataset, dim=8)
-
-
-@every_system
-def test_a_system_that_lacks_nothing_says_nothing(make: Make, recwarn: pytest.WarningsRecorder) -> None:
-    make(planted(1, pages=20).dataset, dim=8)
-    assert not recwarn.list
