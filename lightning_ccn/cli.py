@@ -43,6 +43,8 @@ def main(args: list[str] | None = None) -> int:
     try:
         if command == "data":
             return _data(args[1:])
+        if command == "simulate":
+            return _simulate(args[1:])
         if command in TRAINER_COMMANDS or command in ("compare", "plan", "submit"):
             return _train(args)
     except DataError as error:
@@ -57,6 +59,12 @@ def _fail(error: object) -> int:
 
 def _data(args: list[str]) -> int:
     from lightning_ccn.commands import run
+
+    return run(args)
+
+
+def _simulate(args: list[str]) -> int:
+    from lightning_ccn.simulation.simulate import run
 
     return run(args)
 
