@@ -6,13 +6,14 @@
 #? CKPT        checkpoint folder to start or predict from
 #? OUT         folder that `predict` writes (default: in a run's folder) or that `compare` does (default: runs/compare)
 #? QUICK       1: compare all systems with one seed each, nothing searched: minutes
-#? NODES       of train-multinode: nodes, 2 unless told
+#? NODES       of a *-multinode target: nodes, 2 unless told
 #? GPUS        of each node, 8 unless told, one rank a GPU; 0: one rank on the CPU
+#? TASKS       of compare-multinode, in place of NODES: jobs, 8 unless told, of GPUS=1
 #? PARTITION   of SLURM; default in slurm/site.env, as for TIME and SBATCH
 #? TIME        time limit of a start, which goes on in the queue by itself: 1-00:00:00
 #? SBATCH      further options of sbatch: SBATCH="--qos=low --exclude=n7"
 #? RESUME      folder of a run that train-multinode goes on with, on any number of nodes
-#? DRY_RUN     1: train-multinode checks and shows, but does not submit
+#? DRY_RUN     1: *-multinode targets check and show, but do not submit
 #? WORLD_ARGS  knobs of the synthetic world, when it is made: see `ccn data world --help`
 #? FLAVOUR     cpu or cuda; the first install looks for a GPU, later ones keep its choice
 #? INDEX       further wheel index; the CPU wheel index named on PyTorch's install page saves gigabytes
@@ -20,7 +21,8 @@
 #? VENV        the virtual environment, .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help install data train train-multinode finetune predict compare plan doctor test test-slurm lint
+.PHONY: help install data train finetune predict compare train-multinode finetune-multinode predict-multinode \
+	compare-multinode plan doctor test test-slurm lint
 
 VENV ?= .venv
 CCN := $(VENV)/bin/ccn
@@ -49,7 +51,7 @@ CONFIGS := $(foreach file,$(CONFIG),--config $(file))
 help:  ## list the targets and variables
 	@echo "make TARGET [VARIABLE=value ...]"
 	@echo
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 19
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 22
 	@echo
 	@sed -n 's/^#? /  /p' Makefile
 
@@ -80,30 +82,47 @@ data: install  ## make the synthetic promotion world, unless the dataset folder 
 	@if test -f "$(FOLDER)/stats.json"; then echo "$(FOLDER): there already"; \
 	else $(CCN) data world "$(FOLDER)" $(WORLD_ARGS); fi
 
-train: data  ## train and test CCN: CONFIG= DATA= ARGS=
-	$(CCN) fit --config conf/experiment/default.yaml --data.folder "$(FOLDER)" $(CONFIGS) $(ARGS)
+DEFAULT = --config conf/experiment/default.yaml --data.folder "$(FOLDER)"
 
-train-multinode: $(if $(RESUME),install,data)  ## train on a SLURM cluster: NODES= GPUS= CONFIG= DATA= ARGS= RESUME=
-	$(CCN) submit --nodes $(or $(NODES),2) --gpus $(or $(GPUS),8) $(if $(PARTITION),--partition "$(PARTITION)") \
-		$(if $(TIME),--time "$(TIME)") $(if $(SBATCH),--sbatch="$(SBATCH)") $(if $(DRY_RUN),--dry_run) \
-		$(if $(RESUME),--resume "$(RESUME)" fit,fit --config conf/experiment/default.yaml --data.folder "$(FOLDER)") \
-		$(CONFIGS) $(ARGS)
+train: data  ## train and test CCN: CONFIG= DATA= ARGS=
+	$(CCN) fit $(DEFAULT) $(CONFIGS) $(ARGS)
 
 # A checkpoint's own run says which model it holds; CONFIG= where it lies elsewhere.
 RUN_CONFIG = $(wildcard $(dir $(CKPT))../config.yaml)
 OF_RUN = $(addprefix --config ,$(RUN_CONFIG)) --run_id null --ckpt_path
 
+FINETUNE = fit $(OF_RUN) null --config conf/experiment/finetune.yaml --finetune "$(CKPT)" \
+	--data.folder "$(FOLDER)" $(CONFIGS) $(ARGS)
+PREDICT = predict $(OF_RUN) "$(CKPT)" $(CONFIGS) \
+	$(if $(or $(DATA),$(if $(RUN_CONFIG),,made)),--data.folder "$(FOLDER)") $(if $(OUT),--output "$(OUT)") $(ARGS)
+COMPARE = compare --data.folder "$(FOLDER)" --output "$(or $(OUT),runs/compare$(if $(QUICK),-quick))" \
+	$(if $(QUICK),--quick) $(CONFIGS) $(ARGS)
+
 finetune: need-CKPT need-DATA install  ## go on from a checkpoint's weights on newer data: CKPT= DATA=
-	$(CCN) fit $(OF_RUN) null --config conf/experiment/finetune.yaml --finetune "$(CKPT)" \
-		--data.folder "$(FOLDER)" $(CONFIGS) $(ARGS)
+	$(CCN) $(FINETUNE)
 
 predict: need-CKPT install  ## write click probabilities to Parquet: CKPT= OUT=, DATA= unless of the run
-	$(CCN) predict $(OF_RUN) "$(CKPT)" $(CONFIGS) \
-		$(if $(or $(DATA),$(if $(RUN_CONFIG),,made)),--data.folder "$(FOLDER)") $(if $(OUT),--output "$(OUT)") $(ARGS)
+	$(CCN) $(PREDICT)
 
 compare: data  ## the paper's Table 2 on any dataset folder: QUICK= DATA= OUT= CONFIG= ARGS=
-	$(CCN) compare --data.folder "$(FOLDER)" --output "$(or $(OUT),runs/compare$(if $(QUICK),-quick))" \
-		$(if $(QUICK),--quick) $(CONFIGS) $(ARGS)
+	$(CCN) $(COMPARE)
+
+# What is not given here stands in slurm/site.env.
+SUBMIT = $(CCN) submit $(if $(PARTITION),--partition "$(PARTITION)") $(if $(TIME),--time "$(TIME)") \
+	$(if $(SBATCH),--sbatch="$(SBATCH)") $(if $(DRY_RUN),--dry_run)
+SUBMIT_RUN = $(SUBMIT) --nodes $(or $(NODES),2) --gpus $(or $(GPUS),8)
+
+train-multinode: $(if $(RESUME),install,data)  ## train on a SLURM cluster: NODES= GPUS= CONFIG= DATA= ARGS= RESUME=
+	$(SUBMIT_RUN) $(if $(RESUME),--resume "$(RESUME)" fit,fit $(DEFAULT)) $(CONFIGS) $(ARGS)
+
+finetune-multinode: need-CKPT need-DATA install  ## fine-tune there: NODES= GPUS= CKPT= DATA=
+	$(SUBMIT_RUN) $(FINETUNE)
+
+predict-multinode: need-CKPT install  ## predict there: NODES= GPUS= CKPT= OUT= DATA=
+	$(SUBMIT_RUN) $(PREDICT)
+
+compare-multinode: data  ## compare there, as so many jobs that share the work: TASKS= GPUS= DATA= OUT=
+	$(SUBMIT) --tasks $(or $(TASKS),8) --gpus $(or $(GPUS),1) $(COMPARE)
 
 plan: install  ## show which rank would hold which part of which table
 	$(CCN) plan $(CONFIGS) $(ARGS)

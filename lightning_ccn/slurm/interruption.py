@@ -10,6 +10,7 @@ import lightning as L
 import torch
 import torch.distributed as dist
 from lightning.pytorch.loops.progress import _ProcessedTracker
+from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_ccn.slurm.signals import asked_to_stop
 
@@ -58,6 +59,7 @@ class Interruption(L.Callback):
         """Stops before the first step, if asked while tables were made and a checkpoint was read."""
         self._saved_at = time.monotonic()
         self._stop_if_asked()
+        _say(f"training from step {trainer.global_step} on")
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -129,6 +131,7 @@ class Interruption(L.Callback):
     def _save(self, trainer: L.Trainer) -> None:
         trainer.save_checkpoint(self.path)
         self._saved_at = time.monotonic()
+        _say(f"saved after step {trainer.global_step}")
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Dates a checkpoint from the middle of a validation back to the start of the validation's first batch.
@@ -141,6 +144,11 @@ class Interruption(L.Callback):
         done_before = progress["total"]["completed"] - progress["current"]["completed"]
         for name, done in (("total", done_before), ("current", 0)):
             progress[name] = {"ready": done + 1, "started": done + 1, "processed": done, "completed": done}
+
+
+def _say(words: str) -> None:
+    """Dated, for a log of a run that stops and goes on."""
+    rank_zero_info(f"{time.strftime('%F %T')} {words}")
 
 
 def _more_to_come(trainer: L.Trainer) -> bool:

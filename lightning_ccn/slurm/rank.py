@@ -22,8 +22,8 @@ def main(args: list[str]) -> int:
     listen()
     job = Job.here()
     assert job is not None, "started by slurm/job.sbatch alone"
-    now = time.strftime("%Y-%m-%d %H:%M:%S")
-    print(f"--- {now}: {job.me} of {job.world_size}")
+    now = time.strftime("%F %T")
+    print(f"{now} {job.me} of {job.world_size}, starts")
     job.write(
         state="is starting",
         started=now,
@@ -38,7 +38,7 @@ def main(args: list[str]) -> int:
 
     code = main(args)
     if code == STOPPED:
-        job.end_with("stopped as asked, with a checkpoint of all that was trained")
+        job.end_with("stopped as asked")
         return 0
     if code == 2:
         job.end_with(f"refused: {job.me} says why in {job.folder / f'rank-{job.rank}.log'}")

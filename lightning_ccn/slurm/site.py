@@ -45,9 +45,14 @@ def smallest_node(partition: str) -> Node:
     """Of a partition, or of the default one if its name is empty.
 
     Raises:
-        SubmitError: there is no such partition, or it takes no jobs.
+        SubmitError: SLURM does not answer, there is no such partition, or it takes no jobs.
     """
-    rows = [line.split("|") for line in call("sinfo", "--noheader", "--format=%P|%a|%c|%m").splitlines()]
+    try:
+        answer = call("sinfo", "--noheader", "--format=%P|%a|%c|%m")
+    except SubmitError as error:
+        last = str(error).rpartition("; ")[2]
+        raise SubmitError(f"sbatch is here, but no cluster answers ({last}): go to your cluster's login node") from None
+    rows = [line.split("|") for line in answer.splitlines()]
     names = sorted({row[0].rstrip("*") for row in rows})
     wanted = [row for row in rows if row[0].rstrip("*") == partition or (not partition and row[0].endswith("*"))]
     if not wanted:

@@ -60,7 +60,17 @@ class Cluster:
 
     def make(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Runs make in the repository, with a finished installation."""
-        command = ["make", "--silent", "-C", str(ROOT), *words, f"VENV={self.folder / 'venv'}", "FLAVOUR=cpu"]
+        venv = self.folder / "venv"
+        command = [
+            "make",
+            "--silent",
+            "-C",
+            str(ROOT),
+            f"--old-file={venv}/installed-cpu",
+            f"VENV={venv}",
+            "FLAVOUR=cpu",
+        ]
+        command += words
         return subprocess.run(command, capture_output=True, text=True, env=self.environment)
 
     def submit(self, runs: Path, dataset: Path, *words: str, nodes: int = 2, options: str = "") -> Run:
@@ -71,11 +81,21 @@ class Cluster:
         )
         arguments = f"ARGS=--runs {runs} {OPTIONS} {callbacks} {options}"
         (runs / "hold").mkdir(parents=True, exist_ok=True)
-        done = self.make("train-multinode", f"NODES={nodes}", "GPUS=0", f"DATA={dataset}", arguments, *words)
+        (run,) = self.submitted(
+            self.make("train-multinode", f"NODES={nodes}", "GPUS=0", f"DATA={dataset}", arguments, *words)
+        )
+        return run
+
+    def submitted(self, done: subprocess.CompletedProcess[str]) -> list[Run]:
+        """The runs that a command has submitted."""
         assert done.returncode == 0, done.stdout + done.stderr
-        found = re.search(r"submitted job (\d+); everything of it will be in (\S+)", done.stdout)
-        assert found is not None, done.stdout
-        return Run(self, found[1], Path(found[2]))
+        found = re.findall(r"submitted job (\w+); everything of it will be in (\S+)", done.stdout)
+        return [Run(self, id, Path(folder)) for id, folder in found]
+
+    def ccn(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Runs `ccn` in the repository."""
+        command = [str(self.folder / "venv/bin/ccn"), *words]
+        return subprocess.run(command, capture_output=True, text=True, env=self.environment, cwd=ROOT)
 
 
 @dataclass
@@ -150,6 +170,11 @@ class Run:
         """How often each page was trained on, over all ranks."""
         lines = [json.loads(line) for line in (self.runs / "pages.jsonl").read_text().splitlines()]
         return Counter(page for line in lines for page in line["pages"])
+
+    def timeline(self) -> str:
+        """What the batch script and rank 0 said of the job, in the order of time."""
+        lines = [line for name in ("job", "rank-0") for line in (self.job / f"{name}.log").read_text().splitlines()]
+        return "\n".join(sorted((line for line in lines if re.match(r"20\d\d-", line)), key=lambda line: line[:19]))
 
     def everything(self) -> str:
         """The job's logs, for the message of a test that failed."""

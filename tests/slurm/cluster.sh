@@ -16,6 +16,7 @@ export SLURM_CONF=$folder/slurm.conf
 run_in() {  # NODE COMMAND...: on a node, with its network and host name
     if [[ -e /run/netns/ccn-$1 ]]; then
         # `ip netns exec` would hide /sys/fs/cgroup, which slurmd looks for
+        # shellcheck disable=SC2016
         nsenter --net="/run/netns/ccn-$1" unshare --uts bash -c 'hostname "$1"; exec "${@:2}"' node "$@"
     else
         "${@:2}"
@@ -36,30 +37,26 @@ alive() {  # PID; a zombie that nobody reaps counts as dead
 
 dead() { ! alive "$1"; }
 
-descendants() {  # PID...: them and all their children
+descendants() {  # PID: it and all that it has started
+    local child
+    echo "$1"
+    for child in $(ps -o pid= --ppid "$1"); do descendants "$child"; done
+}
+
+node_processes() {  # NODE: its slurmd and slurmstepds, told by the log that they write, and the tasks of these
     local pid
-    for pid; do
-        echo "$pid"
-        descendants $(ps -o pid= --ppid "$pid")
+    for pid in $(pgrep -x 'slurmd|slurmstepd'); do
+        if find "/proc/$pid/fd" -lname "$folder/slurmd.$1.log" 2>/dev/null | grep -q .; then descendants "$pid"; fi
     done
 }
 
-# slurmstepd leaves its slurmd and is told apart by its name: "slurmstepd: [JOB.STEP]" says nothing of the node, but the
-# spool directory that it works in does.
-node_processes() {  # NODE
-    if [[ -e /run/netns/ccn-$1 ]]; then
-        ip netns pids "ccn-$1"
-    else
-        local pid
-        for pid in $(pgrep -x slurmstepd) $(cat "$folder/slurmd.$1.pid" 2>/dev/null); do
-            if tr '\0' '\n' <"/proc/$pid/environ" | grep -qx "CCN_NODE=$1"; then descendants "$pid"; fi
-        done
-    fi
+vanish() {  # NODE
+    node_processes "$1" | xargs -r kill -KILL
 }
 
 install_packages() {
     local package missing=()
-    for package in slurmctld slurmd slurm-client munge iproute2; do
+    for package in slurmctld slurmd slurm-client munge iproute2 procps; do
         dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
     done
     ((${#missing[@]})) || return 0
@@ -156,7 +153,7 @@ CONF
 }
 
 start_node() {  # NODE
-    CCN_NODE=$1 run_in "$1" slurmd -N "$1" </dev/null
+    run_in "$1" slurmd -N "$1" </dev/null
 }
 
 nodes_idle() { [[ $(sinfo -h -N -o %T | grep -cx idle) == "$1" ]]; }
@@ -192,12 +189,11 @@ stop() {
         squeue -h -o %A | xargs -r scancel
         poll 20 no_jobs || true
     fi
-    local file namespace
-    for file in "$folder"/slurmd.*.pid; do end_process "$file" slurmd; done
+    local log namespace
+    for log in "$folder"/slurmd.*.log; do vanish "$(basename "$log" | cut -d. -f2)"; done
     end_process "$folder/slurmctld.pid" slurmctld
     end_process "$folder/munged.pid" munged
     for namespace in $(ip netns list 2>/dev/null | grep -o '^ccn-n[0-9]*'); do
-        ip netns pids "$namespace" | xargs -r kill -KILL
         ip netns del "$namespace"
     done
     ip link del "$bridge" 2>/dev/null || true
@@ -209,7 +205,7 @@ stop() {
 
 case $action in
     start) start "$3" ;;
-    kill) node_processes "$3" | xargs -r kill -KILL ;;
+    kill) vanish "$3" ;;
     revive) start_node "$3" ;;
     stop) stop ;;
 esac

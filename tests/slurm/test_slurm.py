@@ -51,8 +51,9 @@ def test_a_run_lives_through_time_limit_requeue_dead_rank_and_dead_node(
     for step in (3, 8, 13, 18):
         (runs / "hold").mkdir(parents=True, exist_ok=True)
         (runs / "hold" / str(step)).touch()
-    # (a) the real signal before a time limit of a minute; each start would get it anew, so the limit goes then
-    run = cluster.submit(runs, dataset, "TIME=1", "SBATCH=--signal=B:USR1@35")
+    # (a) the signal before the time limit: a minute before two are over, or up to 30 s earlier, SLURM looks no oftener.
+    # Each start would get it anew, so the limit goes then.
+    run = cluster.submit(runs, dataset, "TIME=2", "SBATCH=--signal=B:USR1@60", options="--wandb offline")
     run.until_held(3)
     run.until_log_has("asked to stop")
     cluster.ask("scontrol", "update", f"JobId={run.id}", "TimeLimit=60")
@@ -78,6 +79,10 @@ def test_a_run_lives_through_time_limit_requeue_dead_rank_and_dead_node(
     again = [step for step in set(run.steps()) if run.steps().count(step) > 1]
     assert set(again) <= {12, 13, 17, 18}, run.everything()
     assert metrics(run) == metrics(undisturbed)
+    parts = [path.name for path in (run.folder / "wandb").glob("offline-run-*")]
+    assert len(parts) > 3 and len({name.rpartition("-")[2] for name in parts}) == 1  # one W&B run
+    # `make test-slurm ARGS="-k lives_through -rP"` shows this; docs/slurm.md has one
+    print(f"{run.timeline()}\n{run.times_trained().total()} pages trained")
 
 
 def test_a_signal_before_training_has_started_puts_the_run_back(cluster: Cluster, dataset: Path, runs: Path) -> None:
@@ -142,4 +147,6 @@ def test_a_poisoned_batch_does_not_start_for_ever(cluster: Cluster, dataset: Pat
     assert run.state == "FAILED"
     assert run.log.count("fit starts on") == 5  # the first, which saved step 4, and RESTARTS + 1 that saved nothing
     assert "given up after 4 starts in a row without a new checkpoint" in run.log
-    assert "a poisoned batch" in (run.job / "rank-0.log").read_text()
+    trace = (run.job / "rank-0.log").read_text()
+    assert "a poisoned batch" in trace
+    assert f"{run.job}/code/lightning_ccn/training.py" in trace  # the job's own copy of the code, not the checkout

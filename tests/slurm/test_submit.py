@@ -32,7 +32,8 @@ def without_slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def make(venv: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = ["make", "--silent", "-C", str(ROOT), "train-multinode", f"VENV={venv}", "FLAVOUR=cpu", *words]
+    command = ["make", "--silent", "-C", str(ROOT), f"--old-file={venv}/installed-cpu"]
+    command += ["train-multinode", f"VENV={venv}", "FLAVOUR=cpu", *words]
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "SLURM"))}
     return subprocess.run(command, capture_output=True, text=True, env=clean | {"PYTHONPATH": str(ROOT)})
 
@@ -100,13 +101,3 @@ def test_a_folder_that_is_no_run_cannot_be_resumed(
 ) -> None:
     assert submit(dataset, tmp_path, before=("--resume", str(tmp_path))) == 2
     assert f"RESUME={tmp_path}: no config.yaml there" in capsys.readouterr().err
-
-
-def test_a_job_array_checks_every_line(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cells = tmp_path / "cells.txt"
-    cells.write_text("--seed_everything 1\n\n--seed_everything 2  # the same model\n")
-    assert submit(dataset, tmp_path, before=("--each", str(cells))) == 0
-    assert f"--array=0-1 --output={tmp_path}/default/%A_%a/jobs/%A_%a/job.log" in capsys.readouterr().out
-    cells.write_text("--seed_everything 1\n--data.folder nowhere\n")
-    assert submit(dataset, tmp_path, before=("--each", str(cells))) == 2
-    assert "nowhere: no such folder" in capsys.readouterr().err
