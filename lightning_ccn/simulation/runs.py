@@ -118,21 +118,20 @@ def world_of(runs: Sequence[Run]) -> tuple[World, Dataset]:
     return world, dataset
 
 
-def run_scores(run: Run, traffic: Traffic, data: Path, scratch: Path, worker: int) -> Iterator[np.ndarray]:
+def predict(run: Run, data: Path, scratch: Path, worker: int) -> Path:
     """Scores candidates by `ccn predict`, in a process of its own with one thread.
 
     Args:
         run: whose model.
-        traffic: the visits.
-        data: the folder that `traffic.write` wrote.
+        data: the folder that `Traffic.write` wrote.
         scratch: a folder that is nobody else's.
         worker: number of this work, which chooses its GPU.
 
-    Yields:
-        For each of the traffic's chunks, float32 [its candidates].
+    Returns:
+        The Parquet file, for `read_scores`.
 
     Raises:
-        DataError: `ccn predict` failed, with what it said; or a candidate's score is missing or not finite.
+        DataError: it failed; with what it said.
     """
     options = [
         *("--config", str(run.folder / "config.yaml"), "--ckpt_path", str(run.checkpoint), "--data.folder", str(data)),
@@ -155,11 +154,23 @@ def run_scores(run: Run, traffic: Traffic, data: Path, scratch: Path, worker: in
         lines = done.stdout.strip().splitlines() or ["it said nothing"]
         reason = next((line for line in lines if line.startswith("ccn: error: ")), lines[-1])
         raise DataError(f"{run.folder}: ccn predict failed: {reason.removeprefix('ccn: error: ')}")
-    with open_part(scratch / "scores" / "part-00000.parquet") as file:
+    return scratch / "scores" / "part-00000.parquet"
+
+
+def read_scores(path: Path, run: Run, traffic: Traffic, data: Path) -> Iterator[np.ndarray]:
+    """What `predict` wrote, a row group for each of the traffic's chunks.
+
+    Yields:
+        float32 [candidates of the chunk].
+
+    Raises:
+        DataError: a candidate's score is missing, out of order or not finite.
+    """
+    with open_part(path) as file:
         for group, (visits, candidates) in enumerate(traffic.chunks(data)):
             columns = file.read_row_group(group, SCORES).columns if group < file.num_row_groups else [()] * 3
             page_id, item_id, score = (np.asarray(column) for column in columns)
             same = np.array_equal(page_id, np.repeat(visits.page_id, candidates.lengths))
             if not (same and np.array_equal(item_id, candidates.values) and np.isfinite(score).all()):
-                raise DataError(f"{run.folder}: ccn predict did not score every candidate of every visit")
+                raise DataError(f"{run.folder}: ccn predict did not give every candidate of every visit a finite score")
             yield score

@@ -27,7 +27,7 @@ from lightning_ccn.provenance import git_state
 from lightning_ccn.simulation.lift import METRICS, Outcome, lift
 from lightning_ccn.simulation.reference import REFERENCES, reference_scores
 from lightning_ccn.simulation.report import PAPER_LIFT, tables
-from lightning_ccn.simulation.runs import Run, named_runs, run_scores, runs_of_comparison, world_of
+from lightning_ccn.simulation.runs import Run, named_runs, predict, read_scores, runs_of_comparison, world_of
 from lightning_ccn.simulation.traffic import Traffic
 
 DESCRIPTION = """\
@@ -53,6 +53,7 @@ def run(args: list[str]) -> int:
         raise DataError(f"--runs: '{min(taken)}' is the name of a reference ranking; choose another")
     world, log = world_of(runs)
     traffic = Traffic(world, visits=options.visits, candidates=options.candidates, seed=options.seed)
+    folder = _made(options.output or options.comparison)
     print(f"{len(runs)} models rank {options.candidates} candidates of each of {options.visits:,} visits", flush=True)
     with TemporaryDirectory(prefix="ccn-simulate-") as scratch:
         data = Path(scratch) / "visits"
@@ -85,8 +86,6 @@ def run(args: list[str]) -> int:
             for name, outcome in outcomes.items()
         ],
     }
-    folder = options.output or options.comparison
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / "simulate.json").write_text(json.dumps(report, indent=1) + "\n")
     console = Console(width=None if sys.stdout.isatty() else 180)
     for table in tables(report):
@@ -123,6 +122,8 @@ def _parse(args: list[str]) -> argparse.Namespace:
     options = parser.parse_args(args)
     if options.runs and not options.output:
         parser.error("--runs needs --output")
+    if options.jobs is not None and options.jobs < 1:
+        parser.error("--jobs is 1 or more")
     options.jobs = options.jobs or len(visible_gpus()) or len(os.sched_getaffinity(0))
     return options
 
@@ -134,23 +135,33 @@ def _finished(comparison: Path) -> list[Run]:
     return runs
 
 
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"--output {folder}: cannot be made ({error})") from None
+    return folder
+
+
 def _serve(runs: Sequence[Run], traffic: Traffic, data: Path, jobs: int) -> dict[Run, np.ndarray]:
     """What becomes of the visits under each run's model, see `Traffic.serve`."""
 
     def serve(number: int, run: Run) -> np.ndarray:
         with TemporaryDirectory(prefix="ccn-simulate-") as scratch:
-            counts = traffic.serve(data, run_scores(run, traffic, data, Path(scratch), number))
+            path = predict(run, data, Path(scratch), number)
+            counts = traffic.serve(data, read_scores(path, run, traffic, data))
         print(f"{run.system}: {run.folder}", flush=True)
         return counts
 
     with ThreadPoolExecutor(jobs) as pool:
         futures = {run: pool.submit(serve, number, run) for number, run in enumerate(runs)}
-        wait(futures.values(), return_when=FIRST_EXCEPTION)
-        for future in futures.values():
-            if future.done() and (error := future.exception()):
-                pool.shutdown(cancel_futures=True)
-                raise error
-        return {run: future.result() for run, future in futures.items()}
+        try:
+            for future in wait(futures.values(), return_when=FIRST_EXCEPTION).done:
+                future.result()
+        except BaseException:  # Ctrl-C too: what has not started must not
+            pool.shutdown(cancel_futures=True)
+            raise
+    return {run: future.result() for run, future in futures.items()}
 
 
 def _system(name: str, outcome: Outcome, baseline: Outcome, folders: Sequence[Path]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from lightning_ccn.data.world.windows import Window, windows
 from lightning_ccn.data.writer import PAGES_PER_ROW_GROUP, DatasetWriter, Ragged, write_stats
 
 CHUNK = PAGES_PER_ROW_GROUP  # visits at a time: the row group of the folder, and the batch that is scored
+MOST_CANDIDATES = 2_000  # so that a chunk's scores are one row group: Parquet's writer cuts them at 2^20 rows
 PAGE_NUMBERS = 2**32  # of one promotion, see `Entrance.visits`
 COUNTS = ("users", "visits", "clicks", "clicking_visits", "orders", "buying_visits")
 
@@ -43,10 +44,11 @@ class Traffic:
         config, self.world, self.candidates = world.config, world, candidates
         if visits < 1 or seed < 0:
             raise DataError(f"simulate: visits is {visits} and seed {seed}; choose visits from 1 and seeds from 0")
-        if not config.page_max <= candidates <= config.items // 4:
+        most = min(config.items // 4, MOST_CANDIDATES)
+        if not config.page_max <= candidates <= most:
             raise DataError(
                 f"simulate: candidates is {candidates}; choose from {config.page_max}, the longest page of this world, "
-                f"to {config.items // 4}, a quarter of its items"
+                f"to {most:,}, a quarter of its items or {MOST_CANDIDATES:,}"
             )
         splits = windows(config)
         test = splits["test"][-1]

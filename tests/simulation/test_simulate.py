@@ -166,6 +166,14 @@ def test_names_that_say_nothing_are_refused(
     assert message in refusal(["--runs", *words, "--output", str(tmp_path)], capsys)
 
 
+def test_an_output_that_cannot_be_made_is_refused_before_the_work(
+    log: Path, fake: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    said = refusal(["--runs", fake("sim", log), "--output", str(tmp_path / "file" / "folder")], capsys)
+    assert said.startswith(f"--output {tmp_path / 'file' / 'folder'}: cannot be made")
+
+
 def test_a_folder_without_finished_runs_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "cells" / "sim" / "seed101").mkdir(parents=True)
     assert "no finished run in cells/" in refusal(["--comparison", str(tmp_path)], capsys)

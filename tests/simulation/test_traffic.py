@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -13,6 +14,7 @@ from lightning_ccn.data.world import World, WorldConfig, generate
 from lightning_ccn.data.writer import Ragged
 from lightning_ccn.simulation.lift import METRICS, Outcome, lift
 from lightning_ccn.simulation.reference import REFERENCES, reference_scores
+from lightning_ccn.simulation.runs import Run, read_scores
 from lightning_ccn.simulation.traffic import CHUNK, COUNTS, Traffic, best
 
 CONFIG = WorldConfig(
@@ -163,13 +165,48 @@ def test_a_reference_scores_an_item_alike_wherever_it_stands(name: str, folder: 
     assert np.allclose(here[first], exact(visits, candidates)[first], rtol=1e-9)
 
 
+def write_scores(path: Path, chunks: list[dict[str, np.ndarray]]) -> Path:
+    """As `ccn predict` does: a row group a batch."""
+    tables = [pa.table(chunk) for chunk in chunks]
+    with pq.ParquetWriter(path, tables[0].schema) as writer:
+        for table in tables:
+            writer.write_table(table)
+    return path
+
+
+def test_scores_are_read_only_where_they_are_of_these_candidates(
+    folder: Path, traffic: Traffic, tmp_path: Path
+) -> None:
+    rng, run = np.random.default_rng(0), Run("sim", tmp_path / "run")
+    chunks: list[dict[str, np.ndarray]] = [
+        {
+            "page_id": np.repeat(visits.page_id, candidates.lengths),
+            "item_id": candidates.values,
+            "probability": rng.random(len(candidates.values), dtype=np.float32),
+        }
+        for visits, candidates in traffic.chunks(folder)
+    ]
+    assert len(chunks) == 2
+
+    def read(chunks: list[dict[str, np.ndarray]]) -> list[np.ndarray]:
+        return list(read_scores(write_scores(tmp_path / "scores.parquet", chunks), run, traffic, folder))
+
+    for score, chunk in zip(read(chunks), chunks, strict=True):
+        assert (score == chunk["probability"]).all()
+    swapped = {**chunks[1], "item_id": np.roll(chunks[1]["item_id"], 1)}
+    undefined = {**chunks[1], "probability": np.full(len(swapped["item_id"]), np.nan, np.float32)}
+    for broken in ([chunks[0]], [chunks[1], chunks[0]], [chunks[0], swapped], [chunks[0], undefined]):
+        with pytest.raises(DataError, match="run: ccn predict did not give every candidate"):
+            read(broken)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"visits": 0}, "visits is 0"),
         ({"seed": -1}, "seed -1"),
         ({"candidates": 19}, "choose from 20, the longest page of this world, to 75"),
-        ({"candidates": 76}, "a quarter of its items"),
+        ({"candidates": 76}, "to 75, a quarter of its items"),
         ({"visits": 1}, "of one user"),
         ({"seed": 2**32}, "beyond the promotion's page numbers"),
     ],
