@@ -13,13 +13,14 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 120.0  # seconds that a test waits for anything
+LIMIT = 300.0  # seconds that a test waits for anything
 # 96 pages in global batches of 8: 12 steps an epoch; every step may be saved
 OPTIONS = (
     "--trainer.max_epochs 2 --data.batch_pages 8 --data.workers 1 --model.system.dim 8 --save_every 0 --wandb off "
-    "--trainer.log_every_n_steps 50 --trainer.enable_progress_bar false --trainer.enable_model_summary false "
+    "--trainer.log_every_n_steps 1 --trainer.enable_progress_bar false --trainer.enable_model_summary false "
     "--checkpoint.save_top_k 0"
 )
 STEPS, PAGES = 24, 96
@@ -73,29 +74,43 @@ class Cluster:
         command += words
         return subprocess.run(command, capture_output=True, text=True, env=self.environment)
 
-    def submit(self, runs: Path, dataset: Path, *words: str, nodes: int = 2, options: str = "") -> Run:
-        """`make train-multinode`; steps that have a file in RUNS/hold wait there."""
+    def submit(self, desk: Path, dataset: Path, *words: str, runs: Path | None = None, **more: Any) -> Run:
+        """`make train-multinode` with the callbacks of `desk`: what trained is listed there, and held.
+
+        Args:
+            desk: of this run alone.
+            dataset: that it trains on.
+            words: further ones of make's command line.
+            runs: folder of all runs; in `desk` unless given.
+            more: `nodes` is their number, `options` are further ones of `ccn fit`.
+        """
         callbacks = (
-            f"--trainer.callbacks=tests.slurm.hold.Hold --trainer.callbacks.folder={runs}/hold "
-            f"--trainer.callbacks+=tests.recorder.Recorder --trainer.callbacks.path={runs}/pages.jsonl"
+            f"--trainer.callbacks=tests.slurm.hold.Hold --trainer.callbacks.folder={desk}/hold "
+            f"--trainer.callbacks+=tests.recorder.Recorder --trainer.callbacks.path={desk}/pages.jsonl"
         )
-        arguments = f"ARGS=--runs {runs} {OPTIONS} {callbacks} {options}"
-        (runs / "hold").mkdir(parents=True, exist_ok=True)
-        (run,) = self.submitted(
-            self.make("train-multinode", f"NODES={nodes}", "GPUS=0", f"DATA={dataset}", arguments, *words)
-        )
-        return run
+        arguments = f"ARGS=--runs {runs or desk / 'runs'} {OPTIONS} {callbacks} {more.get('options', '')}"
+        hold(desk)
+        nodes = f"NODES={more.get('nodes', 2)}"
+        done = self.make("train-multinode", nodes, "GPUS=0", f"DATA={dataset}", arguments, *words)
+        return self.submitted(done, desk)
 
-    def submitted(self, done: subprocess.CompletedProcess[str]) -> list[Run]:
-        """The runs that a command has submitted."""
+    def submitted(self, done: subprocess.CompletedProcess[str], desk: Path) -> Run:
+        """The run that a command has submitted."""
         assert done.returncode == 0, done.stdout + done.stderr
-        found = re.findall(r"submitted job (\w+); everything of it will be in (\S+)", done.stdout)
-        return [Run(self, id, Path(folder)) for id, folder in found]
+        found = re.search(r"submitted job (\w+); everything of it will be in (\S+)", done.stdout)
+        assert found is not None, done.stdout
+        return Run(self, found[1], Path(found[2]), desk)
 
-    def ccn(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Runs `ccn` in the repository."""
-        command = [str(self.folder / "venv/bin/ccn"), *words]
-        return subprocess.run(command, capture_output=True, text=True, env=self.environment, cwd=ROOT)
+    def state(self, job: str) -> set[str]:
+        """SLURM's words for a job, or for the tasks of an array: RUNNING, COMPLETED, ..."""
+        return set(re.findall(r"JobState=(\w+)", self.ask("scontrol", "show", "job", job)))
+
+
+def hold(desk: Path, *steps: int | str) -> None:
+    """Runs of this desk will wait before each of these steps, or in the middle of a `save`."""
+    (desk / "hold").mkdir(parents=True, exist_ok=True)
+    for step in steps:
+        (desk / "hold" / str(step)).touch()
 
 
 @dataclass
@@ -105,14 +120,11 @@ class Run:
     cluster: Cluster
     id: str
     folder: Path
+    desk: Path
 
     @property
     def job(self) -> Path:
         return self.folder / "jobs" / self.id
-
-    @property
-    def runs(self) -> Path:
-        return self.folder.parents[1]
 
     @property
     def log(self) -> str:
@@ -123,9 +135,8 @@ class Run:
     @property
     def state(self) -> str:
         """SLURM's word for the job: RUNNING, COMPLETED, ..."""
-        found = re.search(r"JobState=(\w+)", self.cluster.ask("scontrol", "show", "job", self.id))
-        assert found is not None
-        return found[1]
+        (state,) = self.cluster.state(self.id)
+        return state
 
     def until_log_has(self, words: str, times: int = 1) -> None:
         until(lambda: self.log.count(words) >= times or self.ended_badly(), f"{times} x {words!r} in {self.log}")
@@ -138,20 +149,15 @@ class Run:
         until(lambda: self.state == state or self.ended_badly(), f"{state}; {self.log}")
         assert self.state == state, self.everything()
 
-    def hold(self, at: int | str) -> None:
-        """The run will wait before this step."""
-        (self.runs / "hold").mkdir(parents=True, exist_ok=True)
-        (self.runs / "hold" / str(at)).touch()
-
     def until_held(self, at: int | str, ranks: int = 2) -> None:
-        files = [self.runs / "hold" / f"{at}.{rank}" for rank in range(ranks)]
+        files = [self.desk / "hold" / f"{at}.{rank}" for rank in range(ranks)]
         until(lambda: all(file.exists() for file in files) or self.ended_badly(), f"held at {at}; {self.log}")
         assert not self.ended_badly(), self.everything()
         for file in files:
             file.unlink()
 
     def let_go(self, at: int | str) -> None:
-        (self.runs / "hold" / str(at)).unlink()
+        (self.desk / "hold" / str(at)).unlink()
 
     def signal(self, name: str = "USR1", rank: int | None = None) -> None:
         """To the whole job through SLURM, or to the process of one rank."""
@@ -163,12 +169,12 @@ class Run:
 
     def steps(self) -> list[int]:
         """Global steps that were trained, with repetitions, as rank 0 saw them."""
-        lines = [json.loads(line) for line in (self.runs / "pages.jsonl").read_text().splitlines()]
+        lines = [json.loads(line) for line in (self.desk / "pages.jsonl").read_text().splitlines()]
         return sorted(line["step"] for line in lines if line["rank"] == 0)
 
     def times_trained(self) -> Counter[int]:
         """How often each page was trained on, over all ranks."""
-        lines = [json.loads(line) for line in (self.runs / "pages.jsonl").read_text().splitlines()]
+        lines = [json.loads(line) for line in (self.desk / "pages.jsonl").read_text().splitlines()]
         return Counter(page for line in lines for page in line["pages"])
 
     def timeline(self) -> str:

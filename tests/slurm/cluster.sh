@@ -143,7 +143,7 @@ FirstJobId=$((1000 + EPOCHSECONDS % 8000))
 MinJobAge=3600
 ReturnToService=2
 SlurmdTimeout=10                        # a node that does not answer is down after this
-KillWait=10
+KillWait=30
 InactiveLimit=0
 $nodes
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP

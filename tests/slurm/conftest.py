@@ -28,6 +28,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def runs(tmp_path: Path) -> Path:
-    """A folder for the runs of one test; what holds them goes with the test."""
-    return tmp_path / "runs"
+def desk(tmp_path: Path) -> Path:
+    """What one test does to its runs; theirs are beside it."""
+    return tmp_path / "desk"

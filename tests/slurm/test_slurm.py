@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from lightning_ccn.sharding import newest_whole, read_manifest
-from tests.slurm.cluster import PAGES, STEPS, Cluster, Run, until
+from tests.slurm.cluster import PAGES, STEPS, Cluster, Run, hold, until
+from tests.wandb_file import read as read_wandb
 
 pytestmark = pytest.mark.slurm
 
@@ -41,19 +44,19 @@ def test_a_run_leaves_its_records(undisturbed: Run) -> None:
         assert record["state"] == "is there"
         assert record["threads"] == "1"
         assert record["cores"] and record["versions"]["torch"]
+        log = (undisturbed.job / f"rank-{rank}.log").read_text()
+        assert f"node n{rank + 1}, rank {rank} of 2, starts" in log
     assert json.loads((undisturbed.job / "code" / "git.json").read_text())["commit"]
     assert metrics(undisturbed)["global_step"] == STEPS
 
 
 def test_a_run_lives_through_time_limit_requeue_dead_rank_and_dead_node(
-    cluster: Cluster, dataset: Path, runs: Path, undisturbed: Run
+    cluster: Cluster, dataset: Path, desk: Path, undisturbed: Run
 ) -> None:
-    for step in (3, 8, 13, 18):
-        (runs / "hold").mkdir(parents=True, exist_ok=True)
-        (runs / "hold" / str(step)).touch()
+    hold(desk, 3, 8, 13, 18)
     # (a) the signal before the time limit: a minute before two are over, or up to 30 s earlier, SLURM looks no oftener.
     # Each start would get it anew, so the limit goes then.
-    run = cluster.submit(runs, dataset, "TIME=2", "SBATCH=--signal=B:USR1@60", options="--wandb offline")
+    run = cluster.submit(desk, dataset, "TIME=2", "SBATCH=--signal=B:USR1@60", options="--wandb offline")
     run.until_held(3)
     run.until_log_has("asked to stop")
     cluster.ask("scontrol", "update", f"JobId={run.id}", "TimeLimit=60")
@@ -79,36 +82,29 @@ def test_a_run_lives_through_time_limit_requeue_dead_rank_and_dead_node(
     again = [step for step in set(run.steps()) if run.steps().count(step) > 1]
     assert set(again) <= {12, 13, 17, 18}, run.everything()
     assert metrics(run) == metrics(undisturbed)
-    parts = [path.name for path in (run.folder / "wandb").glob("offline-run-*")]
-    assert len(parts) > 3 and len({name.rpartition("-")[2] for name in parts}) == 1  # one W&B run
-    # `make test-slurm ARGS="-k lives_through -rP"` shows this; docs/slurm.md has one
-    print(f"{run.timeline()}\n{run.times_trained().total()} pages trained")
+    lives = read_wandb(run.folder)
+    assert len(lives) >= 5 and len({life.run.run_id for life in lives}) == 1
 
 
-def test_a_signal_before_training_has_started_puts_the_run_back(cluster: Cluster, dataset: Path, runs: Path) -> None:
-    run = cluster.submit(runs, dataset)
+def test_signals_before_training_and_in_the_middle_of_a_save_put_the_run_back(
+    cluster: Cluster, dataset: Path, desk: Path
+) -> None:
+    hold(desk, "save")
+    run = cluster.submit(desk, dataset)
     until((run.job / "ranks" / "0.json").exists, "rank 0 to be there")
     run.signal()
     run.until_log_has("back into the queue")
-    assert_whole(run)
-
-
-def test_a_signal_in_the_middle_of_a_save_waits_for_its_end(cluster: Cluster, dataset: Path, runs: Path) -> None:
-    (runs / "hold").mkdir(parents=True)
-    (runs / "hold" / "save").touch()
-    run = cluster.submit(runs, dataset)
+    assert run.steps() == []
     run.until_held("save")
     run.signal()
     run.let_go("save")
-    run.until_log_has("back into the queue")
+    run.until_log_has("back into the queue", times=2)
     assert_whole(run)
 
 
-def test_a_cancelled_run_goes_on_with_one_node_and_with_three(cluster: Cluster, dataset: Path, runs: Path) -> None:
-    (runs / "hold").mkdir(parents=True)
-    for step in (5, 11):
-        (runs / "hold" / str(step)).touch()
-    run = cluster.submit(runs, dataset)
+def test_a_cancelled_run_goes_on_with_one_node_and_with_three(cluster: Cluster, dataset: Path, desk: Path) -> None:
+    hold(desk, 5, 11)
+    run = cluster.submit(desk, dataset)
     run.until_held(5)
     again = cluster.make("train-multinode", "NODES=1", "GPUS=0", f"RESUME={run.folder}")
     assert again.returncode != 0
@@ -120,33 +116,73 @@ def test_a_cancelled_run_goes_on_with_one_node_and_with_three(cluster: Cluster, 
     assert newest is not None
     assert read_manifest(newest)["global_step"] in (6, 7)
 
-    one = cluster.submit(runs, dataset, f"RESUME={run.folder}", nodes=1)
+    one = cluster.submit(desk, dataset, f"RESUME={run.folder}", nodes=1)
     assert one.folder == run.folder
     one.until_held(11, ranks=1)
     cluster.ask("scancel", one.id)
     one.let_go(11)
     one.until_state("CANCELLED")
 
-    three = cluster.submit(runs, dataset, f"RESUME={run.folder}", nodes=3)
+    three = cluster.submit(desk, dataset, f"RESUME={run.folder}", nodes=3)
     assert_whole(three)
     assert metrics(three)["world_size"] == 3
 
 
-def test_two_jobs_of_an_experiment_have_their_own_folders(cluster: Cluster, dataset: Path, tmp_path: Path) -> None:
-    first, second = (cluster.submit(tmp_path / name / "runs", dataset, nodes=1) for name in ("one", "two"))
-    assert first.folder.name != second.folder.name
-    for run in (first, second):
-        assert_whole(run)
+def test_two_jobs_of_an_experiment_at_once_and_only_the_poisoned_one_fails(
+    cluster: Cluster, dataset: Path, tmp_path: Path
+) -> None:
+    poisoned, healthy, runs = tmp_path / "poisoned", tmp_path / "healthy", tmp_path / "runs"
+    hold(poisoned, 3)
+    hold(healthy, 8)
+    (poisoned / "hold" / "poison").write_text("4")
+    bad = cluster.submit(poisoned, dataset, nodes=1, runs=runs)
+    bad.until_held(3, ranks=1)
+    good = cluster.submit(healthy, dataset, nodes=1, runs=runs)
+    assert bad.folder.parent == good.folder.parent and bad.folder != good.folder
+    good.until_held(8, ranks=1)
+    bad.let_go(3)  # its starts and saves are beside those of the other from here on
+    good.signal()
+    good.let_go(8)
+    good.until_log_has("back into the queue")
+    assert_whole(good)
 
-
-def test_a_poisoned_batch_does_not_start_for_ever(cluster: Cluster, dataset: Path, runs: Path) -> None:
-    (runs / "hold").mkdir(parents=True)
-    (runs / "hold" / "poison").write_text("4")
-    run = cluster.submit(runs, dataset, nodes=1)
-    until(lambda: run.state in ("FAILED", "COMPLETED"), "the job to give up")
-    assert run.state == "FAILED"
-    assert run.log.count("fit starts on") == 5  # the first, which saved step 4, and RESTARTS + 1 that saved nothing
-    assert "given up after 4 starts in a row without a new checkpoint" in run.log
-    trace = (run.job / "rank-0.log").read_text()
+    until(lambda: bad.state in ("FAILED", "COMPLETED"), "the job to give up")
+    assert bad.state == "FAILED"
+    assert bad.log.count("fit starts on") == 5  # the first, which saved step 4, and RESTARTS + 1 that saved nothing
+    assert "given up after 4 starts in a row without a new checkpoint" in bad.log
+    trace = (bad.job / "rank-0.log").read_text()
     assert "a poisoned batch" in trace
-    assert f"{run.job}/code/lightning_ccn/training.py" in trace  # the job's own copy of the code, not the checkout
+    assert f"{bad.job}/code/lightning_ccn/training.py" in trace  # the job's own copy of the code, not the checkout
+
+
+def test_a_checkpoint_is_fine_tuned_and_predicts(cluster: Cluster, dataset: Path, desk: Path, undisturbed: Run) -> None:
+    of_run = [f"CKPT={undisturbed.folder / 'checkpoints' / 'last.ckpt'}", "GPUS=0", f"DATA={dataset}"]
+    alone = f"--trainer.callbacks null --runs {desk}/runs"
+    tuned = cluster.submitted(
+        cluster.make("finetune-multinode", *of_run, "NODES=1", f"ARGS={alone} --experiment tuned --data.batch_pages 8"),
+        desk,
+    )
+    scores = cluster.submitted(
+        cluster.make("predict-multinode", *of_run, "NODES=2", f"ARGS={alone} --experiment scores"), desk
+    )
+    tuned.until_state("COMPLETED")
+    assert metrics(tuned)["global_step"] == STEPS // 2
+    scores.until_state("COMPLETED")
+    rows = pq.read_table(scores.folder / "predictions").num_rows
+    assert rows == metrics(undisturbed)["items"]
+
+
+def test_a_comparison_is_an_array_and_a_report(cluster: Cluster, dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "comparison"
+    few = "--quick --systems sim,tan --data.batch_pages 8 --data.workers 0 --model.system.dim 8"
+    done = cluster.make("compare-multinode", "TASKS=2", "GPUS=0", f"DATA={dataset}", f"OUT={out}", f"ARGS={few}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    submitted = re.search(r"submitted job (\d+), an array of 2, and job (\d+), the report", done.stdout)
+    assert submitted is not None, done.stdout
+    array, report = submitted.groups()
+    until(lambda: cluster.state(report) & {"COMPLETED", "FAILED", "CANCELLED"}, "the report")
+    logs = {path.stem: path.read_text() for path in (out / "jobs" / array).glob("*.log")}
+    assert cluster.state(array) == cluster.state(report) == {"COMPLETED"}, logs
+    assert {system["name"] for system in json.loads((out / "compare.json").read_text())["systems"]} == {"sim", "tan"}
+    started = [log.count(": started") for log in (logs["task-0"], logs["task-1"], logs["report"])]
+    assert sum(started) == 2 and started[2] == 0  # every cell was trained once, before the report
