@@ -15,8 +15,10 @@ import netrc
 import os
 import secrets
 import ssl
+import time
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import wraps
@@ -33,6 +35,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zer
 
 from lightning_ccn.provenance import git_state, slurm_state
 from lightning_ccn.sharding.checkpoint import read_manifest, read_trainer_state, why_not_whole
+from lightning_ccn.slurm.signals import terminated
 
 Mode = Literal["auto", "offline", "off"]
 PROBE_SECONDS, INIT_SECONDS = 5, 30
@@ -99,6 +102,7 @@ class Tracker(WandbLogger):
         self._offline_because = "as asked" if offline else None
         self._patience = UPLOAD_SECONDS if upload_checkpoints else FINISH_SECONDS
         self._upload = ""  # the command for what the client has written
+        self._recent: deque[tuple[float, Mapping[str, float], int | None]] = deque()  # may not be in its files yet
         self._savers: dict[str, ModelCheckpoint] = {}
 
     # ------------------------------------------------------------------------------------------- the W&B run
@@ -161,18 +165,16 @@ class Tracker(WandbLogger):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._experiment is not None:
+        if self._experiment is not None or self._recent:
             self._finish(0 if kind is None else 1)
         self.ended = True
         if self.failed:  # the client would try again when the interpreter exits, and print what it meets
-            import wandb
-
-            for end in (wandb.finish, wandb.teardown):
-                with suppress(Exception):
-                    end()
+            _end_client()
 
     @_harmless
     def _finish(self, exit_code: int) -> None:
+        if terminated():
+            self._begin_again()
         metrics = self.folder / "metrics.json"
         if metrics.exists():
             self.experiment.summary.update(json.loads(metrics.read_text()))
@@ -191,7 +193,28 @@ class Tracker(WandbLogger):
 
     # ------------------------------------------------------------------------------------------- what is logged
 
-    log_metrics = _harmless(WandbLogger.log_metrics)
+    @_harmless
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Logs a line; after SIGTERM, which ended the client's process too, it waits until the checkpoint is safe."""
+        now = time.monotonic()
+        self._recent.append((now, metrics, step))
+        if terminated():
+            return
+        while now - self._recent[0][0] > 2 * FLUSH_SECONDS:
+            self._recent.popleft()
+        try:
+            super().log_metrics(metrics, step)
+        except ConnectionError:
+            if not terminated(within=1.0):  # the client may hear of it first
+                raise
+
+    def _begin_again(self) -> None:
+        """The same W&B run with a new client, which gets what the old one may have taken with it."""
+        _end_client()
+        self._experiment = None
+        for _, metrics, step in self._recent:
+            super().log_metrics(metrics, step)
+
     log_hyperparams = _harmless(WandbLogger.log_hyperparams)
 
     @_harmless
@@ -199,6 +222,8 @@ class Tracker(WandbLogger):
         self, images: Mapping[str, np.ndarray], histograms: Mapping[str, tuple[np.ndarray, np.ndarray]], step: int
     ) -> None:
         """Logs images, uint8 [height, width, 4], and histograms, (counts [bins], edges [bins + 1])."""
+        if terminated():  # they belong to a validation, which will be run again
+            return
         import wandb
 
         media: dict[str, object] = {name: wandb.Image(pixels) for name, pixels in images.items()}
@@ -235,6 +260,14 @@ class Tracker(WandbLogger):
 def wanted(mode: Mode) -> bool:
     """Whether to track at all; the same on every rank."""
     return mode == "offline" or (mode == "auto" and os.environ.get("WANDB_MODE") != "disabled")
+
+
+def _end_client() -> None:
+    import wandb
+
+    for end in (wandb.finish, wandb.teardown):
+        with suppress(Exception):
+            end()
 
 
 def _rank_zero() -> bool:

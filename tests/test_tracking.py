@@ -10,6 +10,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from lightning_ccn import pictures, tracking
 from lightning_ccn.cli import main
 from lightning_ccn.csv_log import MetricsFile
 from lightning_ccn.provenance import git_state
+from lightning_ccn.slurm import signals
 from lightning_ccn.tracking import Tracker, has_key
 from lightning_ccn.training import run_id
 from tests.wandb_file import WandbFile, read
@@ -211,6 +213,21 @@ def test_a_run_that_goes_on_keeps_its_id_and_its_lines_and_the_command_that_was_
         sync = subprocess.run(command, env=here, capture_output=True, text=True, timeout=60)
         assert sync.returncode == 0, sync.stderr
         assert [line["trainer/global_step"] for line in server.history if "train_loss" in line] == steps
+
+
+def test_lines_before_and_after_slurm_has_ended_the_client_are_kept(tmp_path: Path, client: pytest.MonkeyPatch) -> None:
+    told = threading.Event()
+    client.setattr(signals, "_terminated", told)
+    with Tracker(tmp_path / "shop" / "a", config={}, job_type="fit", offline=True) as tracker:
+        tracker.log_metrics({"train_loss": 1.0}, 0)
+        for pid in client_processes():  # SLURM signals every process of a job
+            os.kill(pid, signal.SIGTERM)
+            os.waitpid(pid, 0)
+        told.set()
+        tracker.log_metrics({"train_loss": 0.5}, 1)
+    _, second = read(tmp_path / "shop" / "a")  # the first had no second's time to write its line
+    assert second.run.run_id == tracker.run_id
+    assert second.column("train_loss") == [(0, 1.0), (1, 0.5)]
 
 
 def test_a_fine_tuned_run_is_another_that_names_its_parent(tracked: Path, dataset: Path, tmp_path: Path) -> None:

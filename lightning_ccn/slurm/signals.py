@@ -8,13 +8,14 @@ import threading
 SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
 
 _asked = threading.Event()
+_terminated = threading.Event()
 
 
 def listen() -> None:
     """From now on `SIGNALS` set a flag, and interrupt nothing: no save, no collective operation, no child process.
 
     They are blocked and a thread waits for them. Call this before any other thread starts: threads and child processes
-    (data workers, the W&B client) inherit the blocking, and so survive signals that SLURM sends to all of a job.
+    (data workers) inherit the blocking, and so survive signals that SLURM sends to all of a job.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     threading.Thread(target=_wait, name="signals", daemon=True).start()
@@ -25,7 +26,13 @@ def asked_to_stop() -> bool:
     return _asked.is_set()
 
 
+def terminated(within: float = 0.0) -> bool:
+    """Whether it was SIGTERM, which SLURM sends to every process of a job, or is so in as many seconds from now."""
+    return _terminated.wait(within)
+
+
 def _wait() -> None:
     while True:
-        signal.sigwait(SIGNALS)
+        if signal.sigwait(SIGNALS) == signal.SIGTERM:
+            _terminated.set()
         _asked.set()
