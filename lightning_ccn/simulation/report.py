@@ -28,6 +28,7 @@ COLUMNS = {
     "Table 3": ("ctr", "clicks_per_user", "cvr", "orders_per_user"),
     "Table 4": ("ctr", "cvr", "visit_purchase_rate"),
 }
+DIGITS = {"Table 3": 1, "Table 4": 2}  # as printed
 
 
 def tables(report: dict[str, Any]) -> list[Table]:
@@ -55,12 +56,13 @@ def _cell(system: dict[str, Any], metric: str, table: str) -> str:
     if system["lift"] is None:
         value = system["values"][metric]
         return "undefined" if value is None else f"{value:.4f}"
-    lift, paper = system["lift"][metric], system["paper_lift"].get(table, {}).get(metric)
+    lift, paper, digits = system["lift"][metric], system["paper_lift"].get(table, {}).get(metric), DIGITS[table]
     ours = "undefined"
     if lift is not None:
-        ours = f"{_percent(lift['lift'])} [{_percent(lift['low'])}, {_percent(lift['high'])}]"
-    return ours if paper is None else f"{ours}\npaper {_percent(paper)}"
+        rate, low, high = (_percent(lift[name], digits) for name in ("lift", "low", "high"))
+        ours = f"{rate} [{low}, {high}]"
+    return ours if paper is None else f"{ours}\npaper {_percent(paper, digits)}"
 
 
-def _percent(rate: float) -> str:
-    return f"{100 * rate:+.1f}%"
+def _percent(rate: float, digits: int) -> str:
+    return f"{100 * rate:+.{digits}f}%"

@@ -87,7 +87,7 @@ def run(args: list[str]) -> int:
         ],
     }
     (folder / "simulate.json").write_text(json.dumps(report, indent=1) + "\n")
-    console = Console(width=None if sys.stdout.isatty() else 180)
+    console = Console(width=None if sys.stdout.isatty() else 180, markup=False)
     for table in tables(report):
         console.print(table)
     print(f"{folder / 'simulate.json'} holds this, and every run's values")

@@ -58,7 +58,7 @@ def test_a_comparison_becomes_the_papers_tables(comparison: Path, capsys: pytest
     said = capsys.readouterr().out
     assert f"left out, for it is not finished: {comparison / 'cells/ccn/seed103'}" in said
     assert "As the paper's Table 3: lift over SIM in an unseen promotion, 600 visits" in said
-    assert "paper +12.3%" in said and "paper +29.4%" in said and "undefined" not in said
+    assert "paper +12.3%" in said and "paper +29.38%" in said and "undefined" not in said
     found = report(comparison)
     systems = {system["name"]: system for system in found["systems"]}
     assert list(systems) == ["sim", "ccn", "oracle", "attainable", "recommender"]
