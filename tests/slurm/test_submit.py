@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from lightning_ccn.cli import main
+from lightning_ccn.slurm.comparing import whole_paths
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).with_name("dry_run.txt")
+COMPARE_GOLDEN = Path(__file__).with_name("compare_dry_run.txt")
 
 
 @pytest.fixture(autouse=True)
@@ -31,9 +33,9 @@ def without_slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(bin))
 
 
-def make(venv: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def make(venv: Path, *words: str, target: str = "train-multinode") -> subprocess.CompletedProcess[str]:
     command = ["make", "--silent", "-C", str(ROOT), f"--old-file={venv}/installed-cpu"]
-    command += ["train-multinode", f"VENV={venv}", "FLAVOUR=cpu", *words]
+    command += [target, f"VENV={venv}", "FLAVOUR=cpu", *words]
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "SLURM"))}
     return subprocess.run(command, capture_output=True, text=True, env=clean | {"PYTHONPATH": str(ROOT)})
 
@@ -45,6 +47,45 @@ def test_a_dry_run_shows_the_plan_and_the_command(make_dataset: Callable[..., Pa
     assert done.returncode == 0, done.stderr
     assert done.stdout.replace(str(tmp_path), "/tmp") == GOLDEN.read_text()
     assert list((tmp_path / "runs").glob("*/*")) == []
+
+
+def test_a_comparison_is_shown_as_an_array_and_a_report_after_it(
+    make_dataset: Callable[..., Path], tmp_path: Path
+) -> None:
+    words = [f"DATA={make_dataset()}", f"OUT={tmp_path}/table", "TASKS=4", "PARTITION=gpu", "QUICK=1", "DRY_RUN=1"]
+    done = make(tmp_path, *words, "ARGS=--systems sim,ccn", target="compare-multinode")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.replace(str(tmp_path), "/tmp") == COMPARE_GOLDEN.read_text()
+    assert list((tmp_path / "table").iterdir()) == []
+
+
+def test_a_comparison_that_cannot_run_is_one_line(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--data.folder", str(dataset), "--output", str(tmp_path), "--systems", "sim,none"]
+    assert main(["submit", "--dry_run", "compare", *options]) == 2
+    assert "--systems: there is no conf/model/none.yaml" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_files_outside_of_conf_are_named_by_their_whole_path_in_a_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    given = ["--output", "out", "--config=conf/model/sim.yaml", "--config", "a.yaml", "--systems", "sim,b.yaml"]
+    assert whole_paths([*given, "--quick"]) == [
+        *("--output", f"{ROOT}/out", "--config=conf/model/sim.yaml", "--config", f"{ROOT}/a.yaml"),
+        *("--systems", f"sim,{ROOT}/b.yaml", "--quick"),
+    ]
+
+
+def test_sbatch_without_a_cluster_is_one_line(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("sbatch", "sinfo"):
+        (tmp_path / name).write_text("#!/bin/sh\necho 'sinfo: error: no DNS'\necho 'sinfo: fatal: no source'\nexit 1\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert submit(dataset, tmp_path / "runs") == 2
+    words = "sbatch is here, but no cluster answers (sinfo: fatal: no source): go to your cluster's login node"
+    assert capsys.readouterr().err == f"ccn: error: {words}\n"
 
 
 def test_without_sbatch_there_is_one_line(make_dataset: Callable[..., Path], tmp_path: Path) -> None:
