@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 from rich.console import Console
 from rich.table import Table
 
@@ -19,6 +19,7 @@ from lightning_ccn.data.schema import Dataset
 from lightning_ccn.data.world import WorldConfig, generate_world
 from lightning_ccn.data.yardsticks import yardstick_scores
 from lightning_ccn.metrics import CTRMetrics
+from lightning_ccn.options import CommandParser
 from lightning_ccn.report import world_bounds
 
 
@@ -28,12 +29,12 @@ def run(args: list[str]) -> int:
     Raises:
         DataError: the command cannot do what was asked.
     """
-    parser, commands = ArgumentParser(prog="ccn data", description="Make and look after dataset folders."), {}
+    parser, commands = CommandParser(prog="ccn data", description="Make and look after dataset folders."), {}
     subcommands = parser.add_subcommands()
 
-    def add(name: str, act: Callable[[Namespace], int | None], help: str) -> ArgumentParser:
+    def add(name: str, act: Callable[[Namespace], int | None], help: str) -> CommandParser:
         commands[name] = act
-        made = ArgumentParser(description=help)
+        made = CommandParser(description=help)
         subcommands.add_subcommand(name, made, help=help)
         return made
 

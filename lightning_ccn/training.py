@@ -27,6 +27,7 @@ from lightning_ccn.evidence import Evidence, Pictures, Scores
 from lightning_ccn.finetuning import NewRows, fine_tuning
 from lightning_ccn.insights import Health
 from lightning_ccn.module import CTRModule
+from lightning_ccn.options import TrainerParser
 from lightning_ccn.predictions import PredictionWriter
 from lightning_ccn.report import RunReport
 from lightning_ccn.sharding import ShardingError, TorchRecStrategy, newest_whole
@@ -37,6 +38,11 @@ from lightning_ccn.slurm.roll_call import roll_call
 
 class TrainingCLI(LightningCLI):
     """Typed from the signatures of `CTRModule`, `PageData`, the Trainer and the strategy; saved with every run."""
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """A parser that says errors in one line."""
+        self.parser_class = TrainerParser
+        return super().init_parser(**kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The run's folder, the checkpoints, and what to do after fit."""
@@ -195,6 +201,7 @@ def run(args: list[str]) -> None:
             "overwrite": True,
         },
         auto_configure_optimizers=False,
+        parser_kwargs={"prog": "ccn"},
     )
 
 
