@@ -134,7 +134,7 @@ test: $(VENV)/installed-dev  ## run the tests: ARGS="tests/nn -x"
 	$(VENV)/bin/python -m pytest $(ARGS)
 
 test-slurm: $(VENV)/installed-dev  ## run the tests that start a real SLURM; root, on Debian or Ubuntu
-	$(VENV)/bin/python -m pytest -m slurm $(ARGS)
+	$(VENV)/bin/python -m pytest -m slurm -rs $(ARGS)
 
 lint: $(VENV)/installed-dev  ## check style, format and types
 	$(VENV)/bin/ruff check .

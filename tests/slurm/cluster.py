@@ -177,10 +177,10 @@ class Run:
         lines = [json.loads(line) for line in (self.desk / "pages.jsonl").read_text().splitlines()]
         return Counter(page for line in lines for page in line["pages"])
 
-    def timeline(self) -> str:
-        """What the batch script and rank 0 said of the job, in the order of time."""
-        lines = [line for name in ("job", "rank-0") for line in (self.job / f"{name}.log").read_text().splitlines()]
-        return "\n".join(sorted((line for line in lines if re.match(r"20\d\d-", line)), key=lambda line: line[:19]))
+    def note(self, words: str) -> None:
+        """For the story: what is done to the run now."""
+        with (self.desk / "notes.log").open("a") as file:
+            file.write(f"{time.strftime('%F %T')} >>> {words}\n")
 
     def everything(self) -> str:
         """The job's logs, for the message of a test that failed."""

@@ -65,7 +65,7 @@ install_packages() {
     [[ -e $policy ]] || { ours=yes; printf '#!/bin/sh\nexit 101\n' >$policy; chmod +x $policy; }
     local get=(env DEBIAN_FRONTEND=noninteractive apt-get -y -q --no-install-recommends install "${missing[@]}")
     "${get[@]}" >"$folder/apt.log" 2>&1 || { apt-get -q update && "${get[@]}"; } >"$folder/apt.log" 2>&1 || {
-        echo "cannot install ${missing[*]}: $(grep -m 1 '^E:' "$folder/apt.log")" >&2
+        echo "no SLURM here: cannot install ${missing[*]}: $(tail -n 1 "$folder/apt.log")" >&2
         exit 3
     }
     [[ -z $ours ]] || rm $policy

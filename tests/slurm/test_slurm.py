@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from lightning_ccn.sharding import newest_whole, read_manifest
+from tests.recorder import trained
 from tests.slurm.cluster import PAGES, STEPS, Cluster, Run, hold, until
+from tests.slurm.story import table, timeline
 from tests.wandb_file import read as read_wandb
 
 pytestmark = pytest.mark.slurm
@@ -22,11 +26,29 @@ def metrics(run: Run) -> dict[str, Any]:
     return {name: value for name, value in found.items() if "second" not in name}
 
 
+def curve(run: Run) -> dict[int, float]:
+    """Loss by step, in metrics.csv."""
+    with (run.folder / "metrics.csv").open(newline="") as file:
+        return {int(line["step"]): float(line["train_loss"]) for line in csv.DictReader(file) if line["train_loss"]}
+
+
+def curve_in_wandb(run: Run) -> dict[int, float]:
+    """Loss by step, in the files of the W&B client, of which later ones come last."""
+    return {step: loss for life in read_wandb(run.folder) for step, loss in life.column("train_loss")}
+
+
 def assert_whole(run: Run) -> None:
     """The run is done; it trained on every page of both epochs once."""
     run.until_state("COMPLETED")
     assert run.steps() == list(range(STEPS)), run.everything()
     assert set(run.times_trained().values()) == {2} and len(run.times_trained()) == PAGES
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(cluster: Cluster) -> Iterator[None]:
+    """A test that failed leaves no job to the next one."""
+    yield
+    cluster.ask("scancel", "--me")
 
 
 @pytest.fixture(scope="module")
@@ -59,31 +81,52 @@ def test_a_run_lives_through_time_limit_requeue_dead_rank_and_dead_node(
     run = cluster.submit(desk, dataset, "TIME=2", "SBATCH=--signal=B:USR1@60", options="--wandb offline")
     run.until_held(3)
     run.until_log_has("asked to stop")
+    run.note("(a) USR1 before the time limit")
     cluster.ask("scontrol", "update", f"JobId={run.id}", "TimeLimit=60")
     run.let_go(3)
     run.until_log_has("back into the queue")
-    # (b) back into the queue without notice: the ranks get SIGTERM, and KillWait seconds
+    # (b) without notice the ranks get SIGTERM, and KillWait seconds
     run.until_held(8)
+    run.note("(b) scontrol requeue")
     cluster.ask("scontrol", "requeue", run.id)
     run.let_go(8)
-    # (c) SIGKILL of one rank: started again on the same nodes
+    # (c) started again on the same nodes; the W&B client writes its files once a second
     run.until_held(13)
+    until(lambda: 12 in curve_in_wandb(run), "W&B's file to have the step before")
+    run.note("(c) SIGKILL of rank 1")
     run.signal("KILL", rank=1)
     run.until_log_has("failed: srun ended with")
     run.let_go(13)
-    # (d) the second node vanishes: SLURM notices, and takes another
+    # (d) SLURM notices, and takes another node
     run.until_held(18)
+    until(lambda: 17 in curve_in_wandb(run), "W&B's file to have the step before")
+    run.note("(d) n2 vanishes")
     assert cluster.do("kill", "n2").returncode == 0
     run.let_go(18)
     run.until_state("COMPLETED")
     assert cluster.do("revive", "n2").returncode == 0
+
     # after a and b no step was trained twice; after c and d at most the steps since the last save, here one
-    assert sorted(set(run.steps())) == list(range(STEPS))
-    again = [step for step in set(run.steps()) if run.steps().count(step) > 1]
-    assert set(again) <= {12, 13, 17, 18}, run.everything()
+    again = {step for step in range(STEPS) if run.steps().count(step) > 1}
+    assert again <= {12, 13, 17, 18}, run.everything()
+    pages = trained(desk / "pages.jsonl", range(STEPS))
+    assert sorted(pages) == sorted(trained(undisturbed.desk / "pages.jsonl", range(STEPS)))
     assert metrics(run) == metrics(undisturbed)
+    # one curve, in metrics.csv and in one W&B run
+    assert curve(run) == curve(undisturbed)
+    assert curve_in_wandb(run) == pytest.approx(curve(undisturbed), abs=1e-6)
     lives = read_wandb(run.folder)
-    assert len(lives) >= 5 and len({life.run.run_id for life in lives}) == 1
+    assert len(lives) >= 5 and {life.run.run_id for life in lives} == {(run.folder / "wandb_id").read_text()}
+
+    # `make test-slurm ARGS="-k lives_through -rP"` shows this
+    lines = timeline(run)
+    print("\n".join(lines), "", table(lines), sep="\n")
+    print(
+        f"\n{len(pages)} pages trained, steps {sorted(again)} twice; undisturbed: {undisturbed.times_trained().total()}"
+    )
+    for life in lives:
+        steps = [step for step, _ in life.column("train_loss")]
+        print(f"W&B run {life.run.run_id}, {life.path.parent.name}: steps {steps}")
 
 
 def test_signals_before_training_and_in_the_middle_of_a_save_put_the_run_back(
@@ -94,7 +137,7 @@ def test_signals_before_training_and_in_the_middle_of_a_save_put_the_run_back(
     until((run.job / "ranks" / "0.json").exists, "rank 0 to be there")
     run.signal()
     run.until_log_has("back into the queue")
-    assert run.steps() == []
+    assert not (desk / "pages.jsonl").exists()
     run.until_held("save")
     run.signal()
     run.let_go("save")
