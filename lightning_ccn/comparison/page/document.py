@@ -103,7 +103,7 @@ def _sections(comparison: Mapping[str, Any]) -> list[Markup]:
         figure(
             "Learning curves",
             unless(panels.has_curves(systems), "no run logged a loss or was validated."),
-            lambda: panels.learning(systems),
+            lambda: panels.learning(systems, baseline),
             lambda: words.LEARNING,
         ),
         figure(
@@ -115,7 +115,7 @@ def _sections(comparison: Mapping[str, Any]) -> list[Markup]:
         _figure("Everything else that was measured", tables.measures(systems), words.MEASURES),
         figure(
             "The search for the learning rate",
-            unless(any(system.get("search") for system in systems), "every system took its configuration’s."),
+            unless(any(system.get("search") for system in systems), words.not_searched(comparison)),
             lambda: tables.search(systems),
             lambda: words.search(comparison),
         ),

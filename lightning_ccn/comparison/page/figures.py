@@ -73,13 +73,8 @@ def _strip(system: System, metric: str, scale: Scale, reference: float | None) -
 
 
 def in_both(systems: Sequence[System]) -> list[System]:
-    """The systems that have an AUC here and in the paper; of several with one row of the paper, the best."""
-    found: dict[float, System] = {}
-    for system in ranked(systems, "auc"):
-        printed = finite(system.get("paper_auc"))
-        if printed is not None and mean(system, "auc") is not None:
-            found.setdefault(printed, system)
-    return list(found.values())
+    """The systems that have an AUC here and in the paper, best first."""
+    return [s for s in ranked(systems, "auc") if mean(s, "auc") is not None and finite(s.get("paper_auc")) is not None]
 
 
 def agreement(systems: Sequence[System]) -> tuple[int, int]:

@@ -27,32 +27,41 @@ Line = Sequence[tuple[float, float]]  # points, x from left to right
 LOSSES = 40  # points of a loss curve: each the mean of its neighbours
 
 
-def learning(systems: Sequence[System]) -> Markup:
-    """Validation AUC above, training loss below, over steps; every run, before the first runs of all the others."""
-    curves = {
-        str(system["name"]): (_lines(system, "val_step", "val_auc"), [thin(e) for e in _lines(system, "step", "loss")])
-        for system in systems
+def learning(systems: Sequence[System], baseline: str) -> Markup:
+    """Validation AUC, training loss, and how far that is from the baseline's, over steps; see `_over_others`."""
+    losses = {str(system["name"]): _lines(system, "step", "loss") for system in systems}
+    lanes = {
+        "validation AUC": {str(system["name"]): _lines(system, "val_step", "val_auc") for system in systems},
+        "training loss": losses,
     }
-    steps = Scale(
-        0, max((x for both in curves.values() for lines in both for line in lines for x, _ in line), default=1)
-    )
-    # the fall from the first step would leave no height for what comes after it
-    late = [y for _, losses in curves.values() for line in losses for x, y in line if steps(x) > 0.15]
-    aucs = Rise(Scale.around(_ys(auc for auc, _ in curves.values())), 90)
-    losses = Rise(Scale.around(late), 80)
-    behind, above = _over_others("validation AUC", {name: auc for name, (auc, _) in curves.items()}, steps, aucs)
-    behind_too, below = _over_others("training loss", {name: loss for name, (_, loss) in curves.items()}, steps, losses)
-    panels = {
-        name: join(
-            tag("small", "validation AUC, by step"),
-            above[name],
-            tag("small", "training loss, by step"),
-            below[name],
-            _ticks(steps, "steps"),
+    if baseline in losses:
+        title = next(str(system["title"]) for system in systems if system["name"] == baseline)
+        lanes[f"training loss less {title}’s"] = {
+            name: {seed: _less(run, losses[baseline][seed]) for seed, run in runs.items() if seed in losses[baseline]}
+            for name, runs in losses.items()
+            if name != baseline
+        }
+    last = max((line[-1][0] for lane in lanes.values() for runs in lane.values() for line in runs.values()), default=1)
+    steps = Scale(0, last)
+    backdrops, drawn = [], {str(system["name"]): Markup() for system in systems}
+    for what, lane in lanes.items():
+        lines = {name: [thin(line) for line in runs.values() if line] for name, runs in lane.items()}
+        # the fall from the first step would leave no height for what comes after it
+        rise = Rise(
+            Scale.around(y for every in lines.values() for line in every for x, y in line if steps(x) > 0.15), 84
         )
-        for name in curves
-    }
-    return _panels(systems, panels, [behind, behind_too])
+        backdrop, charts = _over_others(what, lines, steps, rise)
+        backdrops.append(backdrop)
+        for name, body in charts.items():
+            if lines[name]:
+                drawn[name] = join(drawn[name], tag("small", f"{what}, by step"), body)
+    return _panels(systems, {name: join(body, _ticks(steps, "steps")) for name, body in drawn.items()}, backdrops)
+
+
+def _less(line: Line, other: Line) -> Line:
+    """The difference where both have a point."""
+    there = dict(other)
+    return [(x, y - there[x]) for x, y in line if x in there]
 
 
 def has_curves(systems: Sequence[System]) -> bool:
@@ -180,10 +189,11 @@ def _span(lanes: Sequence[Mapping[str, Any]]) -> Scale:
     return Scale.around([min(low), max(high)], 0.02)
 
 
-def _lines(system: System, x: str, y: str) -> list[Line]:
-    curves = [run.get("curve") or {} for run in system["runs"]]
-    lines = [pairs(curve.get(x) or [], curve.get(y) or []) for curve in curves]
-    return [line for line in lines if line]
+def _lines(system: System, x: str, y: str) -> dict[int, Line]:
+    """Of each seed whose run has them: points of its curve."""
+    curves = {run["seed"]: run.get("curve") or {} for run in system["runs"]}
+    lines = {seed: pairs(curve.get(x) or [], curve.get(y) or []) for seed, curve in curves.items()}
+    return {seed: line for seed, line in lines.items() if line}
 
 
 def _ys(groups: Iterable[Iterable[Line]]) -> list[float]:
@@ -193,12 +203,16 @@ def _ys(groups: Iterable[Iterable[Line]]) -> list[float]:
 def _over_others(
     what: str, lines: Mapping[str, Sequence[Line]], x: Scale, y: Rise, dots: bool = False
 ) -> tuple[Markup, dict[str, Markup]]:
-    """(what stands behind every panel, to be put on the page once; the chart of each system)."""
+    """Every run of a system before the first runs of all the others.
+
+    Returns:
+        What stands behind every panel, to be put on the page once; the chart of each system.
+    """
 
     def draw(line: Line, **attributes: object) -> Markup:
         return path([x(a) for a, _ in line], [y(b) for _, b in line], **attributes)
 
-    name = what.replace(" ", "-")
+    name = "behind-" + "-".join(what.split())
     others = [draw(every[0], class_="other") for every in lines.values() if every]
     backdrop = tag("g", *others, id=name)
     charts = {}

@@ -15,8 +15,8 @@ Comparison = Mapping[str, Any]
 AUC = "All items of the test split in one ranking."
 PAGE_AUC = "Items ranked within their page, then averaged over pages: the order on one screen."
 QUICK = (
-    "A quick comparison: little training, and too few runs to tell a small difference from chance. It shows that "
-    "everything works, not which system is best."
+    "A quick comparison: one run of each system, none with a learning rate of its own. It shows that everything works; "
+    "it cannot tell a small difference from chance."
 )
 MEASURES = (
     "Normalised entropy is log loss over that of the constant click rate. Calibration is predicted over observed "
@@ -24,13 +24,15 @@ MEASURES = (
     "on a machine that other runs may have shared."
 )
 DEGREES = (
-    "Of clicked and of unclicked items of the test split, each cluster scaled to the same area; the first run of each "
-    "system that has a collaborative module. The number is the share of pairs of a clicked and an unclicked item in "
-    "which the clicked one has the higher degree: .5 where the clusters do not part."
+    "Clicked and unclicked items, each cluster scaled to the same area: before training in the first pages of the "
+    "validation split, after it in the test split; the first run of each system that has a collaborative module. The "
+    "number is the share of pairs of a clicked and an unclicked item in which the clicked one has the higher degree: "
+    ".5 where the clusters do not part."
 )
 LEARNING = (
-    "Above, AUC of the validation split after so many steps; below, cross entropy of training, averaged over "
-    "neighbouring steps. Every run is a line. Grey: the first run of every other system."
+    "AUC of the validation split; cross entropy of training, averaged over neighbouring steps; and the same less that "
+    "of the baseline’s run with the same seed, which reads the same pages at the same step: below 0, the system has "
+    "learnt more from them. Every run is a line. Grey: the first run of every other system."
 )
 CALIBRATION = (
     "Items in twenty groups of neighbouring predictions: their click rate less their mean prediction, in percentage "
@@ -102,7 +104,7 @@ def order(systems: Sequence[System]) -> str:
     agreeing, pairs = agreement(systems)
     return (
         f"{agreeing} of {pairs} pairs of systems stand here as they stand in the paper’s Table 2, whose data are "
-        "other, far larger, and not public. Where two of ours share a row of the paper, the better one stands for it."
+        "other, far larger, and not public."
     )
 
 
@@ -123,10 +125,9 @@ def bounds(comparison: Comparison) -> str:
 def sensitivity(comparison: Comparison) -> str:
     """What was varied, with how many runs."""
     runs = max(len(point["runs"]) for points in comparison["sensitivity"].values() for point in points)
-    data = _percent(comparison["protocol"].get("search_share"))
     return (
-        f"One option at a time, the others as configured, on {data} of the training data; a point is the mean of "
-        f"{runs} run{'s' * (runs > 1)}. AUC of the test split."
+        f"One option at a time, the others as configured, trained on {_searched_on(comparison)}; a point is the mean "
+        f"of {runs} run{'s' * (runs > 1)}. AUC of the test split."
     )
 
 
@@ -141,18 +142,22 @@ def page_sizes(classes: Sequence[tuple[float, float, float]]) -> str:
 
 def search(comparison: Comparison) -> str:
     """How the learning rates were chosen."""
-    data = _percent(comparison["protocol"].get("search_share"))
     return (
-        f"AUC of the validation split after {data} of the training data, with a seed of its own. The best, in bold, is "
-        "what the system was then trained with. The test split had no say."
+        f"AUC of the validation split after training on {_searched_on(comparison)}, with a seed of its own. The best, "
+        "in bold, is what the system was then trained with. The test split had no say."
     )
+
+
+def not_searched(comparison: Comparison) -> str:
+    """Where the learning rates come from instead."""
+    earlier = comparison["protocol"].get("scales_from")
+    return f"taken from {earlier}." if earlier else "every system took the same multiple of its configuration’s."
 
 
 def protocol(comparison: Comparison) -> list[str]:
     """Paragraphs; the command follows."""
     of, state = comparison["protocol"], comparison.get("git") or {}
     seeds = ", ".join(str(seed) for seed in of["seeds"])
-    data = "the whole training split" if of.get("share", 1) == 1 else f"{_percent(of['share'])} of the training split"
     errors = "The standard error is that of the mean over runs."
     if of["dropped"]:
         errors = (
@@ -163,10 +168,9 @@ def protocol(comparison: Comparison) -> list[str]:
     if state.get("commit"):
         versions += f", commit {state['commit'][:10]}" + " with changes" * bool(state.get("changed"))
     return [
-        "Every system reads the same pages in batches of the same size, has the same tables and a head of the same "
-        f"size, and is trained on {data}, once for each seed: {seeds}. A seed draws the weights and the order of the "
-        "pages, so runs of one seed are pairs. The test split is read once by each finished run; nothing is chosen by "
-        "it.",
+        "Every system reads the same pages in batches of the same size, through embeddings and a head of the same "
+        f"width, and is trained once for each seed: {seeds}. A seed fixes all that is drawn at random, so runs of one "
+        "seed are pairs. The test split is read once by each finished run; nothing is chosen by it.",
         errors,
         f"All runs together took {comparison['minutes']:,.1f} minutes, one after another. Numbers without rounding, "
         "every run’s metrics and its curves are in compare.json beside this file.",
@@ -174,5 +178,6 @@ def protocol(comparison: Comparison) -> list[str]:
     ]
 
 
-def _percent(share: float | None) -> str:
-    return "a part" if share is None else f"{100 * share:g}%"
+def _searched_on(comparison: Comparison) -> str:
+    share = comparison["protocol"].get("search_share", 1.0)
+    return "the same training data" if share == 1 else f"{100 * share:g}% of the training data"
