@@ -4,7 +4,7 @@
 #? ARGS        further options of the command: ARGS="--trainer.max_epochs 1"
 #? DATA        dataset folder (train: data/world, made when missing)
 #? CKPT        checkpoint folder to start or predict from
-#? OUT         folder that `predict` writes (default: in a run's folder) or that `compare` does (default: runs/compare)
+#? OUT         folder that `predict` writes (default: in a run's folder); of `compare` and `simulate`: runs/compare
 #? QUICK       1: compare all systems with one seed each, nothing searched: minutes
 #? NODES       of a *-multinode target: nodes, 2 unless told
 #? GPUS        of each node, 8 unless told, one rank a GPU; 0: one rank on the CPU
@@ -123,6 +123,9 @@ predict-multinode: need-CKPT install  ## predict there: NODES= GPUS= CKPT= OUT= 
 
 compare-multinode: data  ## compare there, as so many jobs that share the work: TASKS= GPUS= DATA= OUT=
 	$(SUBMIT) --tasks $(or $(TASKS),8) --gpus $(or $(GPUS),1) $(COMPARE)
+
+simulate: install  ## let the compared systems rank the pages of a promotion that none has seen: QUICK= OUT= ARGS=
+	$(CCN) simulate --comparison "$(or $(OUT),runs/compare$(if $(QUICK),-quick))" $(ARGS)
 
 plan: install  ## show which rank would hold which part of which table
 	$(CCN) plan $(CONFIGS) $(ARGS)

@@ -52,6 +52,16 @@ def test_train_uses_the_default_world(installed: str) -> None:
     assert 'ccn fit --config conf/experiment/default.yaml --data.folder "data/world"' in commands
 
 
+def test_compare_and_simulate_share_a_folder_that_quick_and_out_change(installed: str) -> None:
+    assert 'ccn compare --data.folder "data/world" --output "runs/compare"' in dry_run("compare", installed)
+    quick = dry_run("compare", installed, "QUICK=1")
+    assert '--output "runs/compare-quick" --quick' in quick
+    assert 'ccn simulate --comparison "runs/compare"' in dry_run("simulate", installed)
+    assert 'ccn simulate --comparison "elsewhere" --visits 9' in dry_run(
+        "simulate", installed, "OUT=elsewhere", "ARGS=--visits 9"
+    )
+
+
 def test_variables_reach_train(installed: str) -> None:
     commands = dry_run(
         "train",

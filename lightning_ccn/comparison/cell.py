@@ -18,6 +18,7 @@ from lightning_ccn.comparison.protocol import Cell
 from lightning_ccn.data.schema import DataError
 
 RESULT = "cell.json"  # of a cell's folder; written last
+OF_A_JOB = ("SLURM_", "CCN_", "TORCHELASTIC_", "MASTER_", "RANK", "LOCAL_", "GROUP_", "NODE_RANK", "WORLD_SIZE")
 
 
 class CellError(RuntimeError):
@@ -121,9 +122,9 @@ class Cells:
 def environment(worker: int) -> dict[str, str]:
     """Of a cell's process: one thread, so that its numbers do not depend on how many train beside it; its own GPU.
 
-    A cell is a single rank: what SLURM says of the job that trains it would only confuse it.
+    A cell is a single rank: what SLURM or torchrun say of the process that starts it would only confuse it.
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "CCN_"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OF_A_JOB)}
     gpus = visible_gpus()
     if gpus:
         kept["CUDA_VISIBLE_DEVICES"] = gpus[worker % len(gpus)]

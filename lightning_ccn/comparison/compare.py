@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -52,7 +53,11 @@ def run(args: list[str]) -> int:
     if left:
         jobs = options.jobs or len(visible_gpus()) or len(os.sched_getaffinity(0))
         print(f"at least {left} cells to train, {jobs} at a time; their logs are in {options.output}/cells", flush=True)
-        Work(study.cells, study.ready, lambda line: print(f"{_clock(began)}  {line}", flush=True)).run(jobs)
+        signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: no cell's process outlives this one
+        try:
+            Work(study.cells, study.ready, lambda line: print(f"{_clock(began)}  {line}", flush=True)).run(jobs)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("the same command trains the cells that are left") from None
     if options.only_train:
         return 0
     report = _report(study, dataset, options, shared)
@@ -63,6 +68,10 @@ def run(args: list[str]) -> int:
     Console(width=None if sys.stdout.isatty() else 180).print(table(report))
     print(f"Everything is in {options.output}: compare.html (open it), compare.json, cells")
     return 0
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def check(args: list[str]) -> tuple[Path, int]:
@@ -83,6 +92,7 @@ def _study(options: argparse.Namespace, shared: Sequence[str]) -> tuple[Study, D
         scales=tuple(options.scales),
         search_share=options.search_share,
         sensitivity_seeds=options.sensitivity_seeds,
+        chosen=_chosen(options.scales_from) if options.scales_from else {},
     )
     configs = {configuration(system).stem: configuration(system) for system in options.systems}
     for config in configs.values():
@@ -118,10 +128,13 @@ def _parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         "--scales",
         type=lambda text: [float(scale) for scale in text.split(",")],
-        default=[0.5, 1.0, 2.0],
+        default=[0.5, 1.0, 2.0, 4.0],
         metavar="NUMBERS",
         help="learning rates to try, as multiples of the configuration's; of each system the best on the validation "
-        "split is taken, a single one untried; default: 0.5,1,2",
+        "split is taken, a single one untried; default: 0.5,1,2,4",
+    )
+    parser.add_argument(
+        "--scales_from", type=Path, metavar="FOLDER", help="an earlier comparison, whose choice is taken instead"
     )
     parser.add_argument(
         "--search_share", type=float, default=1.0, help="of the training batches, for these tries and the sensitivity"
@@ -146,6 +159,17 @@ def _parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
     if EXPERIMENT.exists():  # of the checkout, as in `make train`
         shared = ["--config", str(EXPERIMENT), *shared]
     return options, shared
+
+
+def _chosen(folder: Path) -> dict[str, float]:
+    """Scales of the learning rates that a finished comparison chose, by system."""
+    file = folder / "compare.json"
+    try:
+        return {system["name"]: float(system["scale"]) for system in json.loads(file.read_text())["systems"]}
+    except (OSError, ValueError, KeyError) as error:
+        raise OptionError(
+            f"--scales_from {folder}: {file} cannot be read ({error}): name a finished comparison"
+        ) from None
 
 
 def _rehearse(args: Sequence[str]) -> tuple[Entry, Dataset]:
@@ -185,6 +209,7 @@ def _report(study: Study, dataset: Dataset, options: argparse.Namespace, shared:
             "seeds": list(protocol.seeds),
             "dropped": 2 if len(protocol.seeds) >= FEWEST_TO_DROP else 0,
             "scales": list(protocol.scales),
+            "scales_from": str(options.scales_from) if options.scales_from else None,
             "search_share": protocol.search_share,
             "baseline": BASELINE,
             "options": list(shared),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 SYSTEMS = (
@@ -94,16 +94,18 @@ class Protocol:
         scales: of the learning rates that are tried for every system; the best on the validation split is taken.
         search_share: of the training batches, for those tries and for the sensitivity.
         sensitivity_seeds: how many of the seeds train CCN with each value of `SENSITIVITY`.
+        chosen: scales of systems that another comparison has searched for already.
     """
 
     seeds: tuple[int, ...]
-    scales: tuple[float, ...] = (0.5, 1.0, 2.0)
+    scales: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
     search_share: float = 1.0
     sensitivity_seeds: int = 2
+    chosen: Mapping[str, float] = field(default_factory=dict)
 
     def search(self, system: str, rates: Rates) -> Iterator[tuple[float, Cell]]:
         """(scale, cell that tries it); none where there is nothing to choose from."""
-        if len(self.scales) < 2:
+        if system in self.chosen or len(self.scales) < 2:
             return
         for scale in self.scales:
             options = (*_batches(self.search_share), *_seed(SEARCH_SEED), *rates.options(scale))

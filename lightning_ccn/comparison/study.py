@@ -65,9 +65,11 @@ class Study:
         return searching + [c for c in reporting + showing if self.cells.result(c) is None], complete
 
     def scale(self, system: str) -> float:
-        """Of the learning rates, the best on the validation split; 1 where none was searched."""
+        """Of the learning rates: the one chosen before, or the best on the validation split, or the only one."""
+        if system in self.protocol.chosen:
+            return self.protocol.chosen[system]
         searched = self._searched(system)
-        return max(searched, key=lambda scale: searched[scale]) if searched else 1.0
+        return max(searched, key=lambda scale: searched[scale]) if searched else self.protocol.scales[0]
 
     def _searched(self, system: str) -> dict[float, float]:
         """AUC of the validation split by scale."""
