@@ -89,7 +89,6 @@ def test_parameters_are_counted_apart_in_tables_and_layers(data: Path, done: Pat
     dataset = Dataset.open(data)
     for found, system in zip(report(done)["systems"], (SIM(dataset), CCN(dataset)), strict=True):
         tables = {table.name: table.rows * table.dim for table in find_tables(system)}
-        assert set(tables) == set(dataset.schema.tables)
         assert found["parameters"]["tables"] == sum(tables.values())
         layers = [p.numel() for name, p in system.named_parameters() if "embedding_bags" not in name]
         assert found["parameters"]["dense"] == sum(layers)
