@@ -18,6 +18,7 @@ from rich.console import Console
 
 from lightning_ccn import __version__
 from lightning_ccn.comparison.cell import Cells, visible_gpus
+from lightning_ccn.comparison.page import write_page
 from lightning_ccn.comparison.protocol import SYSTEMS, Protocol, Rates, configuration
 from lightning_ccn.comparison.statistics import FEWEST_TO_DROP
 from lightning_ccn.comparison.study import BASELINE, Entry, Study, bounds
@@ -62,8 +63,6 @@ def run(args: list[str]) -> int:
         return 0
     report = _report(study, dataset, options, shared)
     (options.output / "compare.json").write_text(json.dumps(report, indent=1) + "\n")
-    from lightning_ccn.comparison.page import write_page
-
     write_page(report, options.output / "compare.html")
     Console(width=None if sys.stdout.isatty() else 180).print(table(report))
     print(f"Everything is in {options.output}: compare.html (open it), compare.json, cells")
