@@ -81,14 +81,21 @@ class CTRModule(L.LightningModule):
                 f"trainer.strategy is {type(self.trainer.strategy).__name__}, which cannot shard embedding tables: "
                 "leave it out, or name lightning_ccn.sharding.TorchRecStrategy"
             )
+        self.model = self.new_system()
         try:
-            with tables_on("meta"):
-                self.model = self.system(self.dataset)
             freeze(self.model, self.freeze_names)
         except ValueError as error:
-            raise OptionError(f"model: {error}") from error
+            raise OptionError(f"model.{error}") from error
         self.val_metrics.to(self.trainer.strategy.root_device)
         self.test_metrics.to(self.trainer.strategy.root_device)
+
+    def new_system(self) -> nn.Module:
+        """A `models.System` for the dataset, with its tables on `meta`; raises OptionError if it cannot be."""
+        try:
+            with tables_on("meta"):
+                return self.system(self.dataset)
+        except ValueError as error:
+            raise OptionError(f"model.system.init_args: {error}") from error
 
     def forward(self, batch: PageBatch) -> Prediction:
         """Scores of every exposed item, logit [items]."""

@@ -11,7 +11,6 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_ccn.data.datamodule import PageData
 from lightning_ccn.module import CTRModule
-from lightning_ccn.nn.tables import tables_on
 from lightning_ccn.sharding import TorchRecStrategy, find_tables
 from lightning_ccn.sharding.estimate import estimate
 from lightning_ccn.training import TrainingCLI
@@ -51,10 +50,8 @@ def run(args: list[str]) -> int:
         )
     strategy = cli.trainer.strategy
     assert isinstance(strategy, TorchRecStrategy)
-    with tables_on("meta"):
-        system = cli.model.system(cli.datamodule.dataset)
     answer = estimate(
-        find_tables(system),
+        find_tables(cli.model.new_system()),
         world_size=cli.options.world_size,
         memory_gib=cli.options.gpu_memory,
         optimizer=strategy.table_optimizer,

@@ -26,7 +26,6 @@ from lightning_ccn.comparison.table import table
 from lightning_ccn.comparison.work import Work
 from lightning_ccn.data.schema import Dataset
 from lightning_ccn.module import OptionError
-from lightning_ccn.nn.tables import tables_on
 from lightning_ccn.provenance import git_state
 from lightning_ccn.sharding import TorchRecStrategy, find_tables
 from lightning_ccn.slurm.rehearsal import Rehearsal
@@ -178,8 +177,7 @@ def _rehearse(args: Sequence[str]) -> tuple[Entry, Dataset]:
     dataset: Dataset = rehearsal.datamodule.dataset
     strategy = rehearsal._get(rehearsal.config_init, "trainer.strategy")
     assert isinstance(strategy, TorchRecStrategy)
-    with tables_on("meta"):
-        system = rehearsal.model.system(dataset)
+    system = rehearsal.model.new_system()
     tables = sum(table.rows * table.dim for table in find_tables(system))
     values = sum(parameter.numel() for parameter in system.parameters())
     return Entry(Rates(rehearsal.model.lr, strategy.table_lr), tables, values - tables), dataset

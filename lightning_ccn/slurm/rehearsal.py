@@ -10,7 +10,6 @@ from typing import Any
 
 from lightning_ccn.data.datamodule import PageData
 from lightning_ccn.module import CTRModule
-from lightning_ccn.nn.tables import tables_on
 from lightning_ccn.sharding import Plan, TorchRecStrategy, find_tables, make_plan, read_manifest
 from lightning_ccn.sharding.estimate import Estimate, estimate
 from lightning_ccn.slurm.site import SubmitError
@@ -58,8 +57,7 @@ class Rehearsal(TrainingCLI):
 
     def plan(self, world_size: int) -> Plan:
         """Where the tables will lie; none of them is made."""
-        with tables_on("meta"):
-            tables = find_tables(self.model.system(self.datamodule.dataset))
+        tables = find_tables(self.model.new_system())
         return make_plan(tables, world_size, self._strategy.table_optimizer, self._strategy.wanted_plan)
 
     def fits(self, world_size: int, memory_gib: float) -> Estimate:

@@ -69,8 +69,8 @@ class WorldConfig:
         promotions: promotions to train and validate on, 1 to 100, in time order, with equal page views each.
         unseen_test: test pages come from the promotion after the last one (the volatile mix); if not, from
             the end of the last one (with `promotions` 1, the stable mix: one promotion throughout).
-        train_pages: page views to train on, 1 and more. The default gives each user 38 impressions to train on, and each
-            item 105: the density of the CCN paper's data (38 and 122).
+        train_pages: page views to train on, 1 and more. The default gives each user 38 impressions to train on, and
+            each item 105: the density of the CCN paper's data (38 and 122).
         validation_pages: page views after them, at the end of the last promotion; 1 and more.
         test_pages: page views after those, 1 and more.
         page_min: fewest exposed items of a page, 1 to 100.
