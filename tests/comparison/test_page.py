@@ -55,7 +55,7 @@ def browser() -> Iterator[Browser]:
                 f"no browser: not Playwright's (`playwright install chromium`), nor any of {', '.join(BROWSERS)}"
             )
         # Chromium's sandbox does not start for root
-        browser = playwright.chromium.launch(executable_path=path, chromium_sandbox=os.geteuid() != 0)
+        browser = playwright.chromium.launch(executable_path=path, chromium_sandbox=os.geteuid() != 0, timeout=0)
         yield browser
         browser.close()
 
@@ -66,6 +66,7 @@ def opened(browser: Browser, path: Path, width: int = 1280, scheme: str = "light
     complaints: list[str] = []
     requests: list[str] = []
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+    page.set_default_timeout(0)  # however slow the machine is
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))
@@ -191,6 +192,7 @@ def test_undefined_numbers_are_said_to_be(browser: Browser, written: Callable[[d
     broken["summary"]["auc"] = {"mean": None, "se": None, "runs": 0}
     broken["versus"]["auc"] = {"difference": None, "se": None, "p": None, "pairs": 0}
     broken["runs"][0]["metrics"]["auc"] = None
+    broken["runs"][1]["metrics"]["auc"] = float("nan")
     broken["runs"][1]["curve"]["val_auc"][0] = None
     del broken["summary"]["calibration"]
     with opened(browser, written(content)) as page:
@@ -199,6 +201,16 @@ def test_undefined_numbers_are_said_to_be(browser: Browser, written: Callable[[d
         assert ranking.locator(".point").count() == 2
         assert page.locator("tr[data-system=tan] td[data-metric=calibration]").inner_text() == "–"
         assert "nan" not in page.content().lower()
+
+
+def test_a_comparison_may_lack_its_baseline_or_anything_to_compare(
+    browser: Browser, written: Callable[[dict[str, Any]], Path]
+) -> None:
+    for systems in (("tan", "ccn"), ("ccn",), ("sim",)):
+        with opened(browser, written(comparison(seeds=2, systems=systems)), 390) as page:
+            assert "No differences: they would be to sim." in page.locator("main").inner_text()
+            assert page.locator(".ranking").first.locator(".point").count() == len(systems)
+            assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
 def test_a_name_is_text_whatever_is_in_it(browser: Browser, written: Callable[[dict[str, Any]], Path]) -> None:

@@ -90,6 +90,8 @@ def marks(comparison: Comparison) -> str:
 def tests(comparison: Comparison) -> str:
     """What the differences and p-values are."""
     others = sum(bool(system.get("versus")) for system in comparison["systems"])
+    if not others:
+        return f"A point is .01 of AUC. No differences: they would be to {comparison['protocol']['baseline']}."
     if len(comparison["protocol"]["seeds"]) < 2:
         return "Differences are those of the only run of each; a standard error and a p-value would take two."
     dropped = ", none left out" if comparison["protocol"]["dropped"] else ""
