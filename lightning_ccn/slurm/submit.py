@@ -35,7 +35,7 @@ def run(args: list[str]) -> int:
         raise SubmitError("there is no sbatch here: go to your cluster's login node, or `make train` on this machine")
     node = smallest_node(options.partition) if here else None
     if options.command[0] == "compare":
-        cores = node.cores if node and not options.gpus else None  # beside GPUs: what the partition gives
+        cores = 2 * options.gpus or (node and node.cores)  # a cell trains with one core, and reads with another
         each = _words({"gpus-per-node": options.gpus, "cpus-per-task": options.cpus or cores})
         return submit_comparison(options.command[1:], options.tasks, [*each, *_asked(options)], here, options.dry_run)
     if node and not options.cpus:

@@ -177,6 +177,12 @@ class Run:
         lines = [json.loads(line) for line in (self.desk / "pages.jsonl").read_text().splitlines()]
         return Counter(page for line in lines for page in line["pages"])
 
+    def limit_to(self, minutes: int) -> None:
+        """Lets the job's time limit come in so many minutes, of which the one that runs counts."""
+        seconds = self.cluster.ask("squeue", "--noheader", f"--jobs={self.id}", "--format=%M").split(":")
+        run_so_far = sum(int(part) * 60**i for i, part in enumerate(reversed(seconds))) // 60
+        self.cluster.ask("scontrol", "update", f"JobId={self.id}", f"TimeLimit={run_so_far + minutes}")
+
     def note(self, words: str) -> None:
         """For the story: what is done to the run now."""
         with (self.desk / "notes.log").open("a") as file:

@@ -76,13 +76,13 @@ def test_a_run_lives_through_time_limit_requeue_dead_rank_and_dead_node(
     cluster: Cluster, dataset: Path, desk: Path, undisturbed: Run
 ) -> None:
     hold(desk, 3, 8, 13, 18)
-    # (a) the signal before the time limit: a minute before two are over, or up to 30 s earlier, SLURM looks no oftener.
-    # Each start would get it anew, so the limit goes then.
-    run = cluster.submit(desk, dataset, "TIME=2", "SBATCH=--signal=B:USR1@60", options="--wandb offline")
+    # (a) the signal comes a minute before the time limit, or up to half a minute earlier: SLURM looks no oftener
+    run = cluster.submit(desk, dataset, "SBATCH=--signal=B:USR1@60", options="--wandb offline")
     run.until_held(3)
+    run.limit_to(minutes=2)
     run.until_log_has("asked to stop")
     run.note("(a) USR1 before the time limit")
-    cluster.ask("scontrol", "update", f"JobId={run.id}", "TimeLimit=60")
+    run.limit_to(minutes=600)  # or each start would get the signal anew
     run.let_go(3)
     run.until_log_has("back into the queue")
     # (b) without notice the ranks get SIGTERM, and KillWait seconds
@@ -223,9 +223,13 @@ def test_a_comparison_is_an_array_and_a_report(cluster: Cluster, dataset: Path, 
     submitted = re.search(r"submitted job (\d+), an array of 2, and job (\d+), the report", done.stdout)
     assert submitted is not None, done.stdout
     array, report = submitted.groups()
+    log = out / "jobs" / array / "task-0.log"
+    until(lambda: log.exists() and "starts on" in log.read_text(), "the first task to start")
+    cluster.ask("scancel", "--batch", "--signal=USR1", f"{array}_0")  # as before its time limit
     until(lambda: cluster.state(report) & {"COMPLETED", "FAILED", "CANCELLED"}, "the report")
     logs = {path.stem: path.read_text() for path in (out / "jobs" / array).glob("*.log")}
     assert cluster.state(array) == cluster.state(report) == {"COMPLETED"}, logs
+    assert logs["task-0"].count("starts on") == 2 and "back into the queue" in logs["task-0"]
     assert {system["name"] for system in json.loads((out / "compare.json").read_text())["systems"]} == {"sim", "tan"}
     started = [log.count(": started") for log in (logs["task-0"], logs["task-1"], logs["report"])]
     assert sum(started) == 2 and started[2] == 0  # every cell was trained once, before the report
