@@ -53,11 +53,13 @@ def run(args: list[str]) -> int:
     if left:
         jobs = options.jobs or len(visible_gpus()) or len(os.sched_getaffinity(0))
         print(f"at least {left} cells to train, {jobs} at a time; their logs are in {options.output}/cells", flush=True)
-        signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: no cell's process outlives this one
+        before = signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: no cell's process outlives this one
         try:
             Work(study.cells, study.ready, lambda line: print(f"{_clock(began)}  {line}", flush=True)).run(jobs)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("the same command trains the cells that are left") from None
+        finally:
+            signal.signal(signal.SIGTERM, before)
     if options.only_train:
         return 0
     report = _report(study, dataset, options, shared)
