@@ -14,6 +14,7 @@ usage: ccn COMMAND ...        `ccn COMMAND --help` explains each
   predict    write the click probability of every exposed item, as Parquet
   data       make and look after dataset folders: world, convert, check, yardsticks
   compare    train systems x seeds, and report them side by side
+  simulate   let them rank pages of a synthetic world, which then clicks and buys
   plan       say which rank would hold which table, and on how many ranks it fits
   submit     check a run, and submit it to SLURM
   doctor     check this machine's installation, and say what to do
@@ -25,10 +26,11 @@ Options stand in YAML files (--config, several add up, the last wins) and on the
 RANK_LOST = ("Connection closed by peer", "Connection reset by peer", "Timed out waiting")  # what gloo says
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 STOPPED = 75  # EX_TEMPFAIL: asked to stop; the same command goes on
+CTRL_C = 130  # as of a process that SIGINT ended
 
 
 def main(args: list[str] | None = None) -> int:
-    """Runs a command; the exit code is 0, 2 after an error that the user can mend, or `STOPPED`."""
+    """Runs a command; the exit code is 0, 2 after an error that the user can mend, `STOPPED` or `CTRL_C`."""
     args = sys.argv[1:] if args is None else args
     command = args[0] if args else ""
     if command in ("", "-h", "--help"):
@@ -49,6 +51,9 @@ def main(args: list[str] | None = None) -> int:
             return _train(args)
     except DataError as error:
         return _fail(error)
+    except KeyboardInterrupt as words:
+        print(f"ccn: interrupted{f'; {words}' if words.args else ''}", file=sys.stderr)
+        return CTRL_C
     return _fail(f"there is no command '{command}'; `ccn --help` lists them")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,27 +15,38 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from lightning_ccn.data.schema import DataError
+
 _SCHEMA = pa.schema([("page_id", pa.int64()), ("item_id", pa.int64()), ("probability", pa.float32())])
 
 
 class PredictionWriter(BasePredictionWriter):
     """One Parquet part a rank: page_id, item_id (row of the item table), probability; a row an exposed item.
 
-    Written batch by batch: memory does not grow with the number of pages.
+    Written batch by batch: memory does not grow with the number of pages. The folder takes its name when all ranks are
+    done; until then it is `<folder>.part`.
 
     Args:
-        folder: of the parts; made if it is not there.
+        folder: of the parts.
+
+    Raises:
+        DataError: it is there and not empty: parts of two predictions, of more and of fewer ranks, would mix.
     """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(write_interval="batch")
-        self.folder = folder
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise DataError(f"{folder}: exists and is not empty; remove it, or name another with --output")
+        self.folder, self.part = folder, folder.with_name(folder.name + ".part")
         self._writer: pq.ParquetWriter | None = None
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Opens this rank's part."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"part-{trainer.global_rank:05d}.parquet"
+        if trainer.is_global_zero:
+            shutil.rmtree(self.part, ignore_errors=True)  # of a prediction that was stopped
+            self.part.mkdir(parents=True)
+        trainer.strategy.barrier()
+        path = self.part / f"part-{trainer.global_rank:05d}.parquet"
         self._writer = pq.ParquetWriter(path, _SCHEMA, compression="zstd")
 
     def write_on_batch_end(
@@ -52,7 +65,10 @@ class PredictionWriter(BasePredictionWriter):
         self._writer.write_batch(pa.record_batch(columns, schema=_SCHEMA))
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Closes the part."""
+        """Closes the part, and gives the folder its name."""
         assert self._writer is not None
         self._writer.close()
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            os.replace(self.part, self.folder)
         rank_zero_info(f"Scores are in {self.folder}.")

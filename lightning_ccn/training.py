@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import os
+import shutil
 import sys
 import time
 import warnings
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_ccn import tracking
 from lightning_ccn.csv_log import MetricsFile
@@ -34,6 +38,8 @@ from lightning_ccn.sharding import ShardingError, TorchRecStrategy, newest_whole
 from lightning_ccn.slurm.interruption import Interruption
 from lightning_ccn.slurm.job import Job
 from lightning_ccn.slurm.roll_call import roll_call
+
+BEFORE_THE_FIRST_STEP = {"config.yaml", "validate.yaml", "test.yaml", "predict.yaml", "plan.json", "evidence.json"}
 
 
 class TrainingCLI(LightningCLI):
@@ -99,6 +105,7 @@ class TrainingCLI(LightningCLI):
         runs = Path(options.runs) / options.experiment
         options.run_id = options.run_id or run_id(runs if self.subcommand else None)
         self.run_folder = runs / options.run_id
+        self.is_new = not self.run_folder.exists() or not any(self.run_folder.iterdir())
         options.trainer.default_root_dir = str(self.run_folder)
         options.checkpoint.dirpath = str(self.run_folder / "checkpoints")
         if options.get("ckpt_path") == "last":
@@ -143,6 +150,7 @@ class TrainingCLI(LightningCLI):
             plugins = self._get(self.config_init, "trainer.plugins") or []
             kwargs["plugins"] = [*plugins, SLURMEnvironment(auto_requeue=False)]
         trainer = super().instantiate_trainer(callbacks=callbacks, **kwargs)
+        self.datamodule.check_ranks(trainer.num_nodes * trainer.num_devices)  # before Lightning starts the others
         self._meet(trainer)
         starts = self.subcommand == "fit" and not options.ckpt_path  # `last` found none
         if starts and options.finetune:
@@ -174,10 +182,34 @@ class TrainingCLI(LightningCLI):
             upload_checkpoints=options.upload_checkpoints,
         )
 
+    def instantiate_classes(self) -> None:
+        """Opens the dataset, and makes the module and the Trainer."""
+        with self._ending_well():
+            super().instantiate_classes()
+
     def _run_subcommand(self, subcommand: str) -> None:
         """A command is one W&B run: `fit` and the test after it."""
-        with self.tracker or nullcontext():
+        with self._ending_well(), self.tracker or nullcontext():
             super()._run_subcommand(subcommand)
+
+    @contextmanager
+    def _ending_well(self) -> Iterator[None]:
+        """A run that fails before its first step leaves no folder; Ctrl-C ends with how to go on."""
+        try:
+            yield
+        except BaseException as error:
+            if self.subcommand and self.is_new and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+                remove_if_empty(self.run_folder)
+            # how Lightning ends after Ctrl-C
+            if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt(self._how_to_go_on()) from None
+            raise
+
+    def _how_to_go_on(self) -> str:
+        if self.subcommand == "fit" and (found := newest_whole(self.run_folder / "checkpoints")):
+            run = f"--experiment {self.options.experiment} --run_id {self.options.run_id}"
+            return f"the same command goes on from {found} with {run} --ckpt_path last"
+        return "there is nothing to go on from"
 
     def after_fit(self) -> None:
         """Tests the fitted model, unless told not to."""
@@ -188,6 +220,7 @@ class TrainingCLI(LightningCLI):
 def run(args: list[str]) -> None:
     """Runs one Trainer command; raises DataError, ShardingError or TrainingError."""
     command = args[0]
+    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)  # a warning that TorchRec's calls cause
     # what is logged at the end of an epoch is of all ranks already
     warnings.filterwarnings("ignore", message="It is recommended to use `self.log")
     TrainingCLI(
@@ -203,6 +236,13 @@ def run(args: list[str]) -> None:
         auto_configure_optimizers=False,
         parser_kwargs={"prog": "ccn"},
     )
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Removes a run's folder that holds nothing but what is written before the first step."""
+    left = [path for path in folder.rglob("*") if not path.is_dir()]
+    if {path.name for path in left} <= BEFORE_THE_FIRST_STEP:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def run_id(runs: Path | None) -> str:

@@ -210,9 +210,11 @@ def test_an_option_of_the_model_that_cannot_work_is_one_line(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert ccn("fit", dataset, tmp_path, "r", "--model.system.scale", "0.5") == 2
-    assert "model: with scale xi 0.5 the angles" in refusal(capsys)
+    assert "model.system.init_args: with scale xi 0.5 the angles" in refusal(capsys)
+    assert ccn("fit", dataset, tmp_path, "r", "--model.system.heads", "5") == 2
+    assert "model.system.init_args: heads: 24 values of an item's embedding cannot be shared by 5" in refusal(capsys)
     assert ccn("fit", dataset, tmp_path, "r", "--model.freeze", "[users]") == 2
-    assert "freeze: nothing is named 'users'; tables: category, city, item," in refusal(capsys)
+    assert "model.freeze: nothing is named 'users'; tables: category, city, item," in refusal(capsys)
 
 
 def test_any_system_can_have_the_listwise_loss(dataset: Path, tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 
 from lightning_ccn.data.reader import PageBatches, PageLoader
 from lightning_ccn.data.schema import Dataset
+from lightning_ccn.data.stream import PageOrder
 
 
 class PageData(L.LightningDataModule):
@@ -71,6 +73,10 @@ class PageData(L.LightningDataModule):
     def predict_dataloader(self) -> PageLoader:
         """Pages to score; their clicks, if there are any, are not read."""
         return self._loader(self.predict_split, labels=False)
+
+    def check_ranks(self, world_size: int) -> None:
+        """Whether so many ranks can share a global batch; raises DataError."""
+        PageOrder(np.zeros(0), self.batch_pages, self.lanes, self.seed).lanes_of(0, world_size)
 
     def _loader(self, split: str, seed: int | None = None, labels: bool = True) -> PageLoader:
         batches = PageBatches(

@@ -294,7 +294,9 @@ class Dataset:
             dataset = Dataset(
                 folder=folder,
                 schema=schema,
-                splits={split: SplitStats.from_dict(stats["splits"].get(split, {}), f"splits.{split}") for split in SPLITS},
+                splits={
+                    split: SplitStats.from_dict(stats["splits"].get(split, {}), f"splits.{split}") for split in SPLITS
+                },
                 numbers={name: (float(mean), float(std)) for name, (mean, std) in stats["numbers"].items()},
                 digests=dict(stats["digests"]),
             )

@@ -37,6 +37,7 @@ class PageOrder:
         if batch_pages < 1:
             raise DataError(f"batch_pages is {batch_pages}: a global batch needs at least one page")
         self.row_groups = np.asarray(row_groups, dtype=np.int64)
+        self.most_lanes = lanes
         self.lanes = max(n for n in range(1, min(lanes, batch_pages) + 1) if batch_pages % n == 0)
         self.lane_pages = batch_pages // self.lanes  # pages that a lane gives to a global batch
         self.seed = seed
@@ -53,8 +54,9 @@ class PageOrder:
         """
         if world_size > self.lanes:
             raise DataError(
-                f"{world_size} ranks share global batches of {self.lanes * self.lane_pages} pages in {self.lanes} "
-                "lanes, at least one for each rank: raise data.batch_pages or data.lanes (lanes divide batch_pages)"
+                f"{world_size} ranks cannot share a global batch of {self.lanes * self.lane_pages} pages: make "
+                f"data.batch_pages a multiple of {world_size}"
+                + (f", and data.lanes {world_size} or more" if world_size > self.most_lanes else "")
             )
         return range(self.lanes * rank // world_size, self.lanes * (rank + 1) // world_size)
 

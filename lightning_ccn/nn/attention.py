@@ -29,7 +29,9 @@ class TargetAttention(nn.Module):
     def __init__(self, dim: int, heads: int, gain: float = 20.0) -> None:
         super().__init__()
         if dim % heads:
-            raise ValueError(f"an item's embedding has {dim} values, which {heads} heads cannot share: change either")
+            raise ValueError(
+                f"heads: {dim} values of an item's embedding cannot be shared by {heads} heads; change heads or dim"
+            )
         self.heads, self.scale = heads, gain / math.sqrt(dim / heads)
         self.query = nn.Linear(dim, dim, bias=False)
         self.key = nn.Linear(dim, dim, bias=False)

@@ -53,8 +53,16 @@ def test_without_a_seed_the_order_is_that_of_the_files() -> None:
 
 
 def test_more_ranks_than_lanes_are_refused_with_the_remedy() -> None:
-    with pytest.raises(DataError, match=r"5 ranks share global batches of 4 pages in 4 lanes.*raise data.batch_pages"):
-        PageOrder(GROUPS, 4, 64, 1).lanes_of(0, 5)
+    def refusal(batch_pages: int, lanes: int, ranks: int) -> str:
+        with pytest.raises(DataError) as caught:
+            PageOrder(GROUPS, batch_pages, lanes, 1).lanes_of(0, ranks)
+        return str(caught.value)
+
+    assert refusal(4, 64, 5) == (
+        "5 ranks cannot share a global batch of 4 pages: make data.batch_pages a multiple of 5"
+    )
+    assert refusal(16, 4, 8).endswith("of 16 pages: make data.batch_pages a multiple of 8, and data.lanes 8 or more")
+    assert len(PageOrder(GROUPS, 5, 64, 1).lanes_of(0, 5)) == len(PageOrder(GROUPS, 16, 8, 1).lanes_of(0, 8)) == 1
 
 
 def test_a_batch_of_no_pages_is_refused() -> None:
