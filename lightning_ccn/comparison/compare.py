@@ -21,7 +21,7 @@ from lightning_ccn.comparison.cell import Cells, visible_gpus
 from lightning_ccn.comparison.page import write_page
 from lightning_ccn.comparison.protocol import SYSTEMS, Protocol, Rates, configuration
 from lightning_ccn.comparison.statistics import FEWEST_TO_DROP
-from lightning_ccn.comparison.study import BASELINE, Entry, Study, bounds
+from lightning_ccn.comparison.study import Entry, Study, bounds
 from lightning_ccn.comparison.table import table
 from lightning_ccn.comparison.work import Work
 from lightning_ccn.data.schema import Dataset
@@ -146,6 +146,7 @@ def _parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
         help="runs of CCN for each value of lambda, tau and xi; 0: none",
     )
     parser.add_argument("--quick", action="store_true", help="one seed, nothing searched, no sensitivity")
+    parser.add_argument("--baseline", default="sim", metavar="NAME", help="of the paired differences; default: sim")
     parser.add_argument("--jobs", type=int, help="cells at a time; default: one a GPU, or else one a CPU core")
     parser.add_argument("--only_train", action="store_true", help="leave the report to another call")
     options, shared = parser.parse_known_args(args)
@@ -187,7 +188,7 @@ def _rehearse(args: Sequence[str]) -> tuple[Entry, Dataset]:
 
 def _report(study: Study, dataset: Dataset, options: argparse.Namespace, shared: Sequence[str]) -> dict[str, Any]:
     """Content of compare.json."""
-    protocol, systems = study.protocol, study.systems()
+    protocol, systems = study.protocol, study.systems(options.baseline)
     return {
         "command": shlex.join(["ccn", "compare", *sys.argv[2:]]),
         "minutes": study.minutes(),
@@ -210,7 +211,7 @@ def _report(study: Study, dataset: Dataset, options: argparse.Namespace, shared:
             "scales": list(protocol.scales),
             "scales_from": str(options.scales_from) if options.scales_from else None,
             "search_share": protocol.search_share,
-            "baseline": BASELINE,
+            "baseline": options.baseline,
             "options": list(shared),
         },
         "systems": systems,

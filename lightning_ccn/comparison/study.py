@@ -14,7 +14,6 @@ from lightning_ccn.comparison.protocol import PAPER_AUC, TITLES, Cell, Protocol,
 from lightning_ccn.comparison.statistics import paired, summary
 from lightning_ccn.data.schema import DataError
 
-BASELINE = "sim"  # of the paired differences, as in the paper's online tables
 METRICS = ("auc", "page_gauc", "logloss", "normalized_entropy", "calibration", "intent_auc")
 BOUNDS = ("oracle_auc", "attainable_auc")
 
@@ -101,10 +100,14 @@ class Study:
                 found += result["minutes"] if result else 0.0
         return found
 
-    def systems(self) -> list[dict[str, Any]]:
-        """Of every system: its search, its runs, their summary and what sets it apart from the baseline."""
+    def systems(self, baseline_name: str) -> list[dict[str, Any]]:
+        """Of every system: its search, its runs, their summary and what sets it apart from the baseline.
+
+        Args:
+            baseline_name: a system; where it is none of the comparison, `versus` is None throughout.
+        """
         found = [self._system(system) for system in self.entries]
-        baseline = next((system for system in found if system["name"] == BASELINE), None)
+        baseline = next((system for system in found if system["name"] == baseline_name), None)
         for system in found:
             system["versus"] = None
             if baseline is not None and system is not baseline:

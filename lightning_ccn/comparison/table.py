@@ -21,7 +21,19 @@ def table(comparison: Mapping[str, Any]) -> Table:
     title = f"{comparison['dataset']['folder']}: mean of {runs} runs" + (" (best and worst left out)" * bool(dropped))
     shown = Table(title=title)
     shown.add_column("system", no_wrap=True)
-    for name in (*COLUMNS.values(), "calibration", "AUC - SIM", "p", "paper's AUC", "lr", "dense", "items/s", "min"):
+    names = {system["name"]: system["title"] for system in comparison["systems"]}
+    baseline = comparison["protocol"]["baseline"]
+    for name in (
+        *COLUMNS.values(),
+        "calibration",
+        f"AUC - {names.get(baseline, baseline)}",
+        "p",
+        "paper's AUC",
+        "lr",
+        "dense",
+        "items/s",
+        "min",
+    ):
         shown.add_column(name, justify="right", no_wrap=True)
     for system in comparison["systems"]:
         of = system["summary"]

@@ -94,6 +94,15 @@ def test_parameters_are_counted_apart_in_tables_and_layers(data: Path, done: Pat
         assert found["parameters"]["dense"] == sum(layers)
 
 
+def test_another_baseline_needs_no_other_runs(data: Path, done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    to_sim = report(done)["systems"][1]["versus"]["auc"]["difference"]
+    assert compare(data, done, "--seeds", "2", "--scales", "0.5,2", "--baseline", "ccn") == 0
+    said = capsys.readouterr().out
+    assert "AUC - CCN" in said and "started" not in said
+    assert report(done)["systems"][0]["versus"]["auc"]["difference"] == pytest.approx(-to_sim)
+    assert compare(data, done, "--seeds", "2", "--scales", "0.5,2") == 0
+
+
 def test_finished_cells_are_not_trained_again_and_an_unfinished_one_is(
     data: Path, done: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
