@@ -142,7 +142,7 @@ def _parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         "--sensitivity_seeds",
         type=int,
-        default=2,
+        default=1,
         help="runs of CCN for each value of lambda, tau and xi; 0: none",
     )
     parser.add_argument("--quick", action="store_true", help="one seed, nothing searched, no sensitivity")

@@ -100,7 +100,7 @@ class Protocol:
     seeds: tuple[int, ...]
     scales: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
     search_share: float = 1.0
-    sensitivity_seeds: int = 2
+    sensitivity_seeds: int = 1
     chosen: Mapping[str, float] = field(default_factory=dict)
 
     def search(self, system: str, rates: Rates) -> Iterator[tuple[float, Cell]]:
