@@ -117,7 +117,7 @@ def calibration(systems: Sequence[System]) -> Markup:
         drawn = [path([x(a) for a, _ in run], [y(b) for _, b in run], class_="line") for run in runs]
         inner = stretched(*band, *drawn, height=y.height)
         zero = level(y(0), "axis")
-        body = y.chart(zero, inner, label=f"{name}: calibration", count=4)
+        body = y.chart(zero, inner, label=f"{name}: calibration")
         panels[name] = join(tag("small", "click rate less prediction, points"), body, _ticks(x, "predicted"))
     return _panels(systems, panels, [])
 

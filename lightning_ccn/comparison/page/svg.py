@@ -51,9 +51,9 @@ class Rise:
         """The pixels."""
         return self.height - (self.height - 13) * self.scale(value)
 
-    def chart(self, *parts: str, label: str, count: int = 3) -> Markup:
-        """The parts before horizontal lines at about `count` round values, which have their numbers at the left end."""
-        at = {text: self(number(text)) for text in self.scale.ticks(count)}
+    def chart(self, *parts: str, label: str) -> Markup:
+        """The parts before horizontal lines at a few round values, which have their numbers at the left end."""
+        at = {text: self(number(text)) for text in self.scale.ticks(4)}
         lines = [level(y, "grid") for y in at.values()]
         numbers = [lettering(0, y - 3, text, anchor="start") for text, y in at.items()]
         return chart(*lines, *parts, *numbers, height=self.height, label=label)

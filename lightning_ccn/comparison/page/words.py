@@ -27,7 +27,7 @@ DEGREES = (
     "Clicked and unclicked items, each cluster scaled to the same area: before training in the first pages of the "
     "validation split, after it in the test split; the first run of each system that has a collaborative module. The "
     "number is the share of pairs of a clicked and an unclicked item in which the clicked one has the higher degree: "
-    ".5 where the clusters do not part."
+    ".5 where the clusters do not part, below where it is the lower degree that speaks for a click."
 )
 LEARNING = (
     "AUC of the validation split; cross entropy of training, averaged over neighbouring steps; and the same less that "
