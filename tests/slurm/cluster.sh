@@ -143,7 +143,7 @@ FirstJobId=$((1000 + EPOCHSECONDS % 8000))
 MinJobAge=3600
 ReturnToService=2
 SlurmdTimeout=10                        # a node that does not answer is down after this
-KillWait=30
+KillWait=180                            # a checkpoint takes a second, and minutes on a busy machine
 InactiveLimit=0
 $nodes
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP

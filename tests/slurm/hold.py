@@ -10,7 +10,7 @@ import lightning as L
 
 from lightning_ccn.data.batch import PageBatch
 
-LIMIT = 300.0  # seconds; a test that fails must not leave a job behind for ever
+LIMIT = 900.0  # seconds; a test that fails must not leave a job behind for ever
 
 
 class Hold(L.Callback):
