@@ -103,7 +103,7 @@ def submit(folder: Path, runs: Path, *options: str, before: tuple[str, ...] = ()
 
 REFUSED: list[tuple[tuple[str, ...], str]] = [
     (("--data.folder", "nowhere"), "nowhere: no such folder"),
-    (("--data.batch_pages", "1"), "2 ranks share global batches of 1 pages in 1 lanes"),
+    (("--data.batch_pages", "1"), "2 ranks cannot share a global batch of 1 pages: make data.batch_pages"),
     (("--runs", "/dev/null/runs"), "/dev/null/runs/default cannot be written to: "),
     (("--ckpt_path", "a.ckpt"), "a job goes on from the newest checkpoint of its own folder; continue another run"),
     (("--finetune", "a.ckpt"), "cannot load checkpoint a.ckpt: it does not exist"),
