@@ -48,6 +48,10 @@ def run(args: list[str]) -> int:
     """
     options, shared = _parse(args)
     study, dataset = _study(options, shared)
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(f"--output {options.output}: cannot be made ({error})") from None
     began = time.monotonic()
     left = len(study.ready()[0])
     if left:

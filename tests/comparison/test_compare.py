@@ -137,6 +137,14 @@ def test_a_system_that_cannot_run_is_refused_before_anything_is_trained(
     assert not list(tmp_path.rglob("cells"))
 
 
+def test_an_output_that_cannot_be_made_is_refused(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert compare(data, tmp_path / "file" / "out") == 2
+    assert f"--output {tmp_path}/file/out: cannot be made" in capsys.readouterr().err
+
+
 def test_an_unknown_system_is_refused_with_those_there_are(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
