@@ -159,7 +159,8 @@ class Evidence(L.Callback):
       `edges` (one more than bins). `before` is of the untrained model on the first batches of the validation split
       (null where training was not begun in this folder), `after` of the test split.
 
-    The untrained model scores when training starts from step 0: no loader is iterated, no random number drawn.
+    The untrained model (of a fine-tune: the checkpoint's) scores when training starts from step 0. No loader is
+    iterated, and no random number is drawn.
 
     Args:
         folder: of the run.
