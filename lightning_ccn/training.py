@@ -30,7 +30,7 @@ from lightning_ccn.data.datamodule import PageData
 from lightning_ccn.evidence import Evidence, Pictures, Scores
 from lightning_ccn.finetuning import NewRows, fine_tuning
 from lightning_ccn.insights import Health
-from lightning_ccn.module import CTRModule
+from lightning_ccn.module import CTRModule, OptionError
 from lightning_ccn.options import TrainerParser
 from lightning_ccn.predictions import PredictionWriter
 from lightning_ccn.report import RunReport
@@ -102,6 +102,11 @@ class TrainingCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Names the run's folder, the same on every rank, and the checkpoint that `last` means."""
         options = self.options
+        if options.trainer.enable_checkpointing is False:
+            raise OptionError(
+                "trainer.enable_checkpointing is false: a run always leaves last.ckpt, by which it goes on; "
+                "--checkpoint.save_top_k 0 keeps no other checkpoint"
+            )
         runs = Path(options.runs) / options.experiment
         options.run_id = options.run_id or run_id(runs if self.subcommand else None)
         self.run_folder = runs / options.run_id

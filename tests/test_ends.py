@@ -40,9 +40,10 @@ def process(args: list[str]) -> subprocess.Popen[str]:
         ("--model.system.heads", "5"),
         ("--trainer.strategy.plan", "{item: diagonal}"),
         ("--data.batch_pages", "0"),
+        ("--trainer.enable_checkpointing", "false"),
         ("--trainer.devices", "17", "--trainer.accelerator", "cpu"),
     ],
-    ids=["data", "model", "plan", "batch", "ranks"],
+    ids=["data", "model", "plan", "batch", "checkpoints", "ranks"],
 )
 def test_a_fit_that_fails_before_its_first_step_leaves_no_folder(
     wrong: tuple[str, ...], dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
