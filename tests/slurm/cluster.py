@@ -20,7 +20,7 @@ LIMIT = 600.0  # seconds that a test waits for anything: a start takes ten, and 
 # 96 pages in global batches of 8: 12 steps an epoch; every step may be saved
 OPTIONS = (
     "--trainer.max_epochs 2 --data.batch_pages 8 --data.workers 1 --model.system.dim 8 --save_every 0 --wandb off "
-    "--trainer.log_every_n_steps 1 --trainer.enable_progress_bar false --trainer.enable_model_summary false "
+    "--trainer.log_every_n_steps 2 --trainer.enable_progress_bar false --trainer.enable_model_summary false "
     "--checkpoint.save_top_k 0"
 )
 STEPS, PAGES = 24, 96

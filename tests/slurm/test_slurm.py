@@ -92,14 +92,14 @@ def test_a_run_lives_through_time_limit_requeue_dead_rank_and_dead_node(
     run.let_go(8)
     # (c) started again on the same nodes; the W&B client writes its files once a second
     run.until_held(13)
-    until(lambda: 12 in curve_in_wandb(run), "W&B's file to have the step before")
+    until(lambda: 11 in curve_in_wandb(run), "W&B's file to have the last line")
     run.note("(c) SIGKILL of rank 1")
     run.signal("KILL", rank=1)
-    run.until_log_has("failed: srun ended with")
     run.let_go(13)
+    run.until_log_has("failed: srun ended with")
     # (d) SLURM notices, and takes another node
     run.until_held(18)
-    until(lambda: 17 in curve_in_wandb(run), "W&B's file to have the step before")
+    until(lambda: 17 in curve_in_wandb(run), "W&B's file to have the last line")
     run.note("(d) n2 vanishes")
     assert cluster.do("kill", "n2").returncode == 0
     run.let_go(18)
@@ -191,7 +191,7 @@ def test_two_jobs_of_an_experiment_at_once_and_only_the_poisoned_one_fails(
 
     until(lambda: bad.state in ("FAILED", "COMPLETED"), "the job to give up")
     assert bad.state == "FAILED"
-    assert bad.log.count("fit starts on") == 5  # the first, which saved step 4, and RESTARTS + 1 that saved nothing
+    assert bad.log.count("fit starts on") == 5  # the first, which saved step 3, and RESTARTS + 1 that saved nothing
     assert "given up after 4 starts in a row without a new checkpoint" in bad.log
     trace = (bad.job / "rank-0.log").read_text()
     assert "a poisoned batch" in trace
