@@ -14,7 +14,7 @@ DIM, HEADS, GAIN = 12, 3, 2.0
 
 
 def by_hand(attention: TargetAttention, query: Tensor, behaviours: Tensor) -> Tensor:
-    """Eq. 1 and 2 for one query [dim] over its own behaviours [n, dim]; logits times the gain over sqrt(dim / heads)."""
+    """Eq. 1 and 2 for one query [dim] over its own behaviours [n, dim]; logits times gain over sqrt(dim / heads)."""
     if len(behaviours) == 0:
         return torch.zeros(DIM)
     heads = []
