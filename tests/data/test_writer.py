@@ -102,12 +102,15 @@ def test_stats_count_the_pages_that_have_what_systems_use(dataset: Path) -> None
     for split, stats in Dataset.open(dataset).splits.items():
         found = [page for path in dataset.glob(f"{split}/*.parquet") for page in pq.read_table(path).to_pylist()]
         clicks = [sum(page["clicks"]) for page in found]
-        assert 0 < stats.pages_with_trigger == sum(page["trigger"] != 0 for page in found)
-        assert 0 < stats.pages_with_short == sum(bool(page["short_items"]) for page in found) < stats.pages
-        assert 0 < stats.pages_with_long == sum(bool(page["long_items"]) for page in found) < stats.pages
+        with_trigger = sum(page["trigger"] != 0 for page in found)
+        with_short, with_long = (sum(bool(page[name]) for page in found) for name in ("short_items", "long_items"))
         two_labels = sum(0 < n < len(page["clicks"]) for n, page in zip(clicks, found, strict=True))
-        assert 0 < stats.pages_of_two_labels == two_labels < stats.pages
-        assert 0 < stats.pages_of_two_clicks == sum(n > 1 for n in clicks) < two_labels
+        two_clicks = sum(n > 1 for n in clicks)
+        assert stats.pages_with_trigger == with_trigger > 0
+        assert (stats.pages_with_short, stats.pages_with_long) == (with_short, with_long)
+        assert (stats.pages_of_two_labels, stats.pages_of_two_clicks) == (two_labels, two_clicks)
+        assert 0 < with_short < stats.pages and 0 < with_long < stats.pages  # or the counts would show nothing
+        assert 0 < two_clicks < two_labels < stats.pages
         assert stats.lacks == {}
 
 
