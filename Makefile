@@ -22,7 +22,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help install data train finetune predict compare train-multinode finetune-multinode predict-multinode \
-	compare-multinode plan doctor test test-slurm lint
+	compare-multinode simulate plan doctor test test-slurm lint
 
 VENV ?= .venv
 CCN := $(VENV)/bin/ccn
