@@ -102,7 +102,8 @@ class Cells:
         path = self.path(cell)
         if code:
             said = (path / "fit.log").read_text(errors="replace").strip().splitlines()
-            raise CellError(f"{path / 'fit.log'}: exit code {code}: {said[-1] if said else 'it said nothing'}")
+            how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+            raise CellError(f"{path / 'fit.log'}: {how}; its last line: {said[-1] if said else '(none)'}")
         result = {"options": self._options(cell), "minutes": (time.monotonic() - started) / 60}
         partial = path / f"{RESULT}.part"
         partial.write_text(json.dumps(result, indent=1) + "\n")

@@ -36,6 +36,7 @@ are those of `ccn fit`, for every system alike. What is finished in --output is 
 may work on one --output at once, also on several machines: they share the work.
 """
 QUICK = {"seeds": 1, "scales": (1.0,), "sensitivity_seeds": 0}
+DEFAULT_BASELINE = "sim"  # of a comparison without it, no differences are reported
 EXPERIMENT = Path("conf/experiment/default.yaml")
 
 
@@ -51,12 +52,12 @@ def run(args: list[str]) -> int:
     try:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OptionError(f"--output {options.output}: cannot be made ({error})") from None
+        raise OptionError(f"--output {options.output}: cannot be made ({error}); name another folder") from None
     began = time.monotonic()
     left = len(study.ready()[0])
     if left:
         jobs = options.jobs or len(visible_gpus()) or len(os.sched_getaffinity(0))
-        print(f"at least {left} cells to train, {jobs} at a time; their logs are in {options.output}/cells", flush=True)
+        print(f"cells to train: {left} or more, {jobs} at a time; their logs are in {options.output}/cells", flush=True)
         before = signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: no cell's process outlives this one
         try:
             Work(study.cells, study.ready, lambda line: print(f"{_clock(began)}  {line}", flush=True)).run(jobs)
@@ -106,9 +107,28 @@ def _study(options: argparse.Namespace, shared: Sequence[str]) -> tuple[Study, D
     print("checking every system's options against the data", flush=True)
     entries, dataset = {}, None
     for system, config in configs.items():
-        entries[system], dataset = _rehearse([*shared, "--config", str(config)])
+        try:
+            entries[system], dataset = _rehearse([*shared, "--config", str(config)])
+        except OptionError as error:
+            raise OptionError(f"{config}: {error}") from None
+        except SystemExit:  # the parser has said what is wrong
+            print(f"ccn: this is of {config} and of what all systems share", file=sys.stderr)
+            raise
     assert dataset is not None
     return Study(protocol, entries, Cells(options.output / "cells", shared, configs)), dataset
+
+
+def names(text: str) -> list[str]:
+    """Of an option with commas; raises ValueError where there is none."""
+    found = [name.strip() for name in text.split(",") if name.strip()]
+    if not found:
+        raise ValueError("no name")
+    return found
+
+
+def numbers(text: str) -> list[float]:
+    """Of an option with commas; raises ValueError."""
+    return [float(number) for number in text.split(",")]
 
 
 def _parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -122,16 +142,21 @@ def _parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--output", type=Path, required=True, help="folder of the comparison")
     parser.add_argument(
         "--systems",
-        type=lambda text: [name.strip() for name in text.split(",") if name.strip()],
+        type=names,
         default=list(SYSTEMS),
         metavar="NAMES",
         help="of conf/model, or YAML files, with commas; default: " + ",".join(SYSTEMS),
     )
-    parser.add_argument("--seeds", type=int, default=5, help="runs of each; of 5 or more, best and worst are left out")
-    parser.add_argument("--first_seed", type=int, default=101, help="the others follow it")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=5,
+        help="runs of each; of 5 or more, best and worst are left out; default: %(default)s",
+    )
+    parser.add_argument("--first_seed", type=int, default=101, help="the others follow it; default: %(default)s")
     parser.add_argument(
         "--scales",
-        type=lambda text: [float(scale) for scale in text.split(",")],
+        type=numbers,
         default=[0.5, 1.0, 2.0, 4.0],
         metavar="NUMBERS",
         help="learning rates to try, as multiples of the configuration's; of each system the best on the validation "
@@ -150,17 +175,29 @@ def _parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
         help="runs of CCN for each value of lambda, tau and xi; 0: none",
     )
     parser.add_argument("--quick", action="store_true", help="one seed, nothing searched, no sensitivity")
-    parser.add_argument("--baseline", default="sim", metavar="NAME", help="of the paired differences; default: sim")
+    parser.add_argument(
+        "--baseline", default=DEFAULT_BASELINE, metavar="NAME", help="of the paired differences; default: sim"
+    )
     parser.add_argument("--jobs", type=int, help="cells at a time; default: one a GPU, or else one a CPU core")
     parser.add_argument("--only_train", action="store_true", help="leave the report to another call")
     options, shared = parser.parse_known_args(args)
     if options.quick:
         for name, value in QUICK.items():
             setattr(options, name, value)
-    if options.seeds < 1 or not 0 < options.search_share <= 1 or min(options.scales) <= 0:
-        parser.error("--seeds is 1 or more, --search_share in (0, 1], --scales above 0")
-    if len({configuration(system).stem for system in options.systems}) < len(options.systems) or not options.systems:
-        parser.error("--systems: name each once")
+    for name, fits, range_ in (
+        ("seeds", options.seeds >= 1, "1 or more"),
+        ("sensitivity_seeds", options.sensitivity_seeds >= 0, "0 or more"),
+        ("search_share", 0 < options.search_share <= 1, "above 0, to 1"),
+        ("scales", min(options.scales) > 0, "above 0"),
+        ("jobs", options.jobs is None or options.jobs >= 1, "1 or more"),
+    ):
+        if not fits:
+            raise OptionError(f"--{name} {getattr(options, name)}: must be {range_}")
+    compared = [configuration(system).stem for system in options.systems]
+    if twice := {name for name in compared if compared.count(name) > 1}:
+        raise OptionError(f"--systems: {min(twice)} stands there twice; a system is named by its file")
+    if options.baseline not in (*compared, DEFAULT_BASELINE):
+        raise OptionError(f"--baseline {options.baseline}: not among the systems, which are {', '.join(compared)}")
     if EXPERIMENT.exists():  # of the checkout, as in `make train`
         shared = ["--config", str(EXPERIMENT), *shared]
     return options, shared

@@ -41,9 +41,8 @@ class Work:
             CellError: cells failed; the others are trained all the same.
         """
         with ThreadPoolExecutor(workers) as pool:
-            futures = [pool.submit(self._work, number) for number in range(workers)]
             try:
-                for future in futures:
+                for future in [pool.submit(self._work, number) for number in range(workers)]:
                     future.result()
             finally:  # after Ctrl-C too: no cell outlives its comparison
                 self._stop.set()
@@ -51,16 +50,20 @@ class Work:
                     process.terminate()
         if self.failures:
             lines = "\n  ".join(str(error) for error in self.failures.values())
-            raise CellError(f"{len(self.failures)} cells did not train; the same command tries them again:\n  {lines}")
+            raise CellError(f"cells that did not train: {len(self.failures)}; the same command tries again:\n  {lines}")
 
     def _work(self, worker: int) -> None:
+        rounds = 0  # in a row without a free cell
         while not self._stop.is_set():
             cells, complete = self.ready()
             left = [cell for cell in cells if cell not in self.failures]
             if not left and (complete or self.failures):
                 return
-            if not any(self._take(cell, worker) for cell in left):
+            rounds = 0 if any(self._take(cell, worker) for cell in left) else rounds + 1
+            if rounds:
                 self._stop.wait(PAUSE)
+            if rounds == 2 and left and not self._processes:
+                self.say(f"waiting for others to train {', '.join(f'{cell.system} {cell.id}' for cell in left)}")
 
     def _take(self, cell: Cell, worker: int) -> bool:
         """Trains the cell, unless somebody has or is at it; whether it did."""
@@ -71,6 +74,8 @@ class Work:
             started = time.monotonic()
             process = self.cells.start(cell, lock, environment(worker))
             self._processes.add(process)
+            if self._stop.is_set():  # since the claim
+                process.terminate()
             code = process.wait()
             self._processes.discard(process)
             if self._stop.is_set():

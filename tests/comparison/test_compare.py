@@ -15,6 +15,7 @@ from lightning_ccn.cli import main
 from lightning_ccn.comparison.cell import Cells
 from lightning_ccn.comparison.protocol import Cell, Protocol, Rates
 from lightning_ccn.comparison.study import Entry, Study
+from lightning_ccn.comparison.work import Work
 from lightning_ccn.data.schema import Dataset
 from lightning_ccn.models import CCN, SIM
 from lightning_ccn.sharding import find_tables
@@ -135,6 +136,40 @@ def test_a_system_that_cannot_run_is_refused_before_anything_is_trained(
     assert compare(data, tmp_path / "out", "--model.system.init_args.heads", "7") == 2
     assert "heads" in capsys.readouterr().err
     assert not list(tmp_path.rglob("cells"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--seeds", "0"),
+        ("--sensitivity_seeds", "-1"),
+        ("--search_share", "1.5"),
+        ("--scales", "1,0"),
+        ("--jobs", "0"),
+        ("--baseline", "din"),
+    ],
+    ids=lambda wrong: wrong[0],
+)
+def test_an_impossible_option_is_refused_by_name_and_value(
+    wrong: tuple[str, str], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare(data, tmp_path / "out", *wrong) == 2
+    assert f"{wrong[0]} " in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_who_waits_for_others_says_so(tmp_path: Path) -> None:
+    cells, cell = Cells(tmp_path, [], CONFIGS), Cell("sim", "seed1", ())
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        cells.path(cell).mkdir()
+        cells.finish(cell, code=0, started=0.0)  # the other process is done
+
+    with cells.claim(cell):
+        Work(cells, lambda: ([] if cells.result(cell) else [cell], True), say).run(1)
+    assert said == ["waiting for others to train sim seed1"]
 
 
 def test_an_output_that_cannot_be_made_is_refused(
