@@ -75,7 +75,7 @@ def _simulate(args: list[str]) -> int:
 
 
 def _train(args: list[str]) -> int:
-    from lightning.pytorch.utilities.exceptions import SIGTERMException
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
     from lightning_ccn import planning, training
     from lightning_ccn.comparison.cell import CellError
@@ -98,6 +98,8 @@ def _train(args: list[str]) -> int:
         training.run(args)
     except (CellError, NodeError, OptionError, ShardingError, SubmitError, TrainingError) as error:
         return _fail(error)
+    except MisconfigurationException as error:  # Lightning's, of options that do not go together
+        return _fail(" ".join(str(error).split()))
     except Interrupted as stop:
         print(f"ccn: stopped as asked, {stop}; the same run goes on with --ckpt_path last", file=sys.stderr)
         return STOPPED

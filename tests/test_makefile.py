@@ -22,7 +22,7 @@ VARIABLES: tuple[str, ...] = (
     "VENV",
     "WORLD_ARGS",
 )
-VARIABLES += ("DRY_RUN", "GPUS", "NODES", "PARTITION", "RESUME", "SBATCH", "TIME")
+VARIABLES += ("DRY_RUN", "GPUS", "NODES", "PARTITION", "RESUME", "SBATCH", "TASKS", "TIME")
 
 
 def make(*words: str) -> subprocess.CompletedProcess[str]:
@@ -97,11 +97,11 @@ def test_variables_reach_finetune_predict_and_plan(installed: str) -> None:
 def test_variables_reach_train_multinode(installed: str) -> None:
     commands = dry_run("train-multinode", installed, "DATA=d", "NODES=4", "GPUS=0", "TIME=5", "SBATCH=-q low -x n7")
     assert (
-        'ccn submit --nodes 4 --gpus 0 --time "5" --sbatch="-q low -x n7" '
+        'ccn submit --time "5" --sbatch="-q low -x n7" --nodes 4 --gpus 0 '
         'fit --config conf/experiment/default.yaml --data.folder "d"'
     ) in commands
     again = dry_run("train-multinode", installed, "RESUME=runs/a/1", "PARTITION=p", "DRY_RUN=1", "ARGS=--x 1")
-    assert 'submit --nodes 2 --gpus 8 --partition "p" --dry_run --resume "runs/a/1" fit --x 1' in again
+    assert 'submit --partition "p" --dry_run --nodes 2 --gpus 8 --resume "runs/a/1" fit --x 1' in again
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,8 @@ def test_missing_variable_is_named_before_anything_is_installed(tmp_path: Path, 
 def test_help_is_the_default_and_lists_every_target_and_variable() -> None:
     answer = make()
     assert answer.stdout == make("help").stdout
-    (phony,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     listed = re.findall(r"^  (\S+) ", answer.stdout, re.MULTILINE)
     assert sorted(listed) == sorted([*phony.split(), *VARIABLES])
 

@@ -247,7 +247,7 @@ def test_reported_runs_wait_for_their_systems_search_alone(tmp_path: Path) -> No
         cells.finish(cell, code=0, started=0.0)
     ready, complete = study.ready()
     assert [(cell.system, cell.id) for cell in ready] == [
-        *(("ccn", f"search-x{scale}") for scale in ("0.5", "1", "2")),
+        *(("ccn", f"search-x{scale}") for scale in ("0.5", "1", "2", "4")),
         *(("sim", f"seed{seed}") for seed in (1, 2)),
     ]
     assert "--model.lr=0.04" in ready[-1].options
