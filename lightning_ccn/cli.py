@@ -75,7 +75,8 @@ def _simulate(args: list[str]) -> int:
 
 
 def _train(args: list[str]) -> int:
-    from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     from lightning_ccn import planning, training
     from lightning_ccn.comparison.cell import CellError
