@@ -5,8 +5,10 @@ srun ... python -m lightning_ccn.slurm.rank fit --config runs/default/1234/jobs/
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import platform
+import signal
 import sys
 import time
 
@@ -37,12 +39,24 @@ def main(args: list[str]) -> int:
     from lightning_ccn.cli import STOPPED, main
 
     code = main(args)
+    end_workers()
     if code == STOPPED:
         job.end_with("stopped as asked")
         return 0
     if code == 2:
         job.end_with(f"refused: {job.me} says why in {job.folder / f'rank-{job.rank}.log'}")
     return code
+
+
+def end_workers() -> None:
+    """Kills the data workers that a stop in the middle of an epoch leaves.
+
+    Python would ask them with SIGTERM at exit and wait, but they do not hear it: see `signals.listen`.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler takes a killed worker for an error
+    for worker in multiprocessing.active_children():
+        worker.kill()
+        worker.join()
 
 
 if __name__ == "__main__":
