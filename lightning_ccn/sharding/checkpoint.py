@@ -96,7 +96,7 @@ def _finish(path: Path, partial: Path, metadata: Any, trainer_state: bytes, abou
     manifest = {
         "format": FORMAT,
         "saved_ns": time.time_ns(),
-        "versions": _versions(),
+        "versions": versions(),
         **about,
         "tensors": {
             key: {"dtype": str(value.properties.dtype).removeprefix("torch."), "shape": list(value.size)}
@@ -117,7 +117,8 @@ def _finish(path: Path, partial: Path, metadata: Any, trainer_state: bytes, abou
     remove(replaced)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of what decides numbers and formats, as it is installed here."""
     found = {}
     for package in PACKAGES:
         try:

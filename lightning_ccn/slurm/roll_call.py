@@ -10,16 +10,15 @@ import os
 import socket
 import threading
 import time
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from lightning_ccn.sharding import TorchRecStrategy
+from lightning_ccn.sharding.checkpoint import versions
 from lightning_ccn.slurm.job import Job, NodeError
 
-PACKAGES = ("torch", "torchrec", "fbgemm-gpu", "fbgemm-gpu-cpu", "lightning")
 PRESENT = "is there"
 
 
@@ -61,7 +60,7 @@ def _reach(job: Job) -> None:
             return
         except OSError as error:
             job.write(state=f"cannot reach the master at {job.master}:{job.port}: {error}")
-            time.sleep(0.2)
+            time.sleep(1)  # each try of each rank is a file on the shared disk
 
 
 def _give_up(job: Job) -> None:
@@ -89,13 +88,7 @@ def missing(job: Job) -> str:
 
 def _facts(device: torch.device) -> dict[str, Any]:
     """Versions and accelerator, for the record."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    facts: dict[str, Any] = {"versions": found}
+    facts: dict[str, Any] = {"versions": versions()}
     if device.type == "cuda":
         nccl = ".".join(map(str, torch.cuda.nccl.version()))
         facts |= {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda, "nccl": nccl}

@@ -65,7 +65,7 @@ def opened(browser: Browser, path: Path, width: int = 1280, scheme: str = "light
     """The file in a window, which must neither complain nor ask for anything else."""
     complaints: list[str] = []
     requests: list[str] = []
-    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]  # a Literal
     page.set_default_timeout(0)  # however slow the machine is
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
