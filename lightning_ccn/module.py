@@ -14,23 +14,16 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from lightning_ccn.data.batch import PageBatch
-from lightning_ccn.data.schema import DataError, Dataset
-from lightning_ccn.means import ItemMeans
-from lightning_ccn.metrics import AUC, CTRMetrics
+from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.errors import DataError, OptionError, TrainingError
+from lightning_ccn.evaluation.item_means import ItemMeans
+from lightning_ccn.evaluation.metrics import AUC, CTRMetrics
 from lightning_ccn.models.system import Prediction, System
 from lightning_ccn.nn.freezing import freeze
 from lightning_ccn.nn.intent import intent_label
 from lightning_ccn.nn.listwise import listwise_softmax_loss
 from lightning_ccn.nn.tables import tables_on
 from lightning_ccn.sharding import ShardingError, TorchRecStrategy
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; says at which step and on which pages."""
-
-
-class OptionError(ValueError):
-    """An option of the model that cannot work, or not with this data."""
 
 
 class CTRModule(L.LightningModule):
@@ -98,7 +91,7 @@ class CTRModule(L.LightningModule):
             raise OptionError(f"model.system.init_args: {error}") from error
 
     def forward(self, batch: PageBatch) -> Prediction:
-        """Scores of every exposed item, logit [items]."""
+        """ScoreCollector of every exposed item, logit [items]."""
         assert self.model is not None, "configure_model comes first"
         prediction: Prediction = self.model(batch)
         return prediction
@@ -106,8 +99,8 @@ class CTRModule(L.LightningModule):
     def training_step(self, batch: PageBatch, batch_idx: int) -> Tensor:
         """The loss whose average over ranks is the mean over the global batch's items."""
         prediction = self(batch)
-        assert batch.click is not None
-        ce = binary_cross_entropy_with_logits(prediction.logit.float(), batch.click, reduction="sum")
+        assert batch.clicks is not None
+        ce = binary_cross_entropy_with_logits(prediction.logit.float(), batch.clicks, reduction="sum")
         terms = {"ce": ce / max(batch.items, 1)}
         loss = terms["ce"]
         system = cast(System, self.model)
@@ -115,14 +108,14 @@ class CTRModule(L.LightningModule):
             terms[name] = value
             loss = loss + weight * value
         if self.listwise_weight:
-            terms["listwise"] = listwise_softmax_loss(prediction.logit, batch.click, batch.page_lengths)
+            terms["listwise"] = listwise_softmax_loss(prediction.logit, batch.clicks, batch.page_lengths)
             loss = loss + self.listwise_weight * terms["listwise"]
         terms["loss"] = loss
         if not math.isfinite(loss.item()):
             raise TrainingError(self._not_finite(terms, batch))
         self.train_means.add(terms, batch.items)
         if prediction.degree is not None:
-            self.train_means.add_degrees(prediction.degree, batch.click)
+            self.train_means.add_degrees(prediction.degree, batch.clicks)
         # ranks hold different numbers of items: each mean counts by its share
         everywhere = self._over_ranks(torch.tensor(float(batch.items), device=self.device))
         return loss * (batch.items * self.trainer.world_size / everywhere.clamp(min=1))
@@ -220,9 +213,9 @@ class CTRModule(L.LightningModule):
         self.train_means.load(saved["train_means"], share=float(self.trainer.is_global_zero))
 
     def _score(self, metrics: CTRMetrics, batch: PageBatch) -> None:
-        assert batch.click is not None
+        assert batch.clicks is not None
         prediction, category = self(batch), self.dataset.schema.category
-        metrics.update(prediction.logit, batch.click, batch.page_lengths)
+        metrics.update(prediction.logit, batch.clicks, batch.page_lengths)
         if prediction.intent is not None and category is not None:  # without categories it has no label
             if self.intent_auc is None:
                 self.intent_auc = AUC().to(self.device)

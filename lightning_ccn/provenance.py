@@ -10,14 +10,14 @@ from pathlib import Path
 GIT_FILE = "git.json"
 
 
-def git_state(folder: Path) -> dict[str, str | bool]:
+def git_state(folder: Path = Path(__file__).parent) -> dict[str, str | bool]:
     """`commit`, `branch`, and `changed`: whether a tracked file differs from the commit. Empty outside of a checkout.
 
     A snapshot of the code has no repository, or lies in one of something else: who makes it leaves what this function
     says of the original in `git.json`, beside the package.
 
     Args:
-        folder: of the package.
+        folder: of the package; another one in tests.
     """
     snapshot = folder.parent / GIT_FILE
     if snapshot.exists():

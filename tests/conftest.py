@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.data.schema import Feature, Schema, Table
 from lightning_ccn.data.vocabulary import Vocabulary
-from lightning_ccn.data.writer import DatasetWriter, Ragged
+from lightning_ccn.data.writer import DatasetWriter
 
 os.environ["WANDB_MODE"] = "disabled"  # starting the client takes seconds; its own tests say `--wandb offline`
 

@@ -50,7 +50,7 @@ def test_it_is_that_of_each_page_against_clicks_of_the_triggers_category(
     labels = []
     for page in pages:
         of_trigger = [category[item] == category[page["trigger"]] for item in page["items"]]
-        labels.append(any(alike and click for alike, click in zip(of_trigger, page["clicks"], strict=True)))
+        labels.append(any(alike and clicks for alike, clicks in zip(of_trigger, page["clicks"], strict=True)))
     assert found["intent_auc"] == pytest.approx(
         roc_auc_score(labels, [of_page_id(page["page_id"]) for page in pages]), abs=1e-9
     )

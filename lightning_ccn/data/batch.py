@@ -40,7 +40,7 @@ class PageBatch(Pipelineable):
         target_group: int64 [items], the group of each target's category on its page.
         trigger_group: int64 [pages], the group of each trigger's category.
         numbers: float32 [items, numbers], standardised.
-        click: float32 [items] in {0, 1}; None when the data has no labels (predict).
+        clicks: float32 [items] in {0, 1}; None when the data has no labels (predict).
     """
 
     page_id: Tensor
@@ -56,7 +56,7 @@ class PageBatch(Pipelineable):
     target_group: Tensor
     trigger_group: Tensor
     numbers: Tensor
-    click: Tensor | None
+    clicks: Tensor | None
 
     @property
     def pages(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 from torchrec import KeyedJaggedTensor
 
-from lightning_ccn.data import schema as columns
+from lightning_ccn.data import page_row
 from lightning_ccn.data.batch import PageBatch
-from lightning_ccn.data.columns import Rows
-from lightning_ccn.data.schema import ITEM, Schema
-from lightning_ccn.data.writer import Ragged
+from lightning_ccn.data.page_row import ITEM
+from lightning_ccn.data.parquet import PageRows
+from lightning_ccn.data.ragged import Ragged, most_recent, take
+from lightning_ccn.data.schema import Schema
 
 
 @dataclass(frozen=True)
@@ -35,24 +36,24 @@ class Collator:
     short_length: int
     long_length: int
 
-    def __call__(self, rows: Rows) -> PageBatch:
+    def __call__(self, rows: PageRows) -> PageBatch:
         """The batch of these pages, in order; pages without items are left out, see `PageBatch` for none left."""
-        kept = np.flatnonzero(_ragged(rows, columns.ITEMS).lengths)
-        rows = {name: take(column, kept) for name, column in rows.items()} if len(kept) else _nobody(rows)
-        exposed = _ragged(rows, columns.ITEMS)
+        kept = np.flatnonzero(_ragged(rows, page_row.ITEMS).lengths)
+        rows = {name: take(column, kept) for name, column in rows.items()} if len(kept) else _placeholder_page(rows)
+        exposed = _ragged(rows, page_row.ITEMS)
         pages = len(exposed.lengths)
-        trigger = _array(rows, columns.TRIGGER)
-        short = _most_recent(_ragged(rows, columns.SHORT_ITEMS), self.short_length)
+        trigger = _array(rows, page_row.TRIGGER)
+        short = most_recent(_ragged(rows, page_row.SHORT_ITEMS), self.short_length)
         target_page = np.repeat(np.arange(pages), exposed.lengths)
         long, target_group, trigger_group = self._search(
-            _ragged(rows, columns.LONG_ITEMS), exposed.values, target_page, trigger
+            _ragged(rows, page_row.LONG_ITEMS), exposed.values, target_page, trigger
         )
         places = [exposed.values, trigger, short.values, long.values]
         distinct, index = np.unique(np.concatenate(places), return_inverse=True)
         target_at, trigger_at, short_at, long_at = np.split(index, np.cumsum([len(p) for p in places[:-1]]))
-        click = rows.get(columns.CLICKS)
+        clicks = rows.get(page_row.CLICKS)
         return PageBatch(
-            page_id=_tensor(_array(rows, columns.PAGE_ID)),
+            page_id=_tensor(_array(rows, page_row.PAGE_ID)),
             user=self._user(rows, pages),
             item=self._item(distinct),
             target=_tensor(target_at),
@@ -65,7 +66,7 @@ class Collator:
             target_group=_tensor(target_group),
             trigger_group=_tensor(trigger_group),
             numbers=self._numbers(rows, len(exposed.values)),
-            click=torch.from_numpy(click.values.astype(np.float32)) if isinstance(click, Ragged) else None,
+            clicks=torch.from_numpy(clicks.values.astype(np.float32)) if isinstance(clicks, Ragged) else None,
         )
 
     def _search(
@@ -93,9 +94,9 @@ class Collator:
         hit = np.flatnonzero((groups[place] == key) & (of_long != 0))
         hit = hit[np.argsort(place[hit], kind="stable")]  # group-major; within a group the order in time stays
         found = Ragged.from_lengths(long.values[hit], np.bincount(place[hit], minlength=len(groups)))
-        return _most_recent(found, self.long_length), group[: len(targets)], group[len(targets) :]
+        return most_recent(found, self.long_length), group[: len(targets)], group[len(targets) :]
 
-    def _user(self, rows: Rows, pages: int) -> KeyedJaggedTensor:
+    def _user(self, rows: PageRows, pages: int) -> KeyedJaggedTensor:
         values, lengths = [], []
         for feature in self.schema.user:
             column = rows[feature.name]
@@ -108,7 +109,7 @@ class Collator:
         values = [distinct if name == ITEM else self.items[name][distinct] for name in names]
         return _keyed(names, values, [np.ones(len(distinct), np.int64)] * len(names), len(distinct))
 
-    def _numbers(self, rows: Rows, items: int) -> Tensor:
+    def _numbers(self, rows: PageRows, items: int) -> Tensor:
         scaled = np.zeros((items, len(self.schema.numbers)), dtype=np.float32)
         for at, name in enumerate(self.schema.numbers):
             mean, deviation = self.moments[name]
@@ -117,7 +118,7 @@ class Collator:
         return torch.from_numpy(scaled)
 
 
-def _nobody(rows: Rows) -> Rows:
+def _placeholder_page(rows: PageRows) -> PageRows:
     """One page of unknown user and trigger, without items."""
     return {
         name: Ragged(column.values[:0], np.zeros(2, np.int64)) if isinstance(column, Ragged) else _unknown(name)
@@ -126,46 +127,16 @@ def _nobody(rows: Rows) -> Rows:
 
 
 def _unknown(name: str) -> np.ndarray:
-    return np.full(1, -1 if name == columns.PAGE_ID else 0)
+    return np.full(1, -1 if name == page_row.PAGE_ID else 0)
 
 
-def take(column: np.ndarray | Ragged, rows: np.ndarray) -> np.ndarray | Ragged:
-    """The given rows of a column, in the given order."""
-    if not isinstance(column, Ragged):
-        return column[rows]
-    return _slices(column, column.offsets[rows], column.lengths[rows])
-
-
-def concatenate(parts: Sequence[np.ndarray | Ragged]) -> np.ndarray | Ragged:
-    """Columns one after another."""
-    if not isinstance(parts[0], Ragged):
-        return np.concatenate([part for part in parts if not isinstance(part, Ragged)])
-    ragged = [part for part in parts if isinstance(part, Ragged)]
-    return Ragged.from_lengths(
-        np.concatenate([part.values for part in ragged]), np.concatenate([part.lengths for part in ragged])
-    )
-
-
-def _slices(column: Ragged, starts: np.ndarray, lengths: np.ndarray) -> Ragged:
-    """Row i: `lengths[i]` values from position `starts[i]` on."""
-    ends = np.cumsum(lengths)
-    at = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
-    return Ragged.from_lengths(column.values[at], lengths)
-
-
-def _most_recent(column: Ragged, count: int) -> Ragged:
-    """The last `count` values of each row."""
-    lengths = np.minimum(column.lengths, count)
-    return _slices(column, column.offsets[1:] - lengths, lengths)
-
-
-def _ragged(rows: Rows, name: str) -> Ragged:
+def _ragged(rows: PageRows, name: str) -> Ragged:
     column = rows[name]
     assert isinstance(column, Ragged), f"{name} is a list column"
     return column
 
 
-def _array(rows: Rows, name: str) -> np.ndarray:
+def _array(rows: PageRows, name: str) -> np.ndarray:
     column = rows[name]
     assert isinstance(column, np.ndarray), f"{name} is not a list column"
     return column

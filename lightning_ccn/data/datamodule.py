@@ -8,8 +8,8 @@ from typing import Any
 import lightning as L
 import numpy as np
 
+from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.reader import PageBatches, PageLoader
-from lightning_ccn.data.schema import Dataset
 from lightning_ccn.data.stream import PageOrder
 
 
@@ -72,13 +72,13 @@ class PageData(L.LightningDataModule):
 
     def predict_dataloader(self) -> PageLoader:
         """Pages to score; their clicks, if there are any, are not read."""
-        return self._loader(self.predict_split, labels=False)
+        return self._loader(self.predict_split, with_clicks=False)
 
     def check_ranks(self, world_size: int) -> None:
         """Whether so many ranks can share a global batch; raises DataError."""
         PageOrder(np.zeros(0), self.batch_pages, self.lanes, self.seed).lanes_of(0, world_size)
 
-    def _loader(self, split: str, seed: int | None = None, labels: bool = True) -> PageLoader:
+    def _loader(self, split: str, seed: int | None = None, with_clicks: bool = True) -> PageLoader:
         batches = PageBatches(
             self.dataset,
             split,
@@ -87,7 +87,7 @@ class PageData(L.LightningDataModule):
             long_length=self.long_length,
             lanes=self.lanes,
             seed=seed,
-            labels=labels,
+            with_clicks=with_clicks,
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=self.trainer.world_size if self.trainer else 1,
         )

@@ -12,13 +12,15 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
-from lightning_ccn.data import schema as columns
+from lightning_ccn.data import page_row
 from lightning_ccn.data.batch import PageBatch
-from lightning_ccn.data.collate import Collator, concatenate, take
-from lightning_ccn.data.columns import Rows, decode, open_part
+from lightning_ccn.data.collate import Collator
+from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.data.parquet import PageRows, decode, open_part
+from lightning_ccn.data.ragged import concatenate, take
 from lightning_ccn.data.rules import check_columns, check_rows, read_items
-from lightning_ccn.data.schema import DataError, Dataset
 from lightning_ccn.data.stream import PageOrder
+from lightning_ccn.errors import DataError
 
 
 class PageBatches(TorchDataset[PageBatch]):
@@ -32,7 +34,7 @@ class PageBatches(TorchDataset[PageBatch]):
         long_length: most recent long behaviours kept of each category on the page.
         lanes: see `PageOrder`.
         seed: of the epochs' orders; None keeps the order of the files.
-        labels: read clicks; False for a split that has none.
+        with_clicks: read clicks; False for a split that has none.
         rank, world_size: whose slice.
 
     Raises:
@@ -49,12 +51,12 @@ class PageBatches(TorchDataset[PageBatch]):
         long_length: int,
         lanes: int = 64,
         seed: int | None = None,
-        labels: bool = True,
+        with_clicks: bool = True,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         self.dataset = dataset
-        self.columns = needed_columns(dataset, labels)
+        self.columns = needed_columns(dataset, with_clicks)
         self.rank, self.world_size = rank, world_size
         check_columns(dataset, split, self.columns)
         self.parts = dataset.parts(split)
@@ -68,7 +70,7 @@ class PageBatches(TorchDataset[PageBatch]):
         self.order = PageOrder(np.array([rows for *_, rows in row_groups]), batch_pages, lanes, seed)
         self.order.lanes_of(rank, world_size)  # refuses too many ranks now, not in a worker
         self._capacity = len(self.order.lanes_of(rank, world_size)) + 2
-        self._decoded: OrderedDict[int, Rows] = OrderedDict()  # row groups in use, most recent last
+        self._decoded: OrderedDict[int, PageRows] = OrderedDict()  # row groups in use, most recent last
         self.collator = Collator(
             dataset.schema, read_items(dataset), dataset.numbers, short_length=short_length, long_length=long_length
         )
@@ -86,7 +88,7 @@ class PageBatches(TorchDataset[PageBatch]):
             {name: concatenate([take(piece[name], within) for piece, within in rows]) for name in self.columns}
         )
 
-    def _rows(self, group: int) -> Rows:
+    def _rows(self, group: int) -> PageRows:
         if group not in self._decoded:
             part, number = self.row_groups[group]
             path = self.parts[part]
@@ -168,12 +170,12 @@ class GlobalSteps(Sampler[tuple[int, int]]):
         return self.steps - self.start
 
 
-def needed_columns(dataset: Dataset, labels: bool = True) -> list[str]:
+def needed_columns(dataset: Dataset, with_clicks: bool = True) -> list[str]:
     """Columns of a page row that a model's batch is made of; nothing that only a synthetic world knows."""
-    names = [columns.PAGE_ID, columns.TRIGGER, columns.ITEMS, columns.SHORT_ITEMS, columns.LONG_ITEMS]
+    names = [page_row.PAGE_ID, page_row.TRIGGER, page_row.ITEMS, page_row.SHORT_ITEMS, page_row.LONG_ITEMS]
     names += [feature.name for feature in dataset.schema.user]
     names += dataset.schema.numbers
-    return [*names, columns.CLICKS] if labels else names
+    return [*names, page_row.CLICKS] if with_clicks else names
 
 
 def _one_thread(_: int) -> None:

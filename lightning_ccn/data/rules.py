@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from lightning_ccn.data import schema as names
-from lightning_ccn.data.columns import NULL, Column, Rows, decode, item_columns, open_part, page_columns
-from lightning_ccn.data.findings import SHOWN
-from lightning_ccn.data.schema import DataError, Dataset, Schema
-from lightning_ccn.data.writer import Ragged
+from lightning_ccn.data import page_row
+from lightning_ccn.data.check.report import SHOWN
+from lightning_ccn.data.columns import Column, item_columns, page_columns
+from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.data.parquet import NULL, PageRows, decode, open_part
+from lightning_ccn.data.ragged import Ragged
+from lightning_ccn.data.schema import Schema
+from lightning_ccn.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def check_columns(dataset: Dataset, split: str, columns: Sequence[str]) -> None:
                 raise DataError(message)
 
 
-def check_rows(schema: Schema, rows: Rows, path: Path, first_row: int) -> None:
+def check_rows(schema: Schema, rows: PageRows, path: Path, first_row: int) -> None:
     """Checks one decoded row group, those columns that it has.
 
     Args:
@@ -87,7 +90,7 @@ def scan_items(path: Path, schema: Schema) -> tuple[dict[str, np.ndarray], list[
     """Reads items.parquet: the attributes as `read_items` gives them, and what is wrong in words."""
     if path.is_dir():
         return {}, [f"{path}: a folder (Spark writes one): give its only part this name; order it by item first"]
-    columns, expected = item_columns(schema), schema.tables[names.ITEM].rows
+    columns, expected = item_columns(schema), schema.tables[page_row.ITEM].rows
     items = {column.name: np.zeros(expected, dtype=np.int32) for column in columns}
     with open_part(path) as file:
         problems = type_problems(columns, file.schema_arrow, path)
@@ -107,7 +110,7 @@ def scan_items(path: Path, schema: Schema) -> tuple[dict[str, np.ndarray], list[
             for name, values in rows.items():
                 items[name][first : first + size] = values
             first += size
-    del items[names.ITEM]
+    del items[page_row.ITEM]
     return items, problems
 
 
@@ -123,7 +126,7 @@ def type_problems(columns: Sequence[Column], stored: pa.Schema, path: Path) -> l
     return found
 
 
-def row_problems(schema: Schema, columns: Sequence[Column], rows: Rows) -> Iterator[Problem]:
+def row_problems(schema: Schema, columns: Sequence[Column], rows: PageRows) -> Iterator[Problem]:
     """What is wrong in one decoded row group. Looks at those of `columns` that `rows` has."""
     for column in columns:
         if column.name not in rows:
@@ -135,7 +138,7 @@ def row_problems(schema: Schema, columns: Sequence[Column], rows: Rows) -> Itera
         if isinstance(beside := rows.get(column.beside), Ragged):
             yield from _length_problems(column, stored, beside.lengths)
         if column.holds == "time":
-            yield from _order_problems(column, stored, rows.get(names.TIME))
+            yield from _order_problems(column, stored, rows.get(page_row.TIME))
 
 
 def _value_problems(schema: Schema, column: Column, stored: np.ndarray | Ragged) -> Iterator[Problem]:
@@ -197,10 +200,10 @@ def _order_problems(column: Column, times: Ragged, page: np.ndarray | Ragged | N
 
 
 def _item_problems(columns: Sequence[Column], rows: dict[str, np.ndarray], first: int) -> Iterator[Problem]:
-    here = np.arange(first, first + len(rows[names.ITEM]))
+    here = np.arange(first, first + len(rows[page_row.ITEM]))
     for column in columns:
         values = rows[column.name]
-        if column.name == names.ITEM:
+        if column.name == page_row.ITEM:
             remedy = "order the rows by item: 0, 1, 2, ..., none left out"
             yield from _problem(column, values, (values != here) & (values != NULL), values.item, remedy)
         else:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lightning_ccn.data.schema import DataError
+from lightning_ccn.errors import DataError
 
 
 class PageOrder:

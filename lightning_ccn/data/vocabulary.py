@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lightning_ccn.data.schema import DataError
+from lightning_ccn.errors import DataError
 
 
 class Vocabulary:
     """Original ids in the order in which they were first met; row 0 is the unknown id.
 
-    Rows never change their meaning: extending appends. So a checkpoint's tables grow with the vocabulary and
+    PageRows never change their meaning: extending appends. So a checkpoint's tables grow with the vocabulary and
     its old rows stay right.
 
     >>> vocabulary = Vocabulary()
@@ -29,7 +29,7 @@ class Vocabulary:
         self._ids: pa.Array | None = ids
 
     def __len__(self) -> int:
-        """Rows, the unknown one included."""
+        """PageRows, the unknown one included."""
         return 1 + (0 if self._ids is None else len(self._ids))
 
     @property
@@ -52,7 +52,7 @@ class Vocabulary:
         self._ids = fresh
 
     def encode(self, ids: np.ndarray | pa.Array) -> np.ndarray:
-        """Rows of the ids; 0 for an id that is null or not in the vocabulary. int64, same length.
+        """PageRows of the ids; 0 for an id that is null or not in the vocabulary. int64, same length.
 
         Raises:
             DataError: the ids are not of the type that the vocabulary holds.
@@ -104,7 +104,7 @@ class Vocabulary:
 
 
 def hash_rows(ids: np.ndarray, rows: int) -> np.ndarray:
-    """Rows of integer ids by hash: a 64-bit mix (splitmix64's finaliser), modulo the rows after row 0.
+    """PageRows of integer ids by hash: a 64-bit mix (splitmix64's finaliser), modulo the rows after row 0.
 
     Args:
         ids: integers [n]; the same id gives the same row on every machine and at every time.

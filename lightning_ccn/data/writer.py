@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,35 +16,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from lightning_ccn.data import schema as columns
-from lightning_ccn.data.schema import SPLITS, DataError, Schema, SplitStats
+from lightning_ccn.data import page_row
+from lightning_ccn.data.dataset import SPLITS, SplitStats
+from lightning_ccn.data.ragged import Ragged
+from lightning_ccn.data.schema import Schema
 from lightning_ccn.data.vocabulary import Vocabulary
+from lightning_ccn.errors import DataError
 
 PAGES_PER_ROW_GROUP = 512  # what the reader decodes at a time: small, so that many can stand open at once
 ROW_GROUPS_PER_PART = 64
-
-
-@dataclass(frozen=True)
-class Ragged:
-    """A list column: row i is `values[offsets[i]:offsets[i + 1]]`.
-
-    Attributes:
-        values: any dtype [sum of lengths].
-        offsets: int64 [rows + 1], starting at 0.
-    """
-
-    values: np.ndarray
-    offsets: np.ndarray
-
-    @staticmethod
-    def from_lengths(values: np.ndarray, lengths: np.ndarray) -> Ragged:
-        """Rows of the given lengths, in order."""
-        return Ragged(values, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """int64 [rows]."""
-        return np.diff(self.offsets)
 
 
 class Tally:
@@ -61,15 +41,15 @@ class Tally:
     def add(self, split: str, rows: Mapping[str, Any]) -> None:
         """Counts page rows (at least one) of a split; rows without clicks count none."""
         stats = self.splits[split]
-        stats.pages += len(rows[columns.PAGE_ID])
-        stats.items += len(rows[columns.ITEMS].values)
+        stats.pages += len(rows[page_row.PAGE_ID])
+        stats.items += len(rows[page_row.ITEMS].values)
         found = {
-            "pages_with_trigger": rows[columns.TRIGGER] != 0,  # [pages] each
-            "pages_with_short": rows[columns.SHORT_ITEMS].lengths > 0,
-            "pages_with_long": rows[columns.LONG_ITEMS].lengths > 0,
+            "pages_with_trigger": rows[page_row.TRIGGER] != 0,  # [pages] each
+            "pages_with_short": rows[page_row.SHORT_ITEMS].lengths > 0,
+            "pages_with_long": rows[page_row.LONG_ITEMS].lengths > 0,
         }
-        if columns.CLICKS in rows:
-            labels = rows[columns.CLICKS]
+        if page_row.CLICKS in rows:
+            labels = rows[page_row.CLICKS]
             total = np.concatenate([[0], np.cumsum(labels.values, dtype=np.int64)])
             clicks = total[labels.offsets[1:]] - total[labels.offsets[:-1]]  # [pages]
             stats.clicks += int(total[-1])
@@ -77,7 +57,7 @@ class Tally:
             found["pages_of_two_clicks"] = clicks > 1
         for name, pages in found.items():
             setattr(stats, name, getattr(stats, name) + int(pages.sum()))
-        first, last = int(rows[columns.TIME].min()), int(rows[columns.TIME].max())
+        first, last = int(rows[page_row.TIME].min()), int(rows[page_row.TIME].max())
         stats.first_time = first if stats.first_time is None else min(stats.first_time, first)
         stats.last_time = last if stats.last_time is None else max(stats.last_time, last)
         if split == "train":
@@ -168,7 +148,7 @@ class DatasetWriter:
         for writer in self._open.values():
             writer.close()
         self._open.clear()
-        table = {columns.ITEM: pa.array(np.arange(self.schema.tables[columns.ITEM].rows))}
+        table = {page_row.ITEM: pa.array(np.arange(self.schema.tables[page_row.ITEM].rows))}
         table |= {f.name: pa.array(np.asarray(items[f.name], np.int64)) for f in self.schema.attributes}
         pq.write_table(pa.table(table), self.part / "items.parquet", compression="zstd")
         for name, vocabulary in vocabularies.items():

@@ -8,8 +8,8 @@ from typing import Literal
 from torch import Tensor
 
 from lightning_ccn.data.batch import PageBatch
-from lightning_ccn.data.schema import Dataset
-from lightning_ccn.models.system import Prediction, warn_of_lacks
+from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.models.system import Prediction, warn_of_missing_inputs
 from lightning_ccn.models.tan import TAN
 from lightning_ccn.nn.collaborative import Bound
 from lightning_ccn.nn.contrastive import attraction_loss, attraction_weight, check_scale, repulsion_loss
@@ -75,27 +75,27 @@ class CCN(TAN):
         self.orientation, self.detach_weights = orientation, detach_weights
         self.repulsion, self.attraction = repulsion, attraction
         train = dataset.splits["train"]
-        if repulsion and "two_labels" in train.lacks:
+        if repulsion and (missing := train.missing_inputs.get("two_labels")):
             raise ValueError(
-                f"repulsion: the training split has {train.lacks['two_labels']}, so CCN has nothing to contrast; put "
+                f"repulsion: the training split has {missing}, so CCN has nothing to contrast; put "
                 "all items that a user saw under one trigger on one page, or train TAN (conf/model/tan.yaml)"
             )
         if attraction:
-            warn_of_lacks(self, dataset, two_clicks="the attraction loss pulls unclicked items together alone")
+            warn_of_missing_inputs(self, dataset, two_clicks="the attraction loss pulls unclicked items together alone")
         if attraction and attraction_ratio is None and train.pages:  # a folder to be scored may have no training split
             attraction_ratio = attraction_weight(dataset.clicked_per_page, dataset.unclicked_per_page)
         self.attraction_ratio = attraction_ratio
 
     def auxiliary_losses(self, prediction: Prediction, batch: PageBatch) -> dict[str, tuple[Tensor, float]]:
         """The two contrastive losses over each page's exposed items, with their weights in Eq. 12."""
-        degree, click, pages = prediction.degree, batch.click, batch.page_lengths
+        degree, clicks, pages = prediction.degree, batch.clicks, batch.page_lengths
         assert degree is not None
-        assert click is not None
+        assert clicks is not None
         losses = {}
         if self.repulsion:
             value = repulsion_loss(
                 degree,
-                click,
+                clicks,
                 pages,
                 temperature=self.temperature,
                 orientation=self.orientation,
@@ -104,6 +104,6 @@ class CCN(TAN):
             losses["repulsion"] = (value, self.contrast_weight)
         if self.attraction:
             assert self.attraction_ratio is not None
-            value = attraction_loss(degree, click, pages, scale=self.scale, detach_weights=self.detach_weights)
+            value = attraction_loss(degree, clicks, pages, scale=self.scale, detach_weights=self.detach_weights)
             losses["attraction"] = (value, self.contrast_weight * self.attraction_ratio)
         return losses

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from lightning_ccn.data.batch import PageBatch
-from lightning_ccn.data.schema import Dataset
-from lightning_ccn.models.system import Prediction, warn_of_lacks
+from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.models.system import Prediction, warn_of_missing_inputs
 from lightning_ccn.nn.head import PageMLP
 from lightning_ccn.nn.intent import IntentNet, intent_loss
 from lightning_ccn.nn.interest import InterestExtraction
@@ -52,7 +52,7 @@ class DIAN(nn.Module):
         self.free_target = InterestExtraction(item_dim, heads)
         self.free_head = PageMLP(user_dim, per_item_dim, hidden)
         self.category, self.intent_weight = dataset.schema.category, intent_weight
-        warn_of_lacks(
+        warn_of_missing_inputs(
             self,
             dataset,
             trigger="the unknown item stands for it, and no intent can be told: what is left is close to SIM",

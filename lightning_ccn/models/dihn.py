@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding as gather
 
 from lightning_ccn.data.batch import PageBatch
-from lightning_ccn.data.schema import Dataset
-from lightning_ccn.models.system import Prediction, warn_of_lacks
+from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.models.system import Prediction, warn_of_missing_inputs
 from lightning_ccn.nn.head import PageMLP
 from lightning_ccn.nn.intent import IntentNet, intent_loss
 from lightning_ccn.nn.interest import InterestExtraction
@@ -49,7 +49,7 @@ class DIHN(nn.Module):
         self.hybrid_interest = InterestExtraction(item_dim, heads)
         self.head = PageMLP(user_dim + item_dim, 4 * item_dim + len(dataset.schema.numbers), hidden)
         self.category, self.intent_weight = dataset.schema.category, intent_weight
-        warn_of_lacks(
+        warn_of_missing_inputs(
             self,
             dataset,
             trigger="the unknown item stands for it, and no intent can be told: what is left is close to SIM",

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_ccn.data.batch import PageBatch
-from lightning_ccn.data.schema import Dataset
-from lightning_ccn.models.system import Prediction, warn_of_lacks
+from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.models.system import Prediction, warn_of_missing_inputs
 from lightning_ccn.nn.activation_unit import Activation, ActivationUnit
 from lightning_ccn.nn.head import PageMLP
 from lightning_ccn.nn.tables import ItemKernel, PageEmbedding
@@ -39,7 +39,9 @@ class DIN(nn.Module):
         user_dim, item_dim = self.embedding.user_dim, self.embedding.item_dim
         self.activation_unit = ActivationUnit(item_dim, activation=activation)
         self.head = PageMLP(user_dim, 2 * item_dim + len(dataset.schema.numbers), hidden)
-        warn_of_lacks(self, dataset, short="the activation unit gives zeros, and user and target alone are scored")
+        warn_of_missing_inputs(
+            self, dataset, short="the activation unit gives zeros, and user and target alone are scored"
+        )
 
     def forward(self, batch: PageBatch) -> Prediction:
         """logit [items]."""

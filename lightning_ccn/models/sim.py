@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_ccn.data.batch import PageBatch
-from lightning_ccn.data.schema import Dataset
-from lightning_ccn.models.system import Prediction, warn_of_lacks
+from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.models.system import Prediction, warn_of_missing_inputs
 from lightning_ccn.nn.head import PageMLP
 from lightning_ccn.nn.interest import InterestExtraction
 from lightning_ccn.nn.tables import ItemKernel, PageEmbedding
@@ -42,7 +42,7 @@ class SIM(nn.Module):
         user_dim, item_dim = self.embedding.user_dim, self.embedding.item_dim
         self.interest = InterestExtraction(item_dim, heads)
         self.head = PageMLP(user_dim, 3 * item_dim + len(dataset.schema.numbers), hidden)
-        warn_of_lacks(
+        warn_of_missing_inputs(
             self,
             dataset,
             category="the search finds the most recent long behaviours of any kind",

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_ccn.data.batch import PageBatch
-from lightning_ccn.data.schema import Dataset
+from lightning_ccn.data.dataset import Dataset
 
 
 @dataclass
@@ -32,7 +32,7 @@ class System(Protocol):
     """A CTR model over page views: an `nn.Module` with these two."""
 
     def __call__(self, batch: PageBatch) -> Prediction:
-        """Scores every exposed item from the page and the item alone: no label, no context."""
+        """ScoreCollector every exposed item from the page and the item alone: no label, no context."""
         ...
 
     def auxiliary_losses(self, prediction: Prediction, batch: PageBatch) -> dict[str, tuple[Tensor, float]]:
@@ -40,17 +40,17 @@ class System(Protocol):
         ...
 
 
-def warn_of_lacks(system: object, dataset: Dataset, **otherwise: str) -> None:
+def warn_of_missing_inputs(system: object, dataset: Dataset, **otherwise: str) -> None:
     """Warns of what a system would use and this data lacks.
 
     Args:
         system: that warns.
         dataset: the data.
         otherwise: what the system does without it, by the name of what may be lacking: `profile`, `category`, or one
-            of `SplitStats.lacks`.
+            of `SplitStats.missing_inputs`.
     """
     schema = dataset.schema
-    lacks = {name: f"the training split has {words}" for name, words in dataset.splits["train"].lacks.items()}
+    lacks = {name: f"the training split has {words}" for name, words in dataset.splits["train"].missing_inputs.items()}
     if all(feature.many for feature in schema.user):
         lacks["profile"] = "the dataset has no profile feature of one value"
     if schema.category is None:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_ccn.data.batch import PageBatch
-from lightning_ccn.data.schema import Dataset
-from lightning_ccn.models.system import Prediction, warn_of_lacks
+from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.models.system import Prediction, warn_of_missing_inputs
 from lightning_ccn.nn.attention import TargetAttention
 from lightning_ccn.nn.collaborative import Bound, CollaborativeModule
 from lightning_ccn.nn.head import PageMLP
@@ -58,7 +58,7 @@ class TAN(nn.Module):
             self.collaborative = CollaborativeModule(user_dim, item_dim, hidden[-1:], bound, gain)
             per_item_dim += 1
         self.head = PageMLP(page_dim, per_item_dim, hidden)
-        warn_of_lacks(
+        warn_of_missing_inputs(
             self,
             dataset,
             trigger="the unknown item stands for it and tells no page from another: what is left is close to SIM",

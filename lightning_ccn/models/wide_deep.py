@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
 from lightning_ccn.data.batch import PageBatch
-from lightning_ccn.data.schema import Dataset
-from lightning_ccn.models.system import Prediction, warn_of_lacks
+from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.models.system import Prediction, warn_of_missing_inputs
 from lightning_ccn.nn.crosses import HashedCrosses
 from lightning_ccn.nn.head import PageMLP
 from lightning_ccn.nn.tables import ItemKernel, PageEmbedding
@@ -43,7 +43,7 @@ class WideDeep(nn.Module):
         user_dim, item_dim = self.embedding.user_dim, self.embedding.item_dim
         crossed = any(not feature.many for feature in dataset.schema.user)
         self.wide = HashedCrosses(dataset.schema, cross_rows) if crossed else None
-        warn_of_lacks(
+        warn_of_missing_inputs(
             self,
             dataset,
             profile="nothing to cross the items with, so there is no wide part",

@@ -33,7 +33,7 @@ ORIENTATIONS = ("label", "printed")
 
 def repulsion_loss(
     degree: Tensor,
-    label: Tensor,
+    clicks: Tensor,
     page_lengths: Tensor,
     *,
     temperature: float,
@@ -46,7 +46,7 @@ def repulsion_loss(
 
     Args:
         degree: float [items], s of Eq. 4, page-major.
-        label: [items], any dtype, 0 or 1.
+        clicks: [items], any dtype, 0 or 1.
         page_lengths: int64 [pages], sums to `items`; pages may be empty.
         temperature: tau of Eq. 5 and 6.
         orientation: "label" or "printed", see the module's docstring.
@@ -64,7 +64,7 @@ def repulsion_loss(
     """
     if orientation not in ORIENTATIONS:
         raise ValueError(f"orientation is {orientation!r}; use one of {', '.join(ORIENTATIONS)}")
-    clicked, group = _page_label_group(degree, label, page_lengths)
+    clicked, group = _page_click_group(degree, clicks, page_lengths)
     groups = 2 * page_lengths.numel()
     own = context = _exponent(degree, temperature, "temperature")  # [items]
     if orientation == "label":
@@ -91,7 +91,7 @@ def repulsion_loss(
 
 
 def attraction_loss(
-    degree: Tensor, label: Tensor, page_lengths: Tensor, *, scale: float, detach_weights: bool = False
+    degree: Tensor, clicks: Tensor, page_lengths: Tensor, *, scale: float, detach_weights: bool = False
 ) -> Tensor:
     """Mean over items of Eq. 7, where P is the target's page's other items of the target's label.
 
@@ -100,7 +100,7 @@ def attraction_loss(
 
     Args:
         degree: float [items], s of Eq. 4, page-major.
-        label: [items], any dtype, 0 or 1.
+        clicks: [items], any dtype, 0 or 1.
         page_lengths: int64 [pages], sums to `items`; pages may be empty.
         scale: xi of Eq. 7 and 8.
         detach_weights: hold the weights of Eq. 8 constant in the backward pass.
@@ -116,7 +116,7 @@ def attraction_loss(
     >>> round(attraction_loss(*page, scale=0.8).item(), 4)  # angles 3.08 and 1.28, and one item without a set
     0.6307
     """
-    _, group = _page_label_group(degree, label, page_lengths)
+    _, group = _page_click_group(degree, clicks, page_lengths)
     groups = 2 * page_lengths.numel()
     exponent = _exponent(degree, scale, "scale")  # [items]
     fixed = exponent.detach()
@@ -217,14 +217,14 @@ def check_scale(bound: str, scale: float) -> None:
         raise ValueError(f"with scale xi {scale:g} the angles of Eq. 7 may differ by pi or more; {remedy}")
 
 
-def _page_label_group(degree: Tensor, label: Tensor, page_lengths: Tensor) -> tuple[Tensor, Tensor]:
+def _page_click_group(degree: Tensor, clicks: Tensor, page_lengths: Tensor) -> tuple[Tensor, Tensor]:
     """bool [items], clicked; int64 [items], 2 * page + label."""
-    if degree.dim() != 1 or degree.shape != label.shape or page_lengths.dim() != 1:
+    if degree.dim() != 1 or degree.shape != clicks.shape or page_lengths.dim() != 1:
         raise ValueError(
-            f"degree is {list(degree.shape)}, label {list(label.shape)}, page_lengths "
+            f"degree is {list(degree.shape)}, clicks {list(clicks.shape)}, page_lengths "
             f"{list(page_lengths.shape)}; they should be [items], [items], [pages]"
         )
-    clicked = label > 0
+    clicked = clicks > 0
     page = torch.repeat_interleave(page_lengths, output_size=degree.numel())
     return clicked, 2 * page + clicked
 

@@ -47,12 +47,12 @@ def intent_label(batch: PageBatch, category: str) -> Tensor:
     Returns:
         float32 [pages] in {0, 1}.
     """
-    assert batch.click is not None, "the label is made of clicks"
+    assert batch.clicks is not None, "the label is made of clicks"
     of_item = batch.item[category].values()  # [distinct]
     of_trigger, page = of_item[batch.trigger], batch.page
     alike = (of_item[batch.target] == of_trigger[page]) & (of_trigger[page] != 0)  # [items]
-    clicks = torch.zeros_like(of_trigger, dtype=torch.float32).index_add(0, page, batch.click.float() * alike)
-    return clicks.clamp(max=1)
+    clicks_alike = torch.zeros_like(of_trigger, dtype=torch.float32).index_add(0, page, batch.clicks.float() * alike)
+    return clicks_alike.clamp(max=1)
 
 
 def intent_loss(intent: Tensor, batch: PageBatch, category: str) -> Tensor:

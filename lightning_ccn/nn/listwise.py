@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-def listwise_softmax_loss(logit: Tensor, click: Tensor, page_lengths: Tensor, *, temperature: float = 1.0) -> Tensor:
+def listwise_softmax_loss(logit: Tensor, clicks: Tensor, page_lengths: Tensor, *, temperature: float = 1.0) -> Tensor:
     """Cross entropy of a softmax over each page's logits against its clicks.
 
     `1 / items * sum_pages sum_{i in page} -y_i / (sum_{j in page} y_j) * log softmax_page(logit / temperature)_i`
@@ -18,7 +18,7 @@ def listwise_softmax_loss(logit: Tensor, click: Tensor, page_lengths: Tensor, *,
 
     Args:
         logit: float [items], page-major.
-        click: [items], any dtype, 0 or 1.
+        clicks: [items], any dtype, 0 or 1.
         page_lengths: int64 [pages], sums to `items`; pages may be empty.
         temperature: divides the logits.
 
@@ -35,13 +35,13 @@ def listwise_softmax_loss(logit: Tensor, click: Tensor, page_lengths: Tensor, *,
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature}; it divides the logits and must be above 0")
     scaled = logit.to(torch.promote_types(logit.dtype, torch.float32)) / temperature  # [items]
-    click = click.to(scaled.dtype)
+    clicks = clicks.to(scaled.dtype)
     page = torch.repeat_interleave(page_lengths, output_size=scaled.numel())
     nothing = scaled.new_zeros(page_lengths.numel())  # [pages]
     highest = torch.full_like(nothing, -math.inf).scatter_reduce(0, page, scaled.detach(), "amax")
     relative = scaled - highest[page]
     # relative to its highest, a page's sum is 1 or above; the clamps are for pages without items and without clicks
     total = nothing.index_add(0, page, relative.exp()).clamp(min=1)
-    clicks = nothing.index_add(0, page, click).clamp(min=1)
-    loss = click / clicks[page] * (total.log()[page] - relative)
+    page_clicks = nothing.index_add(0, page, clicks).clamp(min=1)
+    loss = clicks / page_clicks[page] * (total.log()[page] - relative)
     return loss.sum() / max(scaled.numel(), 1)

@@ -4,13 +4,13 @@ from lightning_ccn.sharding.checkpoint import load_unsharded, newest_whole, read
 from lightning_ccn.sharding.errors import ShardingError
 from lightning_ccn.sharding.plan import Plan, make_plan
 from lightning_ccn.sharding.strategy import TorchRecStrategy
-from lightning_ccn.sharding.tables import Table, find_tables
+from lightning_ccn.sharding.tables import EmbeddingTable, find_tables
 from lightning_ccn.sharding.warm_start import WarmStart
 
 __all__ = [
+    "EmbeddingTable",
     "Plan",
     "ShardingError",
-    "Table",
     "TorchRecStrategy",
     "WarmStart",
     "find_tables",

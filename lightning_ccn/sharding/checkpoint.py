@@ -33,7 +33,7 @@ from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
 from lightning_ccn.sharding.errors import ShardingError
-from lightning_ccn.sharding.rows import LoadPlanner, SavePlanner
+from lightning_ccn.sharding.sharded_rows import LoadPlanner, SavePlanner
 from lightning_ccn.sharding.state import differences, module_state, shapes
 
 FORMAT = 1
@@ -53,7 +53,7 @@ def save(
 
     Args:
         path: the directory to make, or to replace.
-        state: tensors, `Rows` and other values by the names of `sharding.state`.
+        state: tensors, `ShardedRows` and other values by the names of `sharding.state`.
         trainer_state: content of `trainer.pt`; rank 0's counts.
         about: what else `checkpoint.json` shall say; rank 0's counts.
         group: a gloo group of all ranks on which nothing else runs meanwhile.
@@ -248,7 +248,7 @@ def read_trainer_state(path: Path) -> dict[str, Any]:
 
 
 def load_tensors(path: Path, state: dict[str, Any], group: dist.ProcessGroup | None) -> None:
-    """Fill `state` (tensors and `Rows` in place, other values replaced) from the checkpoint at `path`.
+    """Fill `state` (tensors and `ShardedRows` in place, other values replaced) from the checkpoint at `path`.
 
     Every rank of `group` calls it with the values that it holds; without a group, one process alone.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lightning_ccn.sharding.errors import ShardingError
 from lightning_ccn.sharding.plan import GIB, Optimizer, Plan, make_plan
-from lightning_ccn.sharding.tables import Table
+from lightning_ccn.sharding.tables import EmbeddingTable
 
 # World sizes to try: up to one machine of 8, then whole machines.
 WORLD_SIZES = (1, 2, 3, 4, 5, 6, 7, 8, *range(16, 1025, 8))
@@ -49,7 +49,7 @@ class Estimate:
 
 
 def estimate(
-    tables: Sequence[Table],
+    tables: Sequence[EmbeddingTable],
     world_size: int,
     memory_gib: float,
     optimizer: Optimizer = "rowwise_adagrad",
@@ -58,7 +58,7 @@ def estimate(
 ) -> Estimate:
     """Hold the plan for `world_size` ranks against `memory_gib` a rank, and look for the fewest ranks.
 
-    >>> answer = estimate([Table("user", 2_000_000_000, 64)], world_size=4, memory_gib=80)
+    >>> answer = estimate([EmbeddingTable("user", 2_000_000_000, 64)], world_size=4, memory_gib=80)
     >>> answer.fits, answer.needed
     (False, 8)
 
@@ -75,7 +75,7 @@ def estimate(
 
 
 def _fits(
-    tables: Sequence[Table], world_size: int, optimizer: Optimizer, plan: Mapping[str, str] | None, room: float
+    tables: Sequence[EmbeddingTable], world_size: int, optimizer: Optimizer, plan: Mapping[str, str] | None, room: float
 ) -> bool:
     try:
         return max(make_plan(tables, world_size, optimizer, plan).rank_bytes()) <= room

@@ -33,7 +33,7 @@ from torchrec.distributed.types import ShardingPlan, ShardingType
 
 from lightning_ccn.sharding.errors import ShardingError
 from lightning_ccn.sharding.sharders import sharders
-from lightning_ccn.sharding.tables import Table, collections, find_tables
+from lightning_ccn.sharding.tables import EmbeddingTable, collections, find_tables
 
 ROW_WISE_BYTES = 64 * 2**20
 GIB = 2**30
@@ -46,12 +46,12 @@ KINDS = ("row_wise", "table_wise", "column_wise", "data_parallel")
 class Plan:
     """A complete plan: every table with its placement, `table_wise` always with its rank."""
 
-    tables: tuple[Table, ...]
+    tables: tuple[EmbeddingTable, ...]
     placement: Mapping[str, str]
     world_size: int
     optimizer: Optimizer
 
-    def shards(self, table: Table) -> list[tuple[int, int, int]]:
+    def shards(self, table: EmbeddingTable) -> list[tuple[int, int, int]]:
         """(rank, rows, columns) of every shard of `table`."""
         kind, _, rank = self.placement[table.name].partition(":")
         if kind == "table_wise":
@@ -114,14 +114,14 @@ class Plan:
 
 
 def make_plan(
-    tables: Sequence[Table],
+    tables: Sequence[EmbeddingTable],
     world_size: int,
     optimizer: Optimizer = "rowwise_adagrad",
     wanted: Mapping[str, str] | None = None,
 ) -> Plan:
     """Complete `wanted` (table name -> placement, see the module's docstring) with the balanced policy.
 
-    >>> big, small = Table("user", 60_000_000, 16), Table("city", 500, 16)
+    >>> big, small = EmbeddingTable("user", 60_000_000, 16), EmbeddingTable("city", 500, 16)
     >>> dict(make_plan([big, small], world_size=2).placement)
     {'user': 'row_wise', 'city': 'table_wise:0'}
 
@@ -150,7 +150,7 @@ def make_plan(
     return Plan(tuple(tables), {t.name: placement[t.name] for t in tables}, world_size, optimizer)
 
 
-def _check_placement(table: Table, wanted: str, world_size: int, optimizer: Optimizer) -> None:
+def _check_placement(table: EmbeddingTable, wanted: str, world_size: int, optimizer: Optimizer) -> None:
     kind, colon, rank = wanted.partition(":")
     where = f"plan[{table.name!r}] = {wanted!r}"
     if kind not in KINDS or (colon and kind != "table_wise"):

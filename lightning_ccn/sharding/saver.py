@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lightning_ccn.sharding import checkpoint as files
 from lightning_ccn.sharding.errors import ShardingError
-from lightning_ccn.sharding.rows import Rows, copy_to_host
+from lightning_ccn.sharding.sharded_rows import ShardedRows, copy_to_host
 
 OnFailedSave = Literal["raise", "warn"]
 
@@ -106,6 +106,6 @@ class Saver:
 
 
 def _copy(value: Any) -> Any:
-    if isinstance(value, Rows):
+    if isinstance(value, ShardedRows):
         return value.clone()
     return copy_to_host(value) if isinstance(value, Tensor) else value

@@ -21,7 +21,7 @@ from torchrec.distributed.types import ShardedTensor
 
 from lightning_ccn.sharding.errors import ShardingError
 from lightning_ccn.sharding.plan import Plan
-from lightning_ccn.sharding.rows import Rows
+from lightning_ccn.sharding.sharded_rows import ShardedRows
 from lightning_ccn.sharding.tables import table_keys
 
 # Where TorchRec puts the accumulator of every table optimizer offered here.
@@ -30,25 +30,25 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def module_state(module: nn.Module, state_dict: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`state_dict` of `module` under the names of a checkpoint, in its order, sharded tables as `Rows`.
+    """`state_dict` of `module` under the names of a checkpoint, in its order, sharded tables as `ShardedRows`.
 
     `prefix` is put before the module's own names, not before the tables'.
     """
     keys = table_keys(module)
     return {
-        keys.get(name, f"module.{prefix}{name}"): Rows.of(value) if isinstance(value, ShardedTensor) else value
+        keys.get(name, f"module.{prefix}{name}"): ShardedRows.of(value) if isinstance(value, ShardedTensor) else value
         for name, value in state_dict.items()
     }
 
 
-def table_optimizer_state(module: nn.Module, dmp: DistributedModelParallel) -> dict[str, Rows]:
+def table_optimizer_state(module: nn.Module, dmp: DistributedModelParallel) -> dict[str, ShardedRows]:
     """State of the tables' fused optimizer: of those tables that have rows on this rank."""
     keys = table_keys(module)
     state = {}
     for name, values in dmp.fused_optimizer.state_dict()["state"].items():
         for key, value in values.items():
             table = keys[name].removesuffix(".weight")
-            state[f"{table}.optimizer.{key.rpartition('.')[2]}"] = Rows.of(value)
+            state[f"{table}.optimizer.{key.rpartition('.')[2]}"] = ShardedRows.of(value)
     return state
 
 
@@ -134,7 +134,7 @@ def _zip_all(a: list[list[str]], b: list[list[str]]) -> list[tuple[list[str], li
 
 def shapes(state: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Shape of every tensor in `state`."""
-    return {key: tuple(value.size()) for key, value in state.items() if isinstance(value, Rows | Tensor)}
+    return {key: tuple(value.size()) for key, value in state.items() if isinstance(value, ShardedRows | Tensor)}
 
 
 def differences(here: Shapes, there: Shapes) -> list[str]:

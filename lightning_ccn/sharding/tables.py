@@ -23,7 +23,7 @@ from torchrec.modules.embedding_configs import data_type_to_dtype
 
 from lightning_ccn.sharding.errors import ShardingError
 
-# Rows are drawn in blocks of this many, each from a seed of its own, so that a table starts with the same rows
+# ShardedRows are drawn in blocks of this many, each from a seed of its own, so that a table starts with the same rows
 # whatever the world size and the plan.
 INIT_BLOCK = 65_536
 
@@ -39,7 +39,7 @@ InitFn = Callable[[Tensor], Tensor | None]
 
 
 @dataclass(frozen=True)
-class Table:
+class EmbeddingTable:
     """One embedding table: `rows` x `dim` values of `dtype`, in the collection at `path`."""
 
     name: str
@@ -66,13 +66,13 @@ def collections(module: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
             yield path, child, _CHILD[type(child)]
 
 
-def find_tables(module: nn.Module) -> list[Table]:
+def find_tables(module: nn.Module) -> list[EmbeddingTable]:
     """The tables of every plain collection in `module`.
 
     Raises:
         ShardingError: there is none, a name occurs twice, or a collection is of a class that TorchRec will not shard.
     """
-    tables: dict[str, Table] = {}
+    tables: dict[str, EmbeddingTable] = {}
     for path, child in module.named_modules():
         if isinstance(child, EmbeddingBagCollection | EmbeddingCollection) and type(child) not in _CHILD:
             raise ShardingError(
@@ -87,7 +87,7 @@ def find_tables(module: nn.Module) -> list[Table]:
                     f"two tables are named {config.name!r} (in {tables[config.name].path} and {path}): plans and "
                     "checkpoints know a table by its name, so give each its own"
                 )
-            tables[config.name] = Table(
+            tables[config.name] = EmbeddingTable(
                 name=config.name,
                 rows=config.num_embeddings,
                 dim=config.embedding_dim,

@@ -15,7 +15,7 @@ from torchrec.distributed import DistributedModelParallel
 
 from lightning_ccn.sharding.checkpoint import load_tensors, read_manifest, saved_shapes
 from lightning_ccn.sharding.errors import ShardingError
-from lightning_ccn.sharding.rows import Rows
+from lightning_ccn.sharding.sharded_rows import ShardedRows
 from lightning_ccn.sharding.state import module_state, optimizer_state, shapes, table_optimizer_state
 from lightning_ccn.sharding.strategy import TorchRecStrategy
 from lightning_ccn.sharding.tables import dense_names
@@ -103,14 +103,16 @@ class WarmStart(L.Callback):
                 self._fill(strategy, key, here[key], old)
         rank_zero_info(f"fine-tuning from {self.checkpoint}\n{self.report}")
 
-    def _optimizers(self, strategy: TorchRecStrategy, module: L.LightningModule) -> dict[str, Tensor | Rows]:
+    def _optimizers(self, strategy: TorchRecStrategy, module: L.LightningModule) -> dict[str, Tensor | ShardedRows]:
         assert isinstance(strategy.model, DistributedModelParallel)
-        state: dict[str, Tensor | Rows] = dict(table_optimizer_state(module, strategy.model))
+        state: dict[str, Tensor | ShardedRows] = dict(table_optimizer_state(module, strategy.model))
         for optimizer in strategy.optimizers:
             state |= optimizer_state(optimizer, dense_names(module))[0]
         return state
 
-    def _matching(self, here: Mapping[str, Tensor | Rows], saved: Mapping[str, tuple[int, ...]]) -> dict[str, object]:
+    def _matching(
+        self, here: Mapping[str, Tensor | ShardedRows], saved: Mapping[str, tuple[int, ...]]
+    ) -> dict[str, object]:
         """What of the checkpoint goes where; fills the report."""
         own = shapes(here)
         self.report = WarmStartReport(dropped=sorted(saved.keys() - own.keys()))
@@ -126,7 +128,7 @@ class WarmStart(L.Callback):
                         "vocabulary only grows: prepare the new data as an extension of the old"
                     )
                 value = here[key]
-                assert isinstance(value, Rows)
+                assert isinstance(value, ShardedRows)
                 state[key] = _first(value, there[0])
                 self.report.grown[key] = (there[0], shape[0])
             else:
@@ -136,9 +138,9 @@ class WarmStart(L.Callback):
         return state
 
     @torch.no_grad()
-    def _fill(self, strategy: TorchRecStrategy, key: str, table: Tensor | Rows, old: int) -> None:
+    def _fill(self, strategy: TorchRecStrategy, key: str, table: Tensor | ShardedRows, old: int) -> None:
         """Gives new rows of a table their start; every rank works on its own rows."""
-        assert isinstance(table, Rows)
+        assert isinstance(table, ShardedRows)
         if self.new_rows == "drawn":
             return
         zero = torch.zeros(table.size()[1:], device=strategy.root_device)
@@ -162,13 +164,13 @@ class WarmStart(L.Callback):
                 new[rows] = means[of_row[rows], columns].to(new.dtype)
 
 
-def _first(table: Rows, rows: int) -> Rows:
+def _first(table: ShardedRows, rows: int) -> ShardedRows:
     """The first rows of a table, as views."""
     parts = [(offset, values[: max(rows - offset[0], 0)]) for offset, values in table.parts]
-    return Rows(torch.Size((rows, *table.size()[1:])), parts)
+    return ShardedRows(torch.Size((rows, *table.size()[1:])), parts)
 
 
-def _group_means(strategy: TorchRecStrategy, table: Rows, group: Tensor, old: int) -> tuple[Tensor, Tensor]:
+def _group_means(strategy: TorchRecStrategy, table: ShardedRows, group: Tensor, old: int) -> tuple[Tensor, Tensor]:
     """Mean of the old rows of each group, float [groups, dim], and whether it has any, bool [groups]."""
     groups, device = int(group.max()) + 1, strategy.root_device
     total = torch.zeros(groups, table.size()[1], device=device)

@@ -10,9 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lightning_ccn.data.columns import NULL, Column, decode, open_part, page_columns
-from lightning_ccn.data.schema import RESERVED, DataError, Dataset
-from lightning_ccn.data.writer import Ragged
+from lightning_ccn.data.columns import Column, page_columns
+from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.data.page_row import RESERVED
+from lightning_ccn.data.parquet import NULL, decode, open_part
+from lightning_ccn.data.ragged import Ragged
+from lightning_ccn.errors import DataError
 
 
 def write(path: Path, table: pa.Table, row_group_size: int = 1000) -> Path:

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from lightning_ccn.data.batch import PageBatch
+from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.reader import PageBatches, PageLoader, needed_columns
-from lightning_ccn.data.schema import DataError, Dataset
+from lightning_ccn.errors import DataError
 
 SHORT, LONG = 3, 2
 
@@ -38,11 +39,11 @@ def plain_pages(batch: PageBatch) -> dict[int, dict[str, Any]]:
     def group(at: int) -> list[int]:
         return item[part(batch.long, "long", at)].tolist()
 
-    assert batch.click is not None
+    assert batch.clicks is not None
     return {
         int(page_id): {
             "items": item[part(batch.target, "items", at)].tolist(),
-            "clicks": part(batch.click, "items", at).tolist(),
+            "clicks": part(batch.clicks, "items", at).tolist(),
             "trigger": int(item[batch.trigger[at]]),
             "short": item[part(batch.short, "short", at)].tolist(),
             "of_target": [group(g) for g in part(batch.target_group, "items", at).tolist()],

@@ -11,10 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lightning_ccn.data.check import check
-from lightning_ccn.data.columns import decode, open_part, page_columns
+from lightning_ccn.data.check.check import check
+from lightning_ccn.data.columns import page_columns
+from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.data.parquet import decode, open_part
 from lightning_ccn.data.rules import check_columns, check_rows, read_items
-from lightning_ccn.data.schema import DataError, Dataset
+from lightning_ccn.errors import DataError
 
 Columns = dict[str, list]
 Edit = Callable[..., Path]

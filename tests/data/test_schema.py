@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lightning_ccn.data.check import check
-from lightning_ccn.data.schema import DataError, Dataset, Feature, Schema, Table, read_schema
+from lightning_ccn.data.check.check import check
+from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.data.schema import Feature, Schema, Table, read_schema
+from lightning_ccn.errors import DataError
 
 PLAIN = {
     "tables": {"item": {"rows": 10}, "user": {"rows": 20, "mapping": "hash"}, "category": {"rows": 5}},
@@ -163,7 +165,7 @@ def test_stats_of_an_older_version_lack_counts_and_not_what_they_count(make_data
     }
     path.write_text(json.dumps(stats))
     train = Dataset.open(folder).splits["train"]
-    assert (train.pages, train.pages_with_trigger, train.lacks) == (96, None, {})
+    assert (train.pages, train.pages_with_trigger, train.missing_inputs) == (96, None, {})
     (error, *_) = check(folder).errors
     assert "splits.train: the parts hold pages_with_trigger 9" in error
     assert "the file says nothing, nothing" in error

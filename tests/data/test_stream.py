@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lightning_ccn.data.schema import DataError
 from lightning_ccn.data.stream import PageOrder
+from lightning_ccn.errors import DataError
 
 GROUPS = np.array([5, 0, 7, 3, 12, 1])
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lightning_ccn.data.schema import DataError
 from lightning_ccn.data.vocabulary import Vocabulary, hash_rows
+from lightning_ccn.errors import DataError
 
 
 def vocabulary(*ids: object) -> Vocabulary:

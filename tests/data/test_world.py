@@ -13,14 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from lightning_ccn.data.check import check
-from lightning_ccn.data.columns import decode, open_part
-from lightning_ccn.data.schema import SPLITS, DataError, Dataset
+from lightning_ccn.data.check.check import check
+from lightning_ccn.data.dataset import SPLITS, Dataset
+from lightning_ccn.data.parquet import decode, open_part
+from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.data.world import Visits, World, WorldConfig, generate, generate_world, split_visits
 from lightning_ccn.data.world.draws import Draws, beta_logit
 from lightning_ccn.data.world.knobs import RANGES
 from lightning_ccn.data.world.windows import windows
-from lightning_ccn.data.writer import Ragged
+from lightning_ccn.errors import DataError
 
 SMALL = WorldConfig(
     users=300,

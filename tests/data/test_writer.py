@@ -10,10 +10,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from lightning_ccn.data.check import check
-from lightning_ccn.data.schema import DataError, Dataset, Feature, Schema, Table
+from lightning_ccn.data.check.check import check
+from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.data.ragged import Ragged
+from lightning_ccn.data.schema import Feature, Schema, Table
 from lightning_ccn.data.vocabulary import Vocabulary
-from lightning_ccn.data.writer import PAGES_PER_ROW_GROUP, ROW_GROUPS_PER_PART, DatasetWriter, Ragged
+from lightning_ccn.data.writer import PAGES_PER_ROW_GROUP, ROW_GROUPS_PER_PART, DatasetWriter
+from lightning_ccn.errors import DataError
 
 SCHEMA = Schema(
     tables={"item": Table(5), "user": Table(9), "brand": Table(4)},
@@ -111,7 +114,7 @@ def test_stats_count_the_pages_that_have_what_systems_use(dataset: Path) -> None
         assert (stats.pages_of_two_labels, stats.pages_of_two_clicks) == (two_labels, two_clicks)
         assert 0 < with_short < stats.pages and 0 < with_long < stats.pages  # or the counts would show nothing
         assert 0 < two_clicks < two_labels < stats.pages
-        assert stats.lacks == {}
+        assert stats.missing_inputs == {}
 
 
 def test_a_number_that_never_varies_or_is_never_there_scales_by_one(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.reader import PageBatches
-from lightning_ccn.data.schema import Dataset
 
 
 @pytest.fixture(scope="session")

@@ -14,11 +14,13 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from lightning_ccn.data.batch import PageBatch
-from lightning_ccn.data.collate import Collator, take
-from lightning_ccn.data.columns import Rows
+from lightning_ccn.data.collate import Collator
+from lightning_ccn.data.dataset import SPLITS, Dataset
+from lightning_ccn.data.parquet import PageRows
+from lightning_ccn.data.ragged import Ragged, take
 from lightning_ccn.data.reader import PageBatches
-from lightning_ccn.data.schema import SPLITS, Dataset, Feature, Schema, Table
-from lightning_ccn.data.writer import DatasetWriter, Ragged, Tally
+from lightning_ccn.data.schema import Feature, Schema, Table
+from lightning_ccn.data.writer import DatasetWriter, Tally
 from lightning_ccn.models import CCN, DIAN, DIHN, DIN, SIM, TAN, WideDeep
 
 SYSTEMS: dict[str, Callable[..., nn.Module]] = {
@@ -44,7 +46,7 @@ def far_from_the_start(system: nn.Module) -> nn.Module:
     return system
 
 
-def page_with(reader: PageBatches, at: int, order: list[int] | np.ndarray) -> Rows:
+def page_with(reader: PageBatches, at: int, order: list[int] | np.ndarray) -> PageRows:
     """Page `at` of the split with its exposed items chosen and ordered by `order`."""
     page = {name: take(column, np.array([at])) for name, column in reader._rows(0).items()}
     for name in OF_ITEMS:
@@ -60,7 +62,7 @@ def longest_page(reader: PageBatches) -> int:
     return int(items.lengths.argmax())
 
 
-def scores(system: nn.Module, reader: PageBatches, rows: Rows) -> torch.Tensor:
+def scores(system: nn.Module, reader: PageBatches, rows: PageRows) -> torch.Tensor:
     with torch.no_grad():
         logit: torch.Tensor = system(reader.collator(rows)).logit
     return logit
@@ -84,7 +86,7 @@ class Planted:
     short: np.ndarray  # [pages, behaviours]
     long: np.ndarray
 
-    def rows(self, first: int = 0) -> Rows:
+    def rows(self, first: int = 0) -> PageRows:
         """Columns of page rows, numbered from `first` on; behaviours are of the second before the page."""
         page_id = first + np.arange(len(self.user))
         time = 1_700_000_000 + page_id
@@ -157,9 +159,9 @@ def by_mood(pages: Planted) -> Planted:
 
 def loss(system: nn.Module, batch: PageBatch) -> torch.Tensor:
     """Cross entropy and the system's own losses, weighted."""
-    assert batch.click is not None
+    assert batch.clicks is not None
     prediction = system(batch)
-    total = binary_cross_entropy_with_logits(prediction.logit, batch.click, reduction="sum") / max(batch.items, 1)
+    total = binary_cross_entropy_with_logits(prediction.logit, batch.clicks, reduction="sum") / max(batch.items, 1)
     for value, weight in system.auxiliary_losses(prediction, batch).values():  # type: ignore[operator]
         total = total + weight * value
     return total

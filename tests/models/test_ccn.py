@@ -61,7 +61,7 @@ def test_contrast_drives_the_degrees_of_clicked_and_unclicked_items_apart(reader
     optimizer = torch.optim.Adagrad(model.parameters(), lr=0.05, initial_accumulator_value=1e-10)
 
     def gap() -> float:
-        degree, clicked = model(batch).degree, batch.click == 1
+        degree, clicked = model(batch).degree, batch.clicks == 1
         assert degree is not None
         return (degree[clicked].mean() - degree[~clicked].mean()).item()
 

@@ -9,9 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_ccn.data.collate import take
+from lightning_ccn.data.ragged import Ragged, take
 from lightning_ccn.data.reader import PageBatches
-from lightning_ccn.data.writer import Ragged
 
 from .pages import (
     OF_ITEMS,
@@ -52,7 +51,7 @@ def test_a_score_does_not_change_when_page_mates_are_removed_reordered_or_replac
 def test_a_score_does_not_depend_on_labels_or_on_other_pages(system: nn.Module, reader: PageBatches) -> None:
     batch = reader[0, 0]
     together = system(batch).logit
-    batch.click = None
+    batch.clicks = None
     assert torch.equal(system(batch).logit, together)
     ends = batch.page_lengths.cumsum(0)
     for at in (0, 5):

@@ -23,8 +23,8 @@ def test_the_wide_part_learns_which_user_clicks_which_category() -> None:
     system = WideDeep(train.dataset, dim=8, cross_rows=10_000)
     learn(system, train.batch)
     assert system.wide is not None
-    assert auc(system.wide(test), test.click) > 0.9
-    assert auc(system(test).logit, test.click) > 0.9
+    assert auc(system.wide(test), test.clicks) > 0.9
+    assert auc(system(test).logit, test.clicks) > 0.9
 
 
 def test_the_wide_part_starts_at_nothing_and_adds_to_the_deep_one() -> None:

@@ -17,7 +17,7 @@ Loss = partial[Tensor]
 
 def paper_repulsion(
     degree: Tensor,
-    label: Tensor,
+    clicks: Tensor,
     page_lengths: Tensor,
     *,
     temperature: float,
@@ -26,7 +26,7 @@ def paper_repulsion(
 ) -> Tensor:
     """Eq. 5 and 6, item by item."""
     loss = degree.sum() * 0
-    for s, y in zip(degree.split(page_lengths.tolist()), label.split(page_lengths.tolist()), strict=True):
+    for s, y in zip(degree.split(page_lengths.tolist()), clicks.split(page_lengths.tolist()), strict=True):
         for i in range(len(s)):
             sign = -1 if orientation == "label" and y[i] == 0 else 1
             target, negatives = sign * s[i], sign * s[y != y[i]]
@@ -41,11 +41,11 @@ def paper_repulsion(
 
 
 def paper_attraction(
-    degree: Tensor, label: Tensor, page_lengths: Tensor, *, scale: float, detach_weights: bool = False
+    degree: Tensor, clicks: Tensor, page_lengths: Tensor, *, scale: float, detach_weights: bool = False
 ) -> Tensor:
     """Eq. 7 and 8, item by item, with the cosine of the two angles' difference."""
     loss = degree.sum() * 0
-    for s, y in zip(degree.split(page_lengths.tolist()), label.split(page_lengths.tolist()), strict=True):
+    for s, y in zip(degree.split(page_lengths.tolist()), clicks.split(page_lengths.tolist()), strict=True):
         for i in range(len(s)):
             positives = s[(y == y[i]) & (torch.arange(len(s)) != i)]
             if len(positives) == 0:
@@ -64,9 +64,9 @@ def ragged_pages(seed: int, low: float = 0.0, high: float = 1.0) -> tuple[Tensor
     lengths[:2] = torch.tensor([0, 1])
     items = int(lengths.sum())
     clickiness = torch.rand(40, generator=generator).round(decimals=1).repeat_interleave(lengths)
-    label = (torch.rand(items, generator=generator) < clickiness).to(torch.int64)
+    clicks = (torch.rand(items, generator=generator) < clickiness).to(torch.int64)
     degree = low + (high - low) * torch.rand(items, generator=generator, dtype=torch.float64)
-    return degree, label, lengths
+    return degree, clicks, lengths
 
 
 LOSSES = [
@@ -88,9 +88,9 @@ LOSSES = [
 OURS = [pytest.param(case.values[0], id=case.id) for case in LOSSES]
 
 
-def value_and_gradient(loss: Loss, degree: Tensor, label: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+def value_and_gradient(loss: Loss, degree: Tensor, clicks: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     degree = degree.detach().requires_grad_()
-    value = loss(degree, label, lengths)
+    value = loss(degree, clicks, lengths)
     (gradient,) = torch.autograd.grad(value, degree)
     return value.detach(), gradient
 
@@ -109,10 +109,10 @@ def test_float32_is_right_for_exponents_far_beyond_its_range(ours: Loss, paper: 
     # e^{s / 0.5} with s up to 50 / 0.5 is e^200, where float32 ends at e^88. The attraction's angles must stay within
     # pi, so its degrees reach as far down only.
     top = 0.9 if ours.func is attraction_loss else 50 / TAU
-    degree, label, lengths = ragged_pages(2, low=-50 / TAU, high=top)
+    degree, clicks, lengths = ragged_pages(2, low=-50 / TAU, high=top)
     degree = degree.float().double()  # the same numbers for both
-    value, gradient = value_and_gradient(ours, degree.float(), label, lengths)
-    expected_value, expected_gradient = value_and_gradient(paper, degree, label, lengths)
+    value, gradient = value_and_gradient(ours, degree.float(), clicks, lengths)
+    expected_value, expected_gradient = value_and_gradient(paper, degree, clicks, lengths)
     assert value.dtype == gradient.dtype == torch.float32
     torch.testing.assert_close(value.double(), expected_value, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(gradient.double(), expected_gradient, rtol=1e-4, atol=1e-7)
@@ -136,33 +136,33 @@ def test_equal_degrees_are_separate_items(ours: Loss, paper: Loss) -> None:
 
 @pytest.mark.parametrize("orientation", ["label", "printed"])
 def test_gradcheck_of_the_repulsion(orientation: str) -> None:
-    degree, label, lengths = ragged_pages(3)
-    loss = partial(repulsion_loss, label=label, page_lengths=lengths, temperature=TAU, orientation=orientation)
+    degree, clicks, lengths = ragged_pages(3)
+    loss = partial(repulsion_loss, clicks=clicks, page_lengths=lengths, temperature=TAU, orientation=orientation)
     assert torch.autograd.gradcheck(loss, degree.requires_grad_())
 
 
 def test_gradcheck_of_the_attraction() -> None:
-    degree, label, lengths = ragged_pages(3)
-    loss = partial(attraction_loss, label=label, page_lengths=lengths, scale=XI)
+    degree, clicks, lengths = ragged_pages(3)
+    loss = partial(attraction_loss, clicks=clicks, page_lengths=lengths, scale=XI)
     assert torch.autograd.gradcheck(loss, degree.requires_grad_())
 
 
 @pytest.mark.parametrize("ours", OURS)
 def test_items_without_a_set_count_in_the_mean_with_loss_zero(ours: Loss) -> None:
-    degree, label, lengths = torch.tensor([0.9, 0.1, 0.3]), torch.tensor([1, 1, 0]), torch.tensor([3])
+    degree, clicks, lengths = torch.tensor([0.9, 0.1, 0.3]), torch.tensor([1, 1, 0]), torch.tensor([3])
     alone = 2 * 3  # two more pages for each item of this one, one item each: no set of either kind
     padded = torch.cat([degree, torch.full((alone,), 0.7)])
-    value = ours(padded, torch.cat([label, torch.ones(alone)]), torch.tensor([3] + [1] * alone))
-    torch.testing.assert_close(value, ours(degree, label, lengths) / 3)
+    value = ours(padded, torch.cat([clicks, torch.ones(alone)]), torch.tensor([3] + [1] * alone))
+    torch.testing.assert_close(value, ours(degree, clicks, lengths) / 3)
 
 
 @pytest.mark.parametrize("size", [0.5, 1e4, 1e30])
 @pytest.mark.parametrize("ours", OURS)
 def test_where_no_item_has_a_set_loss_and_gradient_are_exactly_zero(ours: Loss, size: float) -> None:
     # for the attraction one item of each label on the first page, for the repulsion one label on each page
-    label = torch.tensor([1, 0, 0] if ours.func is attraction_loss else [1, 1, 0])
+    clicks = torch.tensor([1, 0, 0] if ours.func is attraction_loss else [1, 1, 0])
     degree = torch.tensor([size, -size, size])
-    value, gradient = value_and_gradient(ours, degree, label, torch.tensor([0, 2, 0, 1]))
+    value, gradient = value_and_gradient(ours, degree, clicks, torch.tensor([0, 2, 0, 1]))
     assert value.item() == 0
     assert gradient.tolist() == [0, 0, 0]
 
@@ -181,11 +181,11 @@ def test_a_batch_without_items_gives_a_zero_that_can_be_backpropagated(ours: Los
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("ours", OURS)
 def test_half_precision_degrees_are_worked_on_in_float32(ours: Loss, dtype: torch.dtype) -> None:
-    degree, label, lengths = ragged_pages(4)
+    degree, clicks, lengths = ragged_pages(4)
     degree = degree.to(dtype)
     with torch.autocast("cpu", dtype):
-        value, gradient = value_and_gradient(ours, degree, label, lengths)
-    expected_value, expected_gradient = value_and_gradient(ours, degree.float(), label, lengths)
+        value, gradient = value_and_gradient(ours, degree, clicks, lengths)
+    expected_value, expected_gradient = value_and_gradient(ours, degree.float(), clicks, lengths)
     assert value.dtype == torch.float32
     torch.testing.assert_close(value, expected_value)
     torch.testing.assert_close(gradient, expected_gradient.to(dtype))
@@ -194,8 +194,8 @@ def test_half_precision_degrees_are_worked_on_in_float32(ours: Loss, dtype: torc
 @pytest.mark.parametrize("dtype", [torch.bool, torch.float32, torch.int64])
 @pytest.mark.parametrize("ours", OURS)
 def test_labels_may_have_any_dtype(ours: Loss, dtype: torch.dtype) -> None:
-    degree, label, lengths = ragged_pages(5)
-    torch.testing.assert_close(ours(degree, label.to(dtype), lengths), ours(degree, label.to(torch.uint8), lengths))
+    degree, clicks, lengths = ragged_pages(5)
+    torch.testing.assert_close(ours(degree, clicks.to(dtype), lengths), ours(degree, clicks.to(torch.uint8), lengths))
 
 
 @pytest.mark.parametrize("ours", OURS)
@@ -203,8 +203,8 @@ def test_memory_grows_with_items_and_not_with_pairs_or_padding(ours: Loss) -> No
     # A page of 200,000 items has 4e10 pairs, and padding 100,000 more pages to it takes as much: neither fits.
     lengths = torch.cat([torch.tensor([200_000]), torch.ones(100_000, dtype=torch.int64)])
     items = int(lengths.sum())
-    label = torch.arange(items) % 5 == 0
-    value, gradient = value_and_gradient(ours, torch.linspace(0, 1, items), label, lengths)
+    clicks = torch.arange(items) % 5 == 0
+    value, gradient = value_and_gradient(ours, torch.linspace(0, 1, items), clicks, lengths)
     assert value.isfinite()
     assert gradient.isfinite().all()
 
@@ -251,12 +251,12 @@ def minimised(clicked: int, unclicked: int, orientation: str) -> tuple[Tensor, T
     """Degrees of one page's clicked and unclicked items when nothing but the repulsion drives them."""
     generator = torch.Generator().manual_seed(0)
     free = (0.1 * torch.randn(clicked + unclicked, generator=generator)).requires_grad_()
-    label = torch.arange(clicked + unclicked) < clicked
+    clicks = torch.arange(clicked + unclicked) < clicked
     optimizer = torch.optim.Adam([free], lr=0.2)
     for _ in range(300):
         optimizer.zero_grad()
         loss = repulsion_loss(
-            torch.sigmoid(free), label, torch.tensor([len(free)]), temperature=TAU, orientation=orientation
+            torch.sigmoid(free), clicks, torch.tensor([len(free)]), temperature=TAU, orientation=orientation
         )
         loss.backward()
         optimizer.step()
@@ -283,7 +283,7 @@ def test_printed_orientation_prefers_a_balanced_page_unseparated() -> None:
         assert degrees.max() > 0.95
     loss = partial(
         repulsion_loss,
-        label=torch.arange(10) < 5,
+        clicks=torch.arange(10) < 5,
         page_lengths=torch.tensor([10]),
         temperature=TAU,
         orientation="printed",
@@ -335,12 +335,12 @@ def test_a_degree_that_the_sigmoid_does_not_bound_is_refused(bound: str, message
 
 
 def test_what_cannot_be_right_is_refused_in_words() -> None:
-    degree, label, lengths = torch.zeros(3), torch.zeros(3), torch.tensor([3])
+    degree, clicks, lengths = torch.zeros(3), torch.zeros(3), torch.tensor([3])
     with pytest.raises(ValueError, match="orientation is 'labels'; use one of label, printed"):
-        repulsion_loss(degree, label, lengths, temperature=TAU, orientation="labels")
+        repulsion_loss(degree, clicks, lengths, temperature=TAU, orientation="labels")
     with pytest.raises(ValueError, match="temperature is 0"):
-        repulsion_loss(degree, label, lengths, temperature=0)
+        repulsion_loss(degree, clicks, lengths, temperature=0)
     with pytest.raises(ValueError, match="scale is -1"):
-        attraction_loss(degree, label, lengths, scale=-1)
-    with pytest.raises(ValueError, match=r"label \[2\]"):
-        attraction_loss(degree, label[:2], lengths, scale=XI)
+        attraction_loss(degree, clicks, lengths, scale=-1)
+    with pytest.raises(ValueError, match=r"clicks \[2\]"):
+        attraction_loss(degree, clicks[:2], lengths, scale=XI)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from lightning_ccn.data.batch import PageBatch
+from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.reader import PageBatches
-from lightning_ccn.data.schema import Dataset
 from lightning_ccn.nn.crosses import HashedCrosses, _mixed
 
 

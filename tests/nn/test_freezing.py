@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.reader import PageBatches
-from lightning_ccn.data.schema import Dataset
 from lightning_ccn.models import TAN
 from lightning_ccn.nn.freezing import freeze
 

@@ -9,8 +9,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.collate import Collator
+from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.data.schema import Feature, Schema, Table
-from lightning_ccn.data.writer import Ragged
 from lightning_ccn.nn.intent import intent_label, intent_loss
 
 CATEGORY = np.array([0, 1, 1, 2, 2, 0])  # of items 0 (unknown) to 5; item 5 is known, its category is not

@@ -12,9 +12,9 @@ LENGTHS = torch.tensor([4, 0, 1, 3, 2, 1])
 CLICK = torch.tensor([1, 0, 1, 0, 1, 0, 0, 0, 1, 1, 0])  # two of four, the only one, none, all, none
 
 
-def by_hand(logit: Tensor, click: Tensor, temperature: float) -> Tensor:
+def by_hand(logit: Tensor, clicks: Tensor, temperature: float) -> Tensor:
     total = logit.new_zeros(())
-    for page, y in zip(logit.split(LENGTHS.tolist()), click.double().split(LENGTHS.tolist()), strict=True):
+    for page, y in zip(logit.split(LENGTHS.tolist()), clicks.double().split(LENGTHS.tolist()), strict=True):
         if y.sum() > 0:
             total = total - (y / y.sum() * torch.log_softmax(page / temperature, 0)).sum()
     return total / len(logit)

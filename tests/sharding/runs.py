@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import Tensor
 
 from lightning_ccn.sharding import ShardingError, TorchRecStrategy
-from lightning_ccn.sharding.rows import Rows
+from lightning_ccn.sharding.sharded_rows import ShardedRows
 from lightning_ccn.sharding.state import module_state, optimizer_state, table_optimizer_state
 from lightning_ccn.sharding.tables import dense_names
 from tests.sharding.dlrm import DLRM, META, UNEQUAL, Loader
@@ -73,7 +73,11 @@ def own_part(trainer: L.Trainer, model: DLRM) -> dict[str, Any]:
         state |= optimizer_state(optimizer, dense_names(model))[0]
     parts = {}
     for key, value in state.items():
-        rows = value if isinstance(value, Rows) else Rows(value.size(), [(torch.Size([0] * value.dim()), value)])
+        rows = (
+            value
+            if isinstance(value, ShardedRows)
+            else ShardedRows(value.size(), [(torch.Size([0] * value.dim()), value)])
+        )
         parts[key] = (rows.size(), [(offset, part.detach().clone()) for offset, part in rows.parts])
     return {"losses": model.losses, "parts": parts}
 

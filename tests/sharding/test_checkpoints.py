@@ -11,7 +11,7 @@ import pytest
 import torch
 from torchrec.modules.embedding_configs import DataType
 
-from lightning_ccn.sharding import TorchRecStrategy, load_unsharded, read_manifest, rows
+from lightning_ccn.sharding import TorchRecStrategy, load_unsharded, read_manifest, sharded_rows
 from tests.sharding.dlrm import DLRM, Loader, make_batch
 from tests.sharding.ranks import on_ranks
 from tests.sharding.runs import fit, fitted, make_model, make_trainer, own_part, put_together, refusal
@@ -88,11 +88,11 @@ def test_the_manifest_says_what_is_in_a_checkpoint(run: Path) -> None:
 
 def fit_in_blocks(block_bytes: int, **settings: Any) -> dict[str, Any]:
     """`fit`, with checkpoints whose tables are cut into blocks of a few rows."""
-    usual, rows.BLOCK_BYTES = rows.BLOCK_BYTES, block_bytes
+    usual, sharded_rows.BLOCK_BYTES = sharded_rows.BLOCK_BYTES, block_bytes
     try:
         return fit(**settings)
     finally:
-        rows.BLOCK_BYTES = usual
+        sharded_rows.BLOCK_BYTES = usual
 
 
 def test_tables_of_many_blocks_load_into_any_cut(tmp_path: Path) -> None:

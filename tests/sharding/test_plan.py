@@ -9,16 +9,16 @@ import pytest
 import torch
 from torchrec import EmbeddingBagCollection, EmbeddingBagConfig
 
-from lightning_ccn.sharding import ShardingError, Table, find_tables, make_plan
+from lightning_ccn.sharding import EmbeddingTable, ShardingError, find_tables, make_plan
 from lightning_ccn.sharding.estimate import estimate
 from lightning_ccn.sharding.plan import module_plan
 from tests.sharding.dlrm import META
 from tests.sharding.ranks import on_ranks
 from tests.sharding.runs import make_model
 
-USER = Table("user", 50_000_000, 16)
-ITEM = Table("item", 9_000_000, 16, kernel="sequence")
-CITY, SHOP, TAG = Table("city", 400, 16), Table("shop", 90_000, 16), Table("tag", 60_000, 16)
+USER = EmbeddingTable("user", 50_000_000, 16)
+ITEM = EmbeddingTable("item", 9_000_000, 16, kernel="sequence")
+CITY, SHOP, TAG = EmbeddingTable("city", 400, 16), EmbeddingTable("shop", 90_000, 16), EmbeddingTable("tag", 60_000, 16)
 TABLES = [CITY, USER, SHOP, ITEM, TAG]
 
 
@@ -69,7 +69,7 @@ def test_optimizer_state_counts(optimizer: str, state_bytes: int) -> None:
 )
 def test_what_cannot_work_is_refused_in_words(wanted: dict[str, str], said: str) -> None:
     with pytest.raises(ShardingError, match=said):
-        make_plan([*TABLES, Table("pair", 1, 16)], 2, wanted=wanted)
+        make_plan([*TABLES, EmbeddingTable("pair", 1, 16)], 2, wanted=wanted)
 
 
 def test_columns_must_divide_into_fours() -> None:
@@ -92,7 +92,7 @@ def test_a_printed_plan_has_a_line_a_table_and_the_fullest_rank(tmp_path: Path) 
 
 
 def test_an_estimate_finds_the_fewest_ranks() -> None:
-    big = Table("user", 2_000_000_000, 64)
+    big = EmbeddingTable("user", 2_000_000_000, 64)
     answer = estimate([big, CITY], world_size=64, memory_gib=80)
     assert answer.fits
     assert answer.needed == 8

@@ -36,18 +36,18 @@ from lightning_ccn.data.convert.ebnerd_files import (
 from lightning_ccn.data.convert.encoder import Encoder
 from lightning_ccn.data.convert.pages import (
     Behaviours,
+    ConversionReport,
     Cuts,
     Pages,
-    Report,
     check_options,
     find_logs,
     merge_exposures,
     ranges,
     write_pages,
 )
-from lightning_ccn.data.convert.parquet import lists
-from lightning_ccn.data.schema import DataError
+from lightning_ccn.data.convert.source_columns import lists
 from lightning_ccn.data.writer import DatasetWriter
+from lightning_ccn.errors import DataError
 
 IMPRESSIONS_PER_SPILL = 250_000  # with their users' histories a few hundred megabytes
 
@@ -67,7 +67,7 @@ def convert_ebnerd(
     log_clicks: bool = False,
     hash_users: int = 0,
     extends: str | Path | None = None,
-) -> Report:
+) -> ConversionReport:
     """Makes a dataset folder of EB-NeRD logs.
 
     A page view is all that a user was shown under one trigger in one session: its items are the union of the lists
@@ -118,9 +118,9 @@ def convert_ebnerd(
     catalogue, ages = read_articles(source)
     in_catalogue = [name for name in ATTRIBUTES if name in catalogue.column_names]
     attributes = encoder.features("attributes", in_catalogue, ATTRIBUTES)
-    report = Report(options)
+    report = ConversionReport(options)
 
-    def load(spill: str, number: int, counts: Report) -> tuple[pa.Table, Pages]:
+    def load(spill: str, number: int, counts: ConversionReport) -> tuple[pa.Table, Pages]:
         impressions = _once(pq.read_table(f"{spill}/impressions-{number}.parquet"), counts)
         return impressions, _pages(impressions, profile, pages == "impression", front_page, drop_trigger, counts)
 
@@ -132,7 +132,7 @@ def convert_ebnerd(
         first_seen = ages if ages.empty else None
         spread_by_user(read_impressions(logs, found, log_clicks, first_seen), f"{spill}/impressions", spills)
         spread_by_user(read_histories(logs, first_seen), f"{spill}/history", spills)
-        times = np.concatenate([load(spill, number, Report())[1].time for number in range(spills)])
+        times = np.concatenate([load(spill, number, ConversionReport())[1].time for number in range(spills)])
         cuts = Cuts.at(times, validation, test, first_time(logs[1]) if split == "official" else None)
         for number in range(spills):
             impressions, loaded = load(spill, number, report)
@@ -151,7 +151,7 @@ def convert_ebnerd(
     return report
 
 
-def _once(impressions: pa.Table, report: Report) -> pa.Table:
+def _once(impressions: pa.Table, report: ConversionReport) -> pa.Table:
     """Each impression once, the first in the order of the logs."""
     _, first = np.unique(impressions["impression_id"].to_numpy(), return_index=True)
     report.add("impressions", "read", "total", len(impressions))
@@ -165,7 +165,7 @@ def _pages(
     single: bool,
     front_page: bool,
     drop_trigger: bool,
-    report: Report,
+    report: ConversionReport,
 ) -> Pages:
     """Page views of impressions: of each (log, user, session, trigger), or single impressions."""
     if not front_page:

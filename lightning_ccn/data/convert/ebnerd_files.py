@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lightning_ccn.data.columns import open_part
 from lightning_ccn.data.convert.encoder import ItemTimes
-from lightning_ccn.data.convert.parquet import lists, read_columns
-from lightning_ccn.data.schema import DataError
+from lightning_ccn.data.convert.source_columns import lists, read_columns
+from lightning_ccn.data.parquet import open_part
+from lightning_ccn.errors import DataError
 
 FILES = ("behaviors.parquet", "history.parquet")
 

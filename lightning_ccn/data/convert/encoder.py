@@ -10,8 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lightning_ccn.data.schema import ITEM, DataError, Dataset, Feature, Schema, Table
+from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.data.page_row import ITEM
+from lightning_ccn.data.schema import Feature, Schema, Table
 from lightning_ccn.data.vocabulary import Vocabulary, hash_rows
+from lightning_ccn.errors import DataError
 
 ITEM_AGE = "item_age"  # ln(1 + hours) from an item's first time to the page view
 

@@ -19,17 +19,17 @@ import pyarrow.csv as csv
 from lightning_ccn.data.convert.encoder import Encoder, ItemTimes
 from lightning_ccn.data.convert.pages import (
     Behaviours,
+    ConversionReport,
     Cuts,
     Pages,
-    Report,
     check_options,
     find_logs,
     merge_exposures,
     ranges,
     write_pages,
 )
-from lightning_ccn.data.schema import DataError
 from lightning_ccn.data.writer import DatasetWriter
+from lightning_ccn.errors import DataError
 
 CHUNK_BYTES = 8 << 20  # no line may be longer
 
@@ -51,7 +51,7 @@ def convert_mind(
     short: int = 20,
     long: int = 300,
     extends: str | Path | None = None,
-) -> Report:
+) -> ConversionReport:
     """Makes a dataset folder of MIND logs.
 
     MIND has no trigger: the last news that the user clicked stands in for it, and stays in the behaviours, so that
@@ -89,12 +89,12 @@ def convert_mind(
     encoder = Encoder(extends, {})
     profile = encoder.features("user", ["user"], ["user"])
     attributes = encoder.features("attributes", ATTRIBUTES, ATTRIBUTES)
-    report = Report(options)
+    report = ConversionReport(options)
     ages = ItemTimes()
     times = []
     for log in logs:
         found = [np.zeros(0, np.int64)]
-        for pages, _ in _pages([log], drop_trigger, without_history, long, Report()):
+        for pages, _ in _pages([log], drop_trigger, without_history, long, ConversionReport()):
             found.append(pages.time)
             ages.add(pages.item, pages.time[pages.page])
         times.append(np.concatenate(found))
@@ -146,7 +146,7 @@ def _read(path: Path, names: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
 
 
 def _pages(
-    logs: Sequence[Path], drop_trigger: bool, without_history: bool, long: int, report: Report
+    logs: Sequence[Path], drop_trigger: bool, without_history: bool, long: int, report: ConversionReport
 ) -> Iterator[tuple[Pages, Behaviours]]:
     """Page views and their behaviours, chunk by chunk; in order of time within a chunk."""
     before = 0  # lines of the logs before

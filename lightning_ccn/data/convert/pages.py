@@ -12,10 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lightning_ccn.data import schema as names
+from lightning_ccn.data import page_row
 from lightning_ccn.data.convert.encoder import ITEM_AGE, Encoder, ItemTimes
-from lightning_ccn.data.schema import ITEM, SPLITS, DataError
-from lightning_ccn.data.writer import DatasetWriter, Ragged
+from lightning_ccn.data.dataset import SPLITS
+from lightning_ccn.data.page_row import ITEM
+from lightning_ccn.data.ragged import Ragged
+from lightning_ccn.data.writer import DatasetWriter
+from lightning_ccn.errors import DataError
 
 PAGES_PER_WRITE = 4096  # bounds what behaviours take in memory while they are written
 
@@ -24,7 +27,7 @@ Behaviours = Callable[[int, int], tuple[pa.Array, np.ndarray, np.ndarray]]
 
 
 @dataclass
-class Report:
+class ConversionReport:
     """What a conversion read, dropped and kept, and why. Of each kind of thing, read = dropped + kept.
 
     Attributes:
@@ -125,7 +128,7 @@ class Pages:
         """int64 [pages], exposures of each page."""
         return np.bincount(self.page, minlength=len(self.time))
 
-    def without_trigger(self, report: Report) -> Pages:
+    def without_trigger(self, report: ConversionReport) -> Pages:
         """The pages with the trigger taken out of their exposures."""
         trigger = self.trigger.take(pa.array(self.page))
         out = pc.fill_null(pc.equal(self.item, trigger), False).to_numpy(zero_copy_only=False)
@@ -133,7 +136,7 @@ class Pages:
         report.add("clicks", "dropped", "on the trigger itself", self.click[out].sum())
         return self._replace(np.ones(len(self.time), dtype=bool), ~out)
 
-    def drop(self, gone: np.ndarray, reason: str, report: Report) -> Pages:
+    def drop(self, gone: np.ndarray, reason: str, report: ConversionReport) -> Pages:
         """The pages without those where `gone`, bool [pages], is true; the reason goes to the report."""
         out = gone[self.page]
         report.add("impressions", "dropped", reason, self.impressions[gone].sum())
@@ -158,7 +161,7 @@ class Pages:
 
 
 def merge_exposures(
-    page: np.ndarray, item: np.ndarray, clicked_page: np.ndarray, clicked_item: np.ndarray, report: Report
+    page: np.ndarray, item: np.ndarray, clicked_page: np.ndarray, clicked_item: np.ndarray, report: ConversionReport
 ) -> tuple[np.ndarray, np.ndarray]:
     """Each item once a page, in the order of first exposure; clicked if any of its exposures was.
 
@@ -194,7 +197,7 @@ def write_pages(
     ages: ItemTimes,
     cuts: Cuts,
     short: int,
-    report: Report,
+    report: ConversionReport,
 ) -> None:
     """Encodes pages and writes each to the split of its time.
 
@@ -223,16 +226,16 @@ def write_pages(
             kept = np.minimum(long_lengths, short)
             recent = ranges(long.offsets[1:] - kept, kept)
             columns: dict[str, np.ndarray | Ragged] = {
-                names.PAGE_ID: pages.page_id[begin:end],
-                names.TIME: time,
-                names.TRIGGER: encoder.rows(ITEM, pages.trigger[begin:end]),
-                names.ITEMS: Ragged.from_lengths(encoder.rows(ITEM, item), lengths),
-                names.CLICKS: Ragged.from_lengths(pages.click[exposed], lengths),
+                page_row.PAGE_ID: pages.page_id[begin:end],
+                page_row.TIME: time,
+                page_row.TRIGGER: encoder.rows(ITEM, pages.trigger[begin:end]),
+                page_row.ITEMS: Ragged.from_lengths(encoder.rows(ITEM, item), lengths),
+                page_row.CLICKS: Ragged.from_lengths(pages.click[exposed], lengths),
                 ITEM_AGE: Ragged.from_lengths(ages.ages(item, np.repeat(time, lengths)), lengths),
-                names.SHORT_ITEMS: Ragged.from_lengths(long.values[recent], kept),
-                names.SHORT_TIMES: Ragged.from_lengths(long_times[recent], kept),
-                names.LONG_ITEMS: long,
-                names.LONG_TIMES: Ragged(long_times, long.offsets),
+                page_row.SHORT_ITEMS: Ragged.from_lengths(long.values[recent], kept),
+                page_row.SHORT_TIMES: Ragged.from_lengths(long_times[recent], kept),
+                page_row.LONG_ITEMS: long,
+                page_row.LONG_TIMES: Ragged(long_times, long.offsets),
             }
             for name in pages.profile.column_names:
                 columns[name] = encoder.rows(name, pages.profile[name][begin:end].combine_chunks())

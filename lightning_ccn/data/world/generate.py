@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lightning_ccn.data.schema import SPLITS, Dataset
+from lightning_ccn.data.dataset import SPLITS, Dataset
 from lightning_ccn.data.world.knobs import FILE, WorldConfig
 from lightning_ccn.data.world.visits import Visits
 from lightning_ccn.data.world.windows import windows

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from lightning_ccn.data.schema import DataError
+from lightning_ccn.errors import DataError
 
 FILE = "world.yaml"  # of a folder that a world wrote: its knobs
 

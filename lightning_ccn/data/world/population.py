@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.data.world.catalogue import Catalogue
 from lightning_ccn.data.world.draws import Draws, beta_logit
 from lightning_ccn.data.world.knobs import WorldConfig
-from lightning_ccn.data.writer import Ragged
 
 AGES, GENDERS, CITIES = 6, 2, 30
 START = 1_704_067_200  # 1 January 2024: promotion 0 begins

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.data.world.catalogue import Catalogue
 from lightning_ccn.data.world.draws import Draws
 from lightning_ccn.data.world.knobs import WorldConfig
 from lightning_ccn.data.world.visits import Visits
-from lightning_ccn.data.writer import Ragged
 
 FEATURED_SHARE = 0.25  # of the categories, in each promotion
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from lightning_ccn.data.schema import SPLITS
+from lightning_ccn.data.dataset import SPLITS
 from lightning_ccn.data.world.knobs import WorldConfig
 from lightning_ccn.data.world.population import DAY, START
 

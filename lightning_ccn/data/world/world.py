@@ -26,7 +26,8 @@ from functools import cached_property
 
 import numpy as np
 
-from lightning_ccn.data import schema as names
+from lightning_ccn.data import page_row
+from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.data.schema import Feature, Schema, Table
 from lightning_ccn.data.world.catalogue import Catalogue
 from lightning_ccn.data.world.draws import Draws
@@ -35,7 +36,6 @@ from lightning_ccn.data.world.population import AGES, CITIES, GENDERS, Populatio
 from lightning_ccn.data.world.recommender import Recommender
 from lightning_ccn.data.world.visits import Entrance, Visits
 from lightning_ccn.data.world.windows import windows
-from lightning_ccn.data.writer import Ragged
 
 PROFILE = ("user", "age", "gender", "city")
 CALIBRATION_PAGES = 4_096
@@ -79,7 +79,7 @@ class World:
         """Tables and features of the folders that this world writes."""
         config = self.config
         ids = {"user": config.users, "age": AGES, "gender": GENDERS, "city": CITIES}
-        ids |= {names.ITEM: config.items, "category": config.categories, "seller": config.sellers}
+        ids |= {page_row.ITEM: config.items, "category": config.categories, "seller": config.sellers}
         return Schema(
             tables={name: Table(1 + count) for name, count in ids.items()},
             user=tuple(Feature(name, name) for name in PROFILE),
@@ -131,22 +131,22 @@ class World:
         long_items, long_times = self.population.histories(visits.users, visits.time)
         short_items, short_times = (_last(long, self.config.short_length) for long in (long_items, long_times))
         rows: dict[str, np.ndarray | Ragged] = {
-            names.PAGE_ID: visits.page_id,
-            names.TIME: visits.time,
+            page_row.PAGE_ID: visits.page_id,
+            page_row.TIME: visits.time,
             **{name: getattr(visits.users, name) for name in PROFILE},
-            names.TRIGGER: visits.trigger,
-            names.ITEMS: items,
-            names.CLICKS: Ragged(clicks, items.offsets),
-            names.PURCHASES: Ragged(purchases, items.offsets),
-            names.POSITIONS: Ragged(_positions(items), items.offsets),
-            names.SHORT_ITEMS: short_items,
-            names.SHORT_TIMES: short_times,
-            names.LONG_ITEMS: long_items,
-            names.LONG_TIMES: long_times,
+            page_row.TRIGGER: visits.trigger,
+            page_row.ITEMS: items,
+            page_row.CLICKS: Ragged(clicks, items.offsets),
+            page_row.PURCHASES: Ragged(purchases, items.offsets),
+            page_row.POSITIONS: Ragged(_positions(items), items.offsets),
+            page_row.SHORT_ITEMS: short_items,
+            page_row.SHORT_TIMES: short_times,
+            page_row.LONG_ITEMS: long_items,
+            page_row.LONG_TIMES: long_times,
         }
         if truth:
-            rows[names.TRUE_PROBABILITY] = Ragged(self.click_probability(visits, items), items.offsets)
-            rows[names.ATTAINABLE_PROBABILITY] = Ragged(self.attainable_probability(visits, items), items.offsets)
+            rows[page_row.TRUE_PROBABILITY] = Ragged(self.click_probability(visits, items), items.offsets)
+            rows[page_row.ATTAINABLE_PROBABILITY] = Ragged(self.attainable_probability(visits, items), items.offsets)
         return rows
 
     def _click_terms(self, visits: Visits, items: Ragged) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -10,12 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lightning_ccn.data.check import check
+from lightning_ccn.data.check.check import check
 from lightning_ccn.data.convert import ebnerd
 from lightning_ccn.data.convert.ebnerd import convert_ebnerd
 from lightning_ccn.data.convert.mind import convert_mind
-from lightning_ccn.data.convert.pages import Report
-from lightning_ccn.data.schema import SPLITS, DataError, Dataset
+from lightning_ccn.data.convert.pages import ConversionReport
+from lightning_ccn.data.dataset import SPLITS, Dataset
+from lightning_ccn.errors import DataError
 
 START = 1_684_400_000
 
@@ -119,7 +120,7 @@ def hours(seconds: int) -> float:
     return math.log1p(seconds / 3600)
 
 
-def assert_adds_up(report: Report) -> None:
+def assert_adds_up(report: ConversionReport) -> None:
     for kind in ("impressions", "pages", "items", "clicks"):
         read, dropped, kept = (sum(report.counts[kind][fate].values()) for fate in ("read", "dropped", "kept"))
         assert read == dropped + kept, kind

@@ -7,10 +7,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from lightning_ccn.data.check import check
+from lightning_ccn.data.check.check import check
 from lightning_ccn.data.convert import mind
 from lightning_ccn.data.convert.mind import convert_mind
-from lightning_ccn.data.schema import SPLITS, DataError, Dataset
+from lightning_ccn.data.dataset import SPLITS, Dataset
+from lightning_ccn.errors import DataError
 
 NOON = 1_573_473_600  # 11/11/2019 12:00:00 PM
 TRAIN = [

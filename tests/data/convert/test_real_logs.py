@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lightning_ccn.data.check import check
+from lightning_ccn.data.check.check import check
 from lightning_ccn.data.convert.ebnerd import convert_ebnerd
-from lightning_ccn.data.schema import Dataset
+from lightning_ccn.data.dataset import Dataset
 
 REAL = os.environ.get("CCN_REAL_DATA", "")
 

@@ -1,0 +1,74 @@
+"""Writes what `ccn predict` scores, as Parquet."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pyarrow as pa
+import pyarrow.parquet as pq
+from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from lightning_ccn.errors import DataError
+
+_SCHEMA = pa.schema([("page_id", pa.int64()), ("item_id", pa.int64()), ("probability", pa.float32())])
+
+
+class PredictionWriter(BasePredictionWriter):
+    """One Parquet part a rank: page_id, item_id (row of the item table), probability; a row an exposed item.
+
+    Written batch by batch: memory does not grow with the number of pages. The folder takes its name when all ranks are
+    done; until then it is `<folder>.part`.
+
+    Args:
+        folder: of the parts.
+
+    Raises:
+        DataError: it is there and not empty: parts of two predictions, of more and of fewer ranks, would mix.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(write_interval="batch")
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise DataError(f"{folder}: exists and is not empty; remove it, or name another with --output")
+        self.folder, self.part = folder, folder.with_name(folder.name + ".part")
+        self._writer: pq.ParquetWriter | None = None
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Opens this rank's part."""
+        if trainer.is_global_zero:
+            shutil.rmtree(self.part, ignore_errors=True)  # of a prediction that was stopped
+            self.part.mkdir(parents=True)
+        trainer.strategy.barrier()
+        path = self.part / f"part-{trainer.global_rank:05d}.parquet"
+        self._writer = pq.ParquetWriter(path, _SCHEMA, compression="zstd")
+
+    def write_on_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        prediction: dict[str, Tensor],
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Appends a batch's scores."""
+        assert self._writer is not None
+        columns = [pa.array(prediction[field.name].cpu().numpy()) for field in _SCHEMA]
+        self._writer.write_batch(pa.record_batch(columns, schema=_SCHEMA))
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Closes the part, and gives the folder its name."""
+        assert self._writer is not None
+        self._writer.close()
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            os.replace(self.part, self.folder)
+        rank_zero_info(f"ScoreCollector are in {self.folder}.")

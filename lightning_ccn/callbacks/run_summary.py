@@ -1,0 +1,97 @@
+"""What a run leaves behind: `metrics.json`, and a table for the reader."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from rich.console import Console
+from rich.table import Table
+
+from lightning_ccn.data.batch import PageBatch
+from lightning_ccn.evaluation.world_bounds import world_bounds
+from lightning_ccn.module import CTRModule
+
+
+class RunSummary(L.Callback):
+    """Writes `metrics.json` at the end of fit and of test, and prints it.
+
+    The file is one flat object. `fit` adds `train_items_per_second` (validation not counted), `global_step`,
+    `world_size` and the last validation metrics; `test` adds the test metrics, and `oracle_auc` and `attainable_auc`
+    where the data come from a synthetic world. A metric that is undefined stands there as null.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.items = 0.0
+        self.seconds = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Starts the clock."""
+        self._since = time.perf_counter()
+        self.items = self.seconds = 0.0
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: PageBatch, batch_idx: int
+    ) -> None:
+        """Counts this rank's items."""
+        self.items += batch.items
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stops the clock while validation runs."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self.seconds += time.perf_counter() - self._since
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Starts the clock again."""
+        self._since = time.perf_counter()
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Writes what `fit` knows."""
+        self.seconds += time.perf_counter() - self._since
+        items = trainer.strategy.reduce(torch.tensor(self.items, device=trainer.strategy.root_device), reduce_op="sum")
+        fitted: dict[str, Any] = {
+            "train_items_per_second": float(items) / max(self.seconds, 1e-9),
+            "train_seconds": self.seconds,
+            "global_step": trainer.global_step,
+            "world_size": trainer.world_size,
+        }
+        assert isinstance(pl_module, CTRModule)
+        self._write({**fitted, **{k: v for k, v in pl_module.results.items() if k.startswith("val_")}})
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Writes the test metrics and prints everything."""
+        assert isinstance(pl_module, CTRModule)
+        tested = {k: v for k, v in pl_module.results.items() if not k.startswith("val_")}
+        self._write({**tested, **world_bounds(pl_module.dataset, trainer.global_rank, trainer.world_size)})
+        self._print()
+
+    @rank_zero_only
+    def _write(self, values: dict[str, Any]) -> None:
+        path = self.folder / "metrics.json"
+        before = json.loads(path.read_text()) if path.exists() else {}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({**before, **{k: _plain(v) for k, v in values.items()}}, indent=2) + "\n")
+
+    @rank_zero_only
+    def _print(self) -> None:
+        table = Table("metric", "value", title=f"{self.folder}")
+        for name, value in json.loads((self.folder / "metrics.json").read_text()).items():
+            table.add_row(name, "undefined" if value is None else f"{value:.6g}")
+        Console().print(table)
+        rank_zero_info(
+            f"Everything of this run is in {self.folder} (metrics.json, config.yaml, plan.json, checkpoints)."
+        )
+
+
+def _plain(value: float) -> float | int | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""SLURM, from the login node: checks a command, submits it."""

@@ -1,0 +1,1 @@
+"""The commands of `ccn` that neither train nor submit."""

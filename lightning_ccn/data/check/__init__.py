@@ -1,0 +1,1 @@
+"""`ccn data check`."""

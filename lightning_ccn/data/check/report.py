@@ -1,0 +1,73 @@
+"""What a check of a dataset folder says."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lightning_ccn.data.dataset import SplitStats
+
+SHOWN = 20  # findings of one kind that are written out; the rest are counted
+
+
+class Messages:
+    """Lines by kind, in the order in which the kinds were first met."""
+
+    def __init__(self) -> None:
+        self._shown: dict[Hashable, list[str]] = {}
+        self._count: dict[Hashable, int] = {}
+
+    def add(self, kind: Hashable, lines: Sequence[str], count: int | None = None) -> None:
+        """Adds findings of a kind; `count` of them where `lines` holds only the first ones."""
+        shown = self._shown.setdefault(kind, [])
+        shown += lines[: SHOWN - len(shown)]
+        self._count[kind] = self._count.get(kind, 0) + (len(lines) if count is None else count)
+
+    def lines(self) -> list[str]:
+        """At most `SHOWN` lines a kind, then one that counts the rest."""
+        found = []
+        for kind, shown in self._shown.items():
+            found += shown
+            if rest := self._count[kind] - len(shown):
+                found.append(f"... and {rest:,} more like the last one")
+        return found
+
+
+@dataclass
+class CheckReport:
+    """What `check` found. `str` of it is for people to read.
+
+    Attributes:
+        folder: that was checked.
+        splits: counts of each split; row groups with errors are not in them.
+        notes: what is neither good nor bad: collisions of hash tables, what was written.
+        warnings: what works but is likely not meant, one line each.
+        errors: what must be mended before the folder is a dataset, one line each.
+    """
+
+    folder: Path
+    splits: dict[str, SplitStats] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [str(self.folder)]
+        if self.splits:
+            lines.append(f"{'split':<11}{'pages':>13}{'items':>15}{'clicks':>13}{'CTR':>8}  time (UTC)")
+        for split, counts in self.splits.items():
+            ctr = f"{counts.clicks / counts.items:.4f}" if counts.items else "-"
+            span = " to ".join(utc(t) for t in (counts.first_time, counts.last_time) if t is not None)
+            numbers = f"{counts.pages:>13,}{counts.items:>15,}{counts.clicks:>13,}{ctr:>8}"
+            lines.append(f"{split:<11}{numbers}  {span}".rstrip())
+        lines += [f"note: {text}" for text in self.notes]
+        lines += [f"warning: {text}" for text in self.warnings]
+        lines += [f"error: {text}" for text in self.errors]
+        return "\n".join([*lines, "not a valid dataset" if self.errors else "valid"])
+
+
+def utc(seconds: int) -> str:
+    """Seconds since 1970 as a date and time."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"

@@ -1,1 +1,0 @@
-"""Runs on a SLURM cluster: checked and submitted, watched over inside the job, stopped and continued."""

@@ -1,0 +1,1 @@
+"""Many runs: comparisons, their HTML report, simulated promotions."""

@@ -1,0 +1,68 @@
+"""The terminal tables of a simulation: the paper's Tables 3 and 4, with its figures beside ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from lightning_ccn.studies.simulation.lift import METRICS
+
+# Lift rates that the paper prints, of its online tests on Taobao; over its baseline, which it does not name there.
+PAPER_LIFT: dict[str, dict[str, dict[str, float]]] = {
+    "Table 3": {
+        "dihn": {"ctr": -0.073, "clicks_per_user": -0.093, "cvr": -0.015, "orders_per_user": -0.031},
+        "dian": {"ctr": -0.056, "clicks_per_user": -0.060, "cvr": -0.009, "orders_per_user": -0.015},
+        "ccn": {"ctr": 0.123, "clicks_per_user": 0.074, "cvr": 0.009, "orders_per_user": 0.127},
+    },
+    "Table 4": {
+        "tan": {"ctr": 0.0221, "cvr": 0.0637, "visit_purchase_rate": 0.0885},
+        "ccn": {"ctr": 0.1748, "cvr": 0.1006, "visit_purchase_rate": 0.2938},
+    },
+}
+NOTE = (
+    "A visit is the paper's daily user view. CTR: visits with a click; CVR: of these, the visits with a purchase. "
+    "Intervals cover the draw of users and visits, and training runs where the system and {baseline} have several each."
+)
+COLUMNS = {
+    "Table 3": ("ctr", "clicks_per_user", "cvr", "orders_per_user"),
+    "Table 4": ("ctr", "cvr", "visit_purchase_rate"),
+}
+DIGITS = {"Table 3": 1, "Table 4": 2}  # as printed
+
+
+def tables(report: dict[str, Any]) -> list[Table]:
+    """Tables of what `simulate.json` holds."""
+    return [_table(report, name) for name in COLUMNS]
+
+
+def _table(report: dict[str, Any], name: str) -> Table:
+    promotion = "an unseen promotion" if report["unseen"] else "the promotion of training"
+    title = (
+        f"As the paper's {name}: lift over {report['baseline']['title']} in {promotion}, "
+        f"{report['visits']:,} visits of {report['users']:,} users, 95% intervals"
+    )
+    table = Table("system", "runs", *(METRICS[metric].title for metric in COLUMNS[name]), title=title)
+    table.caption = NOTE.format(baseline=report["baseline"]["title"])
+    for system in report["systems"]:
+        runs = str(len(system["runs"])) if system["trained"] else ""
+        cells = [_cell(system, metric, name) for metric in COLUMNS[name]]
+        table.add_row(system["title"], runs, *cells)
+    return table
+
+
+def _cell(system: dict[str, Any], metric: str, table: str) -> str:
+    """Our lift and its interval, and the paper's; of the baseline the value itself."""
+    if system["lift"] is None:
+        value = system["values"][metric]
+        return "undefined" if value is None else f"{value:.4f}"
+    lift, paper, digits = system["lift"][metric], system["paper_lift"].get(table, {}).get(metric), DIGITS[table]
+    ours = "undefined"
+    if lift is not None:
+        rate, low, high = (_percent(lift[name], digits) for name in ("lift", "low", "high"))
+        ours = f"{rate} [{low}, {high}]"
+    return ours if paper is None else f"{ours}\npaper {_percent(paper, digits)}"
+
+
+def _percent(rate: float, digits: int) -> str:
+    return f"{100 * rate:+.{digits}f}%"

@@ -1,0 +1,186 @@
+"""`ccn simulate`: trained systems rank the visits of a synthetic world's promotion, and the world answers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from lightning_ccn import __version__
+from lightning_ccn.errors import DataError
+from lightning_ccn.provenance import git_state
+from lightning_ccn.studies.comparison.cell import visible_gpus
+from lightning_ccn.studies.comparison.protocol import TITLES
+from lightning_ccn.studies.simulation.lift import METRICS, Outcome, lift
+from lightning_ccn.studies.simulation.reference import REFERENCES, reference_scores
+from lightning_ccn.studies.simulation.report import PAPER_LIFT, tables
+from lightning_ccn.studies.simulation.runs import Run, named_runs, predict, read_scores, runs_of_comparison, world_of
+from lightning_ccn.studies.simulation.traffic import Traffic
+
+DESCRIPTION = """\
+Lets trained systems rank the same visits of a synthetic world's test promotion, visits that no log contains. The world
+draws clicks and purchases with its known probabilities, of each (visit, item) with the same luck for every system, and
+lifts over a baseline are printed as in the paper's Tables 3 and 4. Several runs of a system are pooled.
+"""
+
+
+def run(args: list[str]) -> int:
+    """Runs `ccn simulate ARGS`; the exit code.
+
+    Raises:
+        DataError: the runs are not whole, not of one world or do not fit it, or the baseline is not among them.
+    """
+    options = _parse(args)
+    began = time.monotonic()
+    runs = named_runs(options.runs) if options.runs else _finished(options.comparison)
+    names = sorted({run.system for run in runs}, key=lambda name: (_place(name), name))
+    if options.baseline not in names:
+        raise DataError(f"--baseline: no run of '{options.baseline}'; there are runs of {', '.join(names)}")
+    if taken := set(names) & set(REFERENCES):
+        raise DataError(f"--runs: '{min(taken)}' is the name of a reference ranking; choose another")
+    world, log = world_of(runs)
+    traffic = Traffic(world, visits=options.visits, candidates=options.candidates, seed=options.seed)
+    folder = _made(options.output or options.comparison)
+    print(f"{len(runs)} models rank {options.candidates} candidates of each of {options.visits:,} visits", flush=True)
+    with TemporaryDirectory(prefix="ccn-simulate-") as scratch:
+        data = Path(scratch) / "visits"
+        traffic.write(data, log)
+        served = _serve(runs, traffic, data, options.jobs)
+        outcomes = {name: Outcome([served[run] for run in runs if run.system == name], trained=True) for name in names}
+        for name in REFERENCES:
+            scores = (reference_scores(name, world, *chunk) for chunk in traffic.chunks(data))
+            outcomes[name] = Outcome([traffic.serve(data, scores)], trained=False)
+    report = {
+        "command": shlex.join(["ccn", "simulate", *args]),
+        "minutes": (time.monotonic() - began) / 60,
+        "versions": {
+            "lightning_ccn": __version__,
+            **{name: version(name) for name in ("torch", "torchrec", "lightning")},
+        },
+        "git": git_state(),
+        "dataset": str(log.folder),
+        "world": asdict(world.config),
+        "promotion": traffic.window.promotion,
+        "unseen": world.config.unseen_test,
+        "visits": options.visits,
+        "users": len(traffic.users),
+        "candidates": options.candidates,
+        "seed": options.seed,
+        "baseline": {"name": options.baseline, "title": _title(options.baseline)},
+        "metrics": {name: asdict(metric) for name, metric in METRICS.items()},
+        "systems": [
+            _system(name, outcome, outcomes[options.baseline], [run.folder for run in runs if run.system == name])
+            for name, outcome in outcomes.items()
+        ],
+    }
+    (folder / "simulate.json").write_text(json.dumps(report, indent=1) + "\n")
+    console = Console(width=None if sys.stdout.isatty() else 180, markup=False)
+    for table in tables(report):
+        console.print(table)
+    print(f"{folder / 'simulate.json'} holds this, and every run's values")
+    return 0
+
+
+def _parse(args: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="ccn simulate",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    models = parser.add_mutually_exclusive_group(required=True)
+    models.add_argument("--comparison", type=Path, metavar="FOLDER", help="that `ccn compare` wrote: all its systems")
+    models.add_argument(
+        "--runs", nargs="+", metavar="NAME=FOLDER", help="run folders of `ccn fit`; those of one name are pooled"
+    )
+    parser.add_argument("--baseline", default="sim", metavar="NAME", help="lifts are over it; default: %(default)s")
+    parser.add_argument("--visits", type=int, default=20_000, help="to simulate; default: %(default)s")
+    parser.add_argument(
+        "--candidates",
+        type=int,
+        default=60,
+        help="of each visit, of which the page shows the best 8 to 20 (in the default world); default: %(default)s",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the visits: another seed, other visits; default: %(default)s"
+    )
+    parser.add_argument("--jobs", type=int, help="models that score at a time; default: one a GPU, or else one a core")
+    parser.add_argument("--output", type=Path, help="folder of simulate.json; default: the comparison's")
+    options = parser.parse_args(args)
+    if options.runs and not options.output:
+        parser.error("--runs needs --output")
+    if options.jobs is not None and options.jobs < 1:
+        parser.error("--jobs is 1 or more")
+    options.jobs = options.jobs or len(visible_gpus()) or len(os.sched_getaffinity(0))
+    return options
+
+
+def _finished(comparison: Path) -> list[Run]:
+    runs, unfinished = runs_of_comparison(comparison)
+    for path in unfinished:
+        print(f"left out, for it is not finished: {path}", flush=True)
+    return runs
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"--output {folder}: cannot be made ({error})") from None
+    return folder
+
+
+def _serve(runs: Sequence[Run], traffic: Traffic, data: Path, jobs: int) -> dict[Run, np.ndarray]:
+    """What becomes of the visits under each run's model, see `Traffic.serve`."""
+
+    def serve(number: int, run: Run) -> np.ndarray:
+        with TemporaryDirectory(prefix="ccn-simulate-") as scratch:
+            path = predict(run, data, Path(scratch), number)
+            counts = traffic.serve(data, read_scores(path, run, traffic, data))
+        print(f"{run.system}: {run.folder}", flush=True)
+        return counts
+
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = {run: pool.submit(serve, number, run) for number, run in enumerate(runs)}
+        try:
+            for future in wait(futures.values(), return_when=FIRST_EXCEPTION).done:
+                future.result()
+        except BaseException:  # Ctrl-C too: what has not started must not
+            pool.shutdown(cancel_futures=True)
+            raise
+    return {run: future.result() for run, future in futures.items()}
+
+
+def _system(name: str, outcome: Outcome, baseline: Outcome, folders: Sequence[Path]) -> dict[str, Any]:
+    """A system's entry of simulate.json; of the baseline, `lift` is null."""
+    lifts = {key: lift(outcome, baseline, metric) for key, metric in METRICS.items()}
+    return {
+        "name": name,
+        "title": _title(name),
+        "trained": outcome.trained,
+        "runs": [{"folder": str(folder), "values": outcome.values(at)} for at, folder in enumerate(folders)],
+        "values": outcome.values(),
+        "lift": None if outcome is baseline else {key: found and asdict(found) for key, found in lifts.items()},
+        "paper_lift": {table: lifts[name] for table, lifts in PAPER_LIFT.items() if name in lifts},
+    }
+
+
+def _title(name: str) -> str:
+    return {**TITLES, **REFERENCES}.get(name, name)
+
+
+def _place(name: str) -> int:
+    return list(TITLES).index(name) if name in TITLES else len(TITLES)

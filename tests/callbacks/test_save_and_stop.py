@@ -1,0 +1,82 @@
+"""A run that is asked to stop does so at a boundary of all ranks, and goes on as if nothing had been."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_ccn.cli import STOPPED
+from lightning_ccn.sharding import read_manifest
+from lightning_ccn.sharding.checkpoint import load_tensors
+from tests.callbacks.interrupted_fit import CRASHED, fit
+from tests.sharding.ranks import on_ranks
+
+RANKS = 2
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    path = run / "checkpoints" / "last.ckpt"
+    found = {
+        key: torch.empty(about["shape"], dtype=getattr(torch, about["dtype"]))
+        for key, about in read_manifest(path)["tensors"].items()
+        if not key.startswith("random.")  # making a loader's iterator draws a number, which nothing here uses
+    }
+    load_tensors(path, found, None)
+    return found
+
+
+def logged(run: Path) -> list[dict[str, str]]:
+    """Lines of metrics.csv, without the empty cells."""
+    lines = csv.DictReader((run / "metrics.csv").open())
+    timing = "per_second"
+    return [{k: v for k, v in line.items() if v and timing not in k} for line in lines]
+
+
+def steps(runs: Path, run_id: str) -> list[tuple[int, int, list[int]]]:
+    """(step, rank, pages) of every step that was trained, in order; once for each time it was."""
+    lines = [json.loads(line) for line in (runs / f"{run_id}.jsonl").read_text().splitlines()]
+    return sorted((line["step"], line["rank"], line["pages"]) for line in lines)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
+    """A folder of runs, of which `whole` was never asked to stop."""
+    folder = tmp_path_factory.mktemp("runs")
+    assert on_ranks(RANKS, fit, folder=dataset, runs=folder, run_id="whole") == [0, 0]
+    return folder
+
+
+MOMENTS = [  # a hook's call, and the rank that is asked in it
+    ("on_train_start", 1, 0),
+    ("on_train_batch_end", 3, 1),  # agreed at the end of step 4, of which a line is logged: stops after step 5
+    ("on_train_batch_end", 5, 0),  # agreed at the end of step 6, where a validation follows: stops in it
+    ("on_validation_batch_end", 3, 1),  # the last batch of a validation: stops after step 7
+    ("on_validation_batch_end", 10, 0),  # in the validation that follows the last step
+    ("on_test_batch_start", 1, 1),
+]
+
+
+@pytest.mark.parametrize(("hook", "call", "rank"), MOMENTS, ids=[f"{hook}-{call}" for hook, call, _ in MOMENTS])
+def test_a_stopped_run_goes_on_as_if_nothing_had_been(
+    runs: Path, dataset: Path, hook: str, call: int, rank: int
+) -> None:
+    run_id = f"{hook}-{call}"
+    ask = [f"--trainer.callbacks.{name}={value}" for name, value in (("hook", hook), ("call", call), ("rank", rank))]
+    stopping = ("--trainer.callbacks+=tests.callbacks.interrupted_fit.Ask", *ask)
+    stopped = on_ranks(RANKS, fit, folder=dataset, runs=runs, run_id=run_id, options=stopping)
+    assert stopped == [STOPPED] * RANKS
+    assert on_ranks(RANKS, fit, folder=dataset, runs=runs, run_id=run_id) == [0, 0]
+    assert steps(runs, run_id) == steps(runs, "whole")  # no step twice, none left out
+    whole, found = weights(runs / "test" / "whole"), weights(runs / "test" / run_id)
+    assert [key for key in whole if not torch.equal(whole[key], found[key])] == []
+    assert logged(runs / "test" / run_id) == logged(runs / "test" / "whole")
+
+
+def test_a_crash_loses_no_more_than_the_interval_between_saves(dataset: Path, tmp_path: Path) -> None:
+    crash = ("--trainer.callbacks.crash_at", "3", "--save_every", "0")
+    assert on_ranks(RANKS, fit, folder=dataset, runs=tmp_path, run_id="run", options=crash) == [CRASHED] * RANKS
+    assert read_manifest(tmp_path / "test" / "run" / "checkpoints" / "last.ckpt")["global_step"] == 3

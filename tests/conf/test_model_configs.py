@@ -1,0 +1,78 @@
+"""Every system of conf/model through the command line: trained, saved, resumed, fine-tuned, asked for scores."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from lightning_ccn.cli import main
+
+MODELS = Path(__file__).parents[2] / "conf" / "model"
+QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false", "--data.workers", "0"]
+# the system's class and what of its options makes it a line of the paper's table
+TABLE: dict[str, tuple[str, dict[str, Any]]] = {
+    "wide_deep": ("WideDeep", {}),
+    "din": ("DIN", {"activation": "prelu"}),
+    "sim": ("SIM", {}),
+    "dihn": ("DIHN", {}),
+    "dian": ("DIAN", {}),
+    "tan_bare": ("TAN", {"collaborative": False, "trigger_interaction": False}),
+    "tan": ("TAN", {"collaborative": True, "trigger_interaction": True, "bound": "none"}),
+    "tan_bounded": ("TAN", {"collaborative": True, "trigger_interaction": True, "bound": "sigmoid"}),
+    "ccn_without_tsi": ("CCN", {"trigger_interaction": False, "repulsion": True, "attraction": True}),
+    "ccn_without_attraction": ("CCN", {"trigger_interaction": True, "repulsion": True, "attraction": False}),
+    "ccn_without_repulsion": ("CCN", {"trigger_interaction": True, "repulsion": False, "attraction": True}),
+    "ccn": ("CCN", {"trigger_interaction": True, "repulsion": True, "attraction": True}),
+}
+
+
+def ccn(command: str, folder: Path, runs: Path, run_id: str, model: str, *options: str) -> Path:
+    """Runs a command in a folder of its own, which it returns."""
+    place = ["--runs", str(runs), "--experiment", "test", "--run_id", run_id]
+    config = ["--config", str(MODELS / f"{model}.yaml"), "--data.batch_pages", "32"]
+    assert main([command, "--data.folder", str(folder), *place, *QUIET, *config, *options]) == 0
+    return runs / "test" / run_id
+
+
+def metrics(run: Path) -> dict[str, Any]:
+    """What the run ended with, but for its times."""
+    found = json.loads((run / "metrics.json").read_text())
+    return {name: value for name, value in found.items() if "seconds" not in name and "per_second" not in name}
+
+
+def test_there_is_a_file_for_each_line_of_the_papers_table_and_tan_with_both_bounds() -> None:
+    assert {path.stem for path in MODELS.glob("*.yaml")} == set(TABLE)
+
+
+@pytest.mark.parametrize("model", TABLE)
+def test_a_model_file_trains_its_system(model: str, dataset: Path, tmp_path: Path) -> None:
+    run = ccn("fit", dataset, tmp_path, "fit", model)
+    system = yaml.safe_load((run / "config.yaml").read_text())["model"]["system"]
+    name, switches = TABLE[model]
+    assert system["class_path"] == f"lightning_ccn.models.{name}"
+    assert switches.items() <= system["init_args"].items()
+    assert 0 < metrics(run)["auc"] < 1
+
+
+@pytest.mark.parametrize("model", ["wide_deep", "din", "sim", "dihn", "dian"])
+def test_a_system_resumes_is_fine_tuned_and_predicts(model: str, dataset: Path, tmp_path: Path) -> None:
+    options = ["--trainer.max_epochs", "2", "--checkpoint.save_top_k", "-1"]
+    options += ["--model.system.activation", "dice"] if model == "din" else []  # with buffers to keep
+    whole = ccn("fit", dataset, tmp_path, "whole", model, *options)
+    middle, last = whole / "checkpoints" / "epoch=0-step=3.ckpt", whole / "checkpoints" / "last.ckpt"
+
+    resumed = ccn("fit", dataset, tmp_path, "resumed", model, *options, "--ckpt_path", str(middle))
+    assert metrics(resumed) == metrics(whole)
+
+    tuned = ccn("fit", dataset, tmp_path, "tuned", model, *options, "--finetune", str(last))
+    assert metrics(tuned)["global_step"] == 6
+
+    ccn("predict", dataset, tmp_path, "scores", model, *options[4:], "--ckpt_path", str(last))
+    scores = pq.read_table(tmp_path / "test" / "scores" / "predictions")["probability"].to_pylist()
+    assert len(scores) == metrics(whole)["items"]
+    assert all(0 < probability < 1 for probability in scores)

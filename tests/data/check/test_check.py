@@ -1,0 +1,366 @@
+"""`ccn data check`: what only a whole folder can tell. Bad values are in test_rules.py."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lightning_ccn.data.check.check import check
+from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.data.vocabulary import Vocabulary, hash_rows
+from lightning_ccn.errors import DataError
+
+Columns = dict[str, list]
+Edit = Callable[..., Path]
+
+
+def part(folder: Path, split: str) -> Path:
+    return folder / split / "part-00000.parquet"
+
+
+def test_a_folder_that_we_wrote_has_no_findings(dataset: Path) -> None:
+    report = check(dataset)
+    assert (report.errors, report.warnings, report.notes) == ([], [], [])
+    assert report.splits == Dataset.open(dataset).splits
+
+
+def test_the_report_reads_as_text(make_dataset: Edit, edit: Edit) -> None:
+    folder = make_dataset()
+    assert re.search(
+        r"^train +96 +332 +55 +0\.1657  2023-11-14 22:34:30 to 2023-11-15 22:08:30$", str(check(folder)), re.M
+    )
+    assert str(check(folder)).endswith("\nvalid")
+    edit(folder, "train", lambda columns: columns["clicks"][0].append(0))
+    assert re.search(r"^error: .*part-00000\.parquet: row 0, column clicks: ", str(check(folder)), re.M)
+    assert str(check(folder)).endswith("\nnot a valid dataset")
+
+
+def test_what_a_spark_job_writes_becomes_usable_once_its_stats_are_written(tmp_path: Path) -> None:
+    """int32, list<element: int32>, optional fields, null lists, snappy, several parts, no vocabulary, no stats."""
+    folder = tmp_path / "spark"
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    (folder / "schema.yaml").write_text(
+        "tables: {item: {rows: 50}, user: {rows: 1000, mapping: hash}, brand: {rows: 7}}\n"
+        "user: [{name: user_id, table: user}]\n"
+        "attributes: [{name: brand, table: brand}]\n"
+        "numbers: [price]\n"
+        "category: brand\n"
+    )
+    brand = np.concatenate([[0], rng.integers(1, 7, 49)])
+    pq.write_table(pa.table({"item": pa.array(range(50), pa.int32()), "brand": pa.array(brand, pa.int32())}),
+                   folder / "items.parquet")  # fmt: skip
+    some = pa.list_(pa.field("element", pa.int32()))
+    for number, (split, parts) in enumerate({"train": 3, "validation": 1, "test": 1}.items()):
+        (folder / split).mkdir()
+        (folder / split / "_SUCCESS").touch()
+        for piece in range(parts):
+            table = pa.table(
+                {
+                    "page_id": pa.array(np.arange(5) + 100 * number + 10 * piece),
+                    "time": pa.array(np.full(5, 10_000 * number + 5_000), pa.int32()),
+                    "trigger": pa.array(rng.integers(0, 50, 5), pa.int32()),
+                    "user_id": pa.array(rng.integers(1, 1000, 5), pa.int32()),
+                    "items": pa.array([[1, 2], [3], [4, 5, 6], [7], [8]], some),
+                    "clicks": pa.array([[1, 0], [0], [0, 1, 0], [0], [1]], some),
+                    "price": pa.array([[2.0, 4.0], [3.0], [3.0, None, 3.0], [2.0], [4.0]], pa.list_(pa.float64())),
+                    "short_items": pa.array([[9, 8], None, [], [1], [2]], some),
+                    "short_times": pa.array([[10, 20], None, [], [30], [5]], some),
+                    "long_items": pa.array([None] * 5, some),
+                    "long_times": pa.array([None] * 5, some),
+                }
+            )
+            name = f"part-{piece:05d}-c000.snappy.parquet"
+            pq.write_table(table, folder / split / name, compression="snappy", row_group_size=3)
+
+    with pytest.raises(DataError, match=r"stats\.json is missing.*ccn data check"):
+        Dataset.open(folder)
+    report = check(folder)
+    assert report.warnings == []
+    (error,) = report.errors
+    assert "stats.json: missing, and nothing can open the folder without" in error
+    assert f"`ccn data check {folder} --write_stats true` writes it" in error
+    assert any("table user (hash): " in note for note in report.notes)
+    assert f"{folder / 'train'}: no page with long behaviours" in report.notes
+
+    report = check(folder, write_stats=True)
+    assert (report.errors, report.warnings) == ([], [])
+    assert f"{folder / 'stats.json'}: written" in report.notes
+    opened = Dataset.open(folder)
+    assert (opened.splits["train"].pages, opened.splits["train"].items, opened.splits["train"].clicks) == (15, 24, 9)
+    assert (opened.clicked_per_page, opened.unclicked_per_page) == (9 / 15, 1.0)
+    assert opened.numbers["price"] == pytest.approx((3.0, np.std([2, 4, 3, 3, 3, 2, 4])))
+    report = check(folder)
+    assert (report.errors, report.warnings) == ([], [])
+
+
+def test_stats_written_anew_are_those_that_the_writer_wrote(make_dataset: Edit) -> None:
+    folder = make_dataset(numbers=("price",))
+    stats = folder / "stats.json"
+    first = json.loads(stats.read_text())
+    stats.unlink()
+    check(folder, write_stats=True)
+    again = json.loads(stats.read_text())
+    assert again.pop("numbers")["price"] == pytest.approx(first.pop("numbers")["price"])
+    assert again == first
+
+
+def test_stats_that_no_longer_fit_the_parts_are_an_error_until_written_anew(make_dataset: Edit, edit: Edit) -> None:
+    def fewer_pages(columns: Columns) -> None:
+        for values in columns.values():
+            values.pop()
+
+    folder = make_dataset(numbers=("price",))
+    edit(folder, "train", fewer_pages)
+    errors = check(folder).errors
+    assert len(errors) == 2
+    assert re.search(r"stats\.json: splits\.train: the parts hold pages 95, .*, and the file says 96, ", errors[0])
+    assert re.search(
+        r"stats\.json: numbers\.price: the parts give mean \S+ and deviation \S+, and the file says \S+ and \S+; "
+        r".*--write_stats true` writes it anew",
+        errors[1],
+    )
+    assert check(folder, write_stats=True).errors == []
+    assert check(folder).errors == []
+
+
+def test_no_stats_are_written_for_a_folder_with_errors(make_dataset: Edit, edit: Edit) -> None:
+    folder = make_dataset()
+    (folder / "stats.json").unlink()
+    edit(folder, "test", lambda columns: columns["clicks"][0].append(0))
+    report = check(folder, write_stats=True)
+    assert not (folder / "stats.json").exists()
+    assert report.notes == [f"{folder / 'stats.json'}: not written; mend the errors first"]
+
+
+def test_a_malformed_stats_file_is_an_error(make_dataset: Edit) -> None:
+    folder = make_dataset()
+    (folder / "stats.json").write_text('{"splits": ')
+    (error,) = check(folder).errors
+    assert error.startswith(f"{folder / 'stats.json'}: ")
+    assert "--write_stats true" in error
+
+
+def test_no_folder_an_empty_folder_and_a_folder_without_pages_are_each_told(make_dataset: Edit, tmp_path: Path) -> None:
+    assert check(tmp_path / "nowhere").errors == [f"{tmp_path / 'nowhere'}: no such folder"]
+    (tmp_path / "bare").mkdir()
+    assert check(tmp_path / "bare").errors == [
+        f"{tmp_path / 'bare' / 'schema.yaml'}: no such file; a dataset folder needs one"
+    ]
+    folder = make_dataset(pages={})
+    report = check(folder)
+    assert report.errors == [f"{folder}: no page views in train/, validation/ or test/"]
+    assert report.warnings[0] == (
+        f"{folder / 'train'}: no page views, so nothing can run on this split; subfolders are not read"
+    )
+
+
+def test_a_split_that_is_missing_is_only_a_warning(make_dataset: Edit) -> None:
+    folder = make_dataset(pages={"train": 20, "test": 10})
+    report = check(folder)
+    assert report.errors == []
+    assert [w.split(":")[0] for w in report.warnings] == [str(folder / "validation")]
+
+
+def test_items_that_are_missing_or_a_folder_are_told_with_the_remedy(make_dataset: Edit) -> None:
+    folder = make_dataset()
+    path = folder / "items.parquet"
+    path.unlink()
+    assert check(folder).errors[0].startswith(f"{path}: not whole Parquet")
+    path.mkdir()
+    assert check(folder).errors == [
+        f"{path}: a folder (Spark writes one): give its only part this name; order it by item first"
+    ]
+
+
+def test_of_many_findings_of_a_kind_twenty_are_written_out_and_the_rest_counted(make_dataset: Edit, edit: Edit) -> None:
+    def damage(columns: Columns) -> None:
+        columns["user"] = [41] * 96  # one kind, in ten row groups
+        columns["city"][5] = 9  # another
+
+    folder = make_dataset()
+    path = edit(folder, "train", damage)
+    errors = check(folder).errors
+    users = [error for error in errors if "column user: 41" in error]
+    assert [int(re.findall(r"row (\d+),", error)[0]) for error in users] == list(range(20))
+    assert errors[20] == "... and 76 more like the last one"
+    assert errors[21].startswith(f"{path}: row 5, column city: 9 is not a row of table 'city' (0 to 3)")
+    assert len(errors) == 22
+
+
+def test_a_broken_part_hides_nothing_in_the_others(make_dataset: Edit, edit: Edit) -> None:
+    folder = make_dataset()
+    part(folder, "train").write_bytes(b"PAR1")
+    edit(folder, "test", lambda columns: columns["clicks"][0].append(0))
+    broken, ragged = check(folder).errors
+    assert broken.startswith(f"{part(folder, 'train')}: not whole Parquet")
+    assert ragged.startswith(f"{part(folder, 'test')}: row 0, column clicks: ")
+
+
+def test_pages_without_items_are_counted_and_said_to_be_skipped(make_dataset: Edit, edit: Edit) -> None:
+    def empty(columns: Columns) -> None:
+        for row in (3, 15):
+            columns["items"][row], columns["clicks"][row] = [], []
+
+    folder = make_dataset()
+    path = edit(folder, "train", empty)
+    report = check(folder, write_stats=True)
+    assert report.errors == []
+    assert report.warnings == [f"{path}: row {row}, column items: empty; the reader skips this page" for row in (3, 15)]
+    assert report.splits["train"].pages == 96
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_split_whose_labels_are_all_equal_has_no_auc(make_dataset: Edit, edit: Edit, label: int) -> None:
+    def same(columns: Columns) -> None:
+        columns["clicks"] = [[label] * len(clicks) for clicks in columns["clicks"]]
+
+    folder = make_dataset()
+    edit(folder, "validation", same)
+    report = check(folder, write_stats=True)
+    assert report.warnings == [
+        f"{folder / 'validation'}: column clicks: all labels are {label}; AUC is undefined on them"
+    ]
+
+
+def test_only_the_test_split_may_lack_clicks(make_dataset: Edit, edit: Edit) -> None:
+    folder = make_dataset()
+    edit(folder, "test", lambda columns: columns.pop("clicks"))
+    report = check(folder, write_stats=True)
+    assert report.errors == []
+    assert report.warnings == [
+        f"{folder / 'test'}: column clicks: missing; pages can be scored, but there is nothing to test"
+    ]
+    path = edit(folder, "train", lambda columns: columns.pop("clicks"))
+    assert check(folder).errors == [f"{path}: column clicks: missing; write it, list<int64>"]
+
+
+def test_a_page_id_that_stands_twice_is_found_within_and_across_splits(make_dataset: Edit, edit: Edit) -> None:
+    folder = make_dataset()
+    train = edit(folder, "train", lambda columns: columns["page_id"].__setitem__(50, 7))
+    test = edit(folder, "test", lambda columns: columns["page_id"].__setitem__(3, 95))
+    assert check(folder).errors == [
+        f"{train}: row 50, column page_id: 7; row 7 of {train} has it too: give each page view its own",
+        f"{test}: row 3, column page_id: 95; row 95 of {train} has it too: give each page view its own",
+    ]
+
+
+@pytest.mark.parametrize("overlap", [0, 1, 1000])
+def test_splits_that_overlap_in_time_are_an_error(make_dataset: Edit, edit: Edit, overlap: int) -> None:
+    folder = make_dataset()
+    last = max(pq.read_table(part(folder, "train")).column("time").to_pylist())
+    rows: list[int] = []
+
+    def early(columns: Columns) -> None:
+        rows.append(columns["time"].index(min(columns["time"])))
+        for name in ("short_items", "short_times", "long_items", "long_times"):
+            columns[name][rows[0]] = []
+        columns["time"][rows[0]] = last - overlap
+
+    path = edit(folder, "validation", early)
+    (error,) = check(folder).errors
+    assert error.startswith(f"{path}: row {rows[0]}, column time: {last - overlap} (2023-11-15 ")
+    assert f"not after the last page of train, {last} (2023-11-15 22:08:30) in {part(folder, 'train')}: row 95" in error
+    assert error.endswith("; cut the splits by time, train before validation")
+
+
+def test_true_probabilities_are_refused_where_models_learn(make_dataset: Edit, edit: Edit) -> None:
+    folder = make_dataset()
+    path = part(folder, "train")
+    table = pq.read_table(path)
+    truth = pa.array([[0.5] * len(items) for items in table.column("items").to_pylist()])
+    pq.write_table(table.append_column("attainable_probability", truth), path)
+    assert check(folder).errors == [
+        f"{path}: column attainable_probability: a true probability, where models learn; keep it in test alone"
+    ]
+    path = edit(folder, "test", lambda columns: columns["click_probability"][0].__setitem__(0, 1.5))
+    assert check(folder).errors[1] == (
+        f"{path}: row 0, column click_probability: 1.5 is not a probability; write a number from 0 to 1"
+    )
+
+
+def test_a_column_that_nothing_reads_and_a_huge_row_group_are_warnings(make_dataset: Edit) -> None:
+    folder = make_dataset(pages={"train": 4200, "validation": 20, "test": 20})
+    path = part(folder, "train")
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("session", table.column("page_id")), path)
+    report = check(folder)
+    assert report.errors == []
+    assert report.warnings == [
+        f"{path}: column session: unknown, so not read; leave it out, or name it in schema.yaml",
+        f"{path}: row group 0 has 4200 pages; the reader decodes whole row groups and holds up to 64: "
+        "write at most 4096 (Spark: parquet.block.size)",
+    ]
+
+
+def test_a_vocabulary_must_have_the_rows_of_its_table(make_dataset: Edit) -> None:
+    folder = make_dataset()
+    path = folder / "vocabulary" / "seller.parquet"
+    longer = Vocabulary.load(path)
+    longer.extend(np.array([1]))
+    longer.save(path)
+    longer.save(folder / "vocabulary" / "brand.parquet")
+    (folder / "vocabulary" / "city.parquet").write_bytes(b"")
+    report = check(folder)
+    assert report.warnings == [f"{folder}/vocabulary/brand.parquet: no table 'brand' in schema.yaml; not read"]
+    unreadable, rows = report.errors
+    assert unreadable.startswith(f"{folder}/vocabulary/city.parquet: cannot be read as a vocabulary")
+    assert rows == (
+        f"{path}: 9 ids, so 10 rows with the unknown one; tables.seller.rows in schema.yaml is 9: make the two agree"
+    )
+
+
+def test_a_vocabulary_that_changed_no_longer_fits_the_stats(make_dataset: Edit) -> None:
+    folder = make_dataset()
+    path = folder / "vocabulary" / "city.parquet"
+    pq.write_table(pa.table({"id": [1, 2, 3]}), path)
+    (error,) = check(folder).errors
+    assert error.startswith(f"{folder}/stats.json: digests are not those of the files in vocabulary/; ")
+
+
+def test_collisions_of_a_hash_table_are_estimated_from_the_rows_in_use(make_dataset: Edit, edit: Edit) -> None:
+    ids = 500
+    users = np.random.default_rng(0).integers(1, 1001, ids)  # as 500 hashed ids fall into 1,000 rows
+
+    folder = make_dataset(pages={"train": ids, "validation": 20, "test": 20}, users=1000, mapping="hash")
+    for split in ("train", "validation", "test"):
+        edit(folder, split, lambda c: c.update(user=[int(users[i % ids]) for i in range(len(c["user"]))]))
+    report = check(folder)
+    assert report.errors == []
+    (note,) = report.notes
+    found = re.fullmatch(
+        r"table user \(hash\): (\d+) of 1,000 rows in use, by about (\d+) ids; about (.*)% share a row with another",
+        note,
+    )
+    assert found is not None
+    _, count = np.unique(users, return_counts=True)
+    assert int(found[1]) == len(count)
+    assert int(found[2]) == pytest.approx(ids, rel=0.05)
+    assert float(found[3]) == pytest.approx(100 * (1 - (count == 1).sum() / ids), abs=3)
+
+
+def test_a_hash_table_with_every_row_in_use_is_said_to_be_too_small(make_dataset: Edit) -> None:
+    folder = make_dataset(pages={"train": 200, "validation": 20, "test": 20}, users=5, mapping="hash")
+    assert check(folder).notes == [
+        "table user (hash): all 5 rows are in use, by any number of ids; give the table more rows"
+    ]
+
+
+def test_collisions_of_a_hash_table_are_counted_where_its_ids_are_known(make_dataset: Edit) -> None:
+    folder = make_dataset(mapping="hash")
+    row = hash_rows(np.arange(60), 41)
+    twins = np.flatnonzero(row == np.bincount(row).argmax())[:2]
+    alone = np.flatnonzero(np.bincount(row)[row] == 1)[:3]
+    ids = Vocabulary()
+    ids.extend(np.concatenate([twins, alone]))
+    ids.save(folder / "vocabulary" / "user.parquet")
+    report = check(folder, write_stats=True)
+    assert report.errors == []
+    assert report.notes[0] == "table user (hash): 2 of 5 ids (40.0%) share a row with another"

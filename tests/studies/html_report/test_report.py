@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+from sklearn.metrics import roc_auc_score
+
+from lightning_ccn.studies.html_report import write_page
+from lightning_ccn.studies.html_report.figures import agreement
+from lightning_ccn.studies.html_report.panels import separation
+from lightning_ccn.studies.html_report.svg import Scale, decimal
+from tests.studies.html_report.example import comparison
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge")
+SIZES = [(1280, "light"), (390, "light"), (390, "dark")]
+SECTIONS = {
+    "AUC",
+    "Page AUC",
+    "Results",
+    "The order, and the paper’s",
+    "What could be reached at all",
+    "The two clusters of collaborative degree",
+    "What λ, τ and ξ do to CCN",
+    "Page AUC by the number of items on a page",
+    "Learning curves",
+    "Calibration",
+    "Everything else that was measured",
+    "The search for the learning rate",
+}
+# Of every piece of text: [what, left, right, top, bottom]; text in what scrolls by itself is out of the question.
+TEXTS = """root => [...root.querySelectorAll("*")].filter(e => !e.closest(".scroll") && !e.closest("head"))
+    .filter(e => [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()) && e.tagName !== "title")
+    .map(e => [e.textContent, e.getBoundingClientRect()]).map(([t, r]) => [t, r.left, r.right, r.top, r.bottom])"""
+# Of every row of a table: [system, [[metric, text] of every cell]].
+CELLS = """rows => rows.map(
+    row => [row.dataset.system, [...row.querySelectorAll("td")].map(cell => [cell.dataset.metric, cell.innerText])])"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real one, headless: Playwright's own Chromium, or one that is installed."""
+    with sync_playwright() as playwright:
+        own = playwright.chromium.executable_path
+        path = own if Path(own).exists() else next(filter(None, map(shutil.which, BROWSERS)), None)
+        if path is None:
+            pytest.skip(
+                f"no browser: not Playwright's (`playwright install chromium`), nor any of {', '.join(BROWSERS)}"
+            )
+        # Chromium's sandbox does not start for root
+        browser = playwright.chromium.launch(executable_path=path, chromium_sandbox=os.geteuid() != 0, timeout=0)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(browser: Browser, path: Path, width: int = 1280, scheme: str = "light") -> Iterator[Page]:
+    """The file in a window, which must neither complain nor ask for anything else."""
+    complaints: list[str] = []
+    requests: list[str] = []
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]  # a Literal
+    page.set_default_timeout(0)  # however slow the machine is
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(path.as_uri())
+    yield page
+    page.close()
+    assert complaints == []
+    assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    """A comparison that lacks nothing, and its page."""
+    content = json.loads(json.dumps(comparison()))
+    path = tmp_path_factory.mktemp("page") / "compare.html"
+    write_page(content, path)
+    return content, path
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
+    def write(content: dict[str, Any]) -> Path:
+        write_page(json.loads(json.dumps(content)), tmp_path / "compare.html")
+        return tmp_path / "compare.html"
+
+    return write
+
+
+@pytest.mark.parametrize(("width", "scheme"), SIZES)
+def test_every_figure_is_seen_and_nothing_is_wider_than_the_window(
+    browser: Browser, whole: tuple[dict[str, Any], Path], width: int, scheme: str
+) -> None:
+    with opened(browser, whole[1], width, scheme) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert set(page.locator("h2").all_inner_texts()) == SECTIONS | {"How it was done"}
+        boxes = page.locator("figure, .chart").evaluate_all("all => all.map(e => e.getBoundingClientRect().toJSON())")
+        assert len(boxes) > 100
+        assert all(box["height"] > 15 and box["width"] > 50 and box["right"] <= width for box in boxes)
+        texts = page.evaluate(f"({TEXTS})(document)")
+        assert len(texts) > 500
+        assert [text for text, left, right, *_ in texts if left < 0 or right > width] == []
+
+
+def test_texts_of_a_chart_do_not_cover_one_another(browser: Browser, whole: tuple[dict[str, Any], Path]) -> None:
+    for width in (1280, 390):
+        with opened(browser, whole[1], width) as page:
+            charts = page.evaluate(f'[...document.querySelectorAll(".chart")].map({TEXTS})')
+        covered = []
+        for texts in charts:
+            for number, (text, left, right, top, bottom) in enumerate(texts):
+                for other, left2, right2, top2, bottom2 in texts[:number]:
+                    if other in text or text in other:
+                        continue  # a part of the same text
+                    if left < right2 and left2 < right and top + 3 < bottom2 and top2 + 3 < bottom:
+                        covered.append((text, other))
+        assert covered == []
+
+
+def test_the_tables_have_the_comparisons_numbers(browser: Browser, whole: tuple[dict[str, Any], Path]) -> None:
+    content, path = whole
+    with opened(browser, path) as page:
+        rows = page.locator("tr[data-system]").evaluate_all(CELLS)
+    shown = {(name, metric): text for name, cells in rows for metric, text in cells if metric}
+    results = {name: [text for _, text in cells] for name, cells in rows if cells[0][0] == "auc"}
+    for system in content["systems"]:
+        for metric, value in system["summary"].items():
+            if metric in ("auc", "page_gauc", "logloss", "normalized_entropy", "calibration", "intent_auc"):
+                assert shown[system["name"], metric] == f"{value['mean']:.4f}".removeprefix("0")
+        auc, versus = system["summary"]["auc"], (system["versus"] or {}).get("auc")
+        row = results[system["name"]]
+        assert float(row[1]) == pytest.approx(auc["se"], abs=5.1e-5)
+        if versus is None:
+            assert (system["name"], row[2:5]) == ("sim", ["–"] * 3)
+        else:
+            assert float(row[2].replace("−", "-")) == pytest.approx(100 * versus["difference"], abs=0.0051)
+            assert float(row[3]) == pytest.approx(100 * versus["se"], abs=0.0051)
+            assert row[4] == "< .001" if versus["p"] < 0.001 else float(row[4]) == pytest.approx(versus["p"], abs=6e-4)
+    best = sorted(content["systems"], key=lambda system: -system["summary"]["auc"]["mean"])
+    assert list(results) == [system["name"] for system in best]
+
+
+def test_points_stand_where_their_numbers_say(browser: Browser, whole: tuple[dict[str, Any], Path]) -> None:
+    content, path = whole
+    with opened(browser, path) as page:
+        x = (
+            page.locator(".ranking")
+            .first.locator(".point")
+            .evaluate_all(
+                "points => points.map(p => { const r = p.getBoundingClientRect(); return (r.left + r.right) / 2 })"
+            )
+        )
+    means = sorted((system["summary"]["auc"]["mean"] for system in content["systems"]), reverse=True)
+    assert len(x) == len(means)
+    slope, start = np.polyfit(means, x, 1)
+    assert slope > 0
+    np.testing.assert_allclose(x, slope * np.array(means) + start, atol=0.5)  # pixels
+
+
+def test_what_is_missing_is_said_and_nothing_empty_is_drawn(
+    browser: Browser, written: Callable[[dict[str, Any]], Path]
+) -> None:
+    content = comparison(seeds=1, systems=("sim", "ccn"))
+    content |= {"bounds": {}, "sensitivity": {}, "quick": True}
+    for system in content["systems"]:
+        system |= {"paper_auc": None, "search": []}
+        for run in system["runs"]:
+            run["diagnostics"] = None
+            run["curve"] = {"step": [], "loss": [], "val_step": [], "val_auc": []}
+    with opened(browser, written(content), 390) as page:
+        shown = {"AUC", "Page AUC", "Results", "Everything else that was measured"}
+        assert set(page.locator("h2").all_inner_texts()) == shown | {"How it was done", "Not shown"}
+        lines = page.locator(".left-out li").all_inner_texts()
+        assert {line.split(":")[0] for line in lines} == SECTIONS - shown
+        assert all(len(line.split(": ")[1]) > 10 for line in lines)
+        assert "it would take two" in page.locator("main").inner_text()
+        assert page.locator(".quick").count() == 1
+        assert page.locator(".bar").count() == 0  # no standard error
+
+
+def test_undefined_numbers_are_said_to_be(browser: Browser, written: Callable[[dict[str, Any]], Path]) -> None:
+    content = comparison(seeds=2, systems=("sim", "tan", "ccn"))
+    broken = content["systems"][1]
+    broken["summary"]["auc"] = {"mean": None, "se": None, "runs": 0}
+    broken["versus"]["auc"] = {"difference": None, "se": None, "p": None, "pairs": 0}
+    broken["runs"][0]["metrics"]["auc"] = None
+    broken["runs"][1]["metrics"]["auc"] = float("nan")
+    broken["runs"][1]["curve"]["val_auc"][0] = None
+    del broken["summary"]["calibration"]
+    with opened(browser, written(content)) as page:
+        ranking = page.locator(".ranking").first
+        assert "undefined" in ranking.inner_text()
+        assert ranking.locator(".point").count() == 2
+        assert page.locator("tr[data-system=tan] td[data-metric=calibration]").inner_text() == "–"
+        assert "nan" not in page.content().lower()
+
+
+def test_a_comparison_may_lack_its_baseline_or_anything_to_compare(
+    browser: Browser, written: Callable[[dict[str, Any]], Path]
+) -> None:
+    for systems in (("tan", "ccn"), ("ccn",), ("sim",)):
+        with opened(browser, written(comparison(seeds=2, systems=systems)), 390) as page:
+            assert "No differences: they would be to sim." in page.locator("main").inner_text()
+            assert page.locator(".ranking").first.locator(".point").count() == len(systems)
+            assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_a_name_is_text_whatever_is_in_it(browser: Browser, written: Callable[[dict[str, Any]], Path]) -> None:
+    name = '<img src="x.png" onerror="alert(1)"> & <script>alert(2)</script>'
+    content = comparison(seeds=2, systems=("sim", "ccn"))
+    content["systems"][1]["title"] = content["dataset"]["folder"] = content["command"] = name
+    content["systems"][1]["name"] = '"><b>'
+    with opened(browser, written(content)) as page:
+        assert page.locator("img, script").count() == 0
+        assert name in page.locator("table").first.inner_text()
+        assert page.locator("code").inner_text() == name
+
+
+def test_the_file_has_no_address(whole: tuple[dict[str, Any], Path]) -> None:
+    text = whole[1].read_text(encoding="utf-8")
+    assert "://" not in text and "url(" not in text and "@import" not in text
+    assert len(text) < 400_000
+
+
+def test_separation_of_the_clusters_is_an_auc() -> None:
+    rng = np.random.default_rng(0)
+    degrees, clicks = rng.normal(size=500), rng.integers(0, 2, 500)
+    degrees += 0.7 * clicks
+    edges = np.linspace(-6, 6, 200)
+    lane = {
+        kind: np.histogram(degrees[clicks == label], edges)[0] for kind, label in (("unclicked", 0), ("clicked", 1))
+    }
+    assert separation(lane) == pytest.approx(roc_auc_score(clicks, np.digitize(degrees, edges)), abs=1e-9)
+
+
+def test_agreement_counts_pairs_in_the_papers_order() -> None:
+    def system(here: float, paper: float | None) -> dict[str, Any]:
+        return {"summary": {"auc": {"mean": here}}, "paper_auc": paper}
+
+    assert agreement([system(0.6, 0.1), system(0.7, 0.3), system(0.8, 0.2), system(0.9, None)]) == (2, 3)
+
+
+def test_numbers_are_written_as_statisticians_do() -> None:
+    assert [decimal(0.68934, 4), decimal(-0.5, 1), decimal(0.12, 2, "+"), decimal(12.5, 1)] == [
+        ".6893",
+        "−.5",
+        "+.12",
+        "12.5",
+    ]
+    assert Scale(0.6612, 0.6689).ticks(4) == [".662", ".664", ".666", ".668"]
+    assert Scale(0, 1).ticks(4) == ["0", ".25", ".50", ".75", "1.00"]
+    assert Scale.around([0.5]).ticks(4)  # of a single value too

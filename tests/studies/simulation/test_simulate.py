@@ -1,0 +1,191 @@
+"""`ccn simulate`, end to end on a small world with real checkpoints, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightning_ccn.cli import main
+from lightning_ccn.data.world import WorldConfig, generate
+from lightning_ccn.studies.comparison.cell import RESULT
+from lightning_ccn.studies.simulation.lift import METRICS
+from lightning_ccn.studies.simulation.report import COLUMNS, PAPER_LIFT
+
+KNOBS = {"users": 150, "items": 300, "categories": 8, "sellers": 20, "promotions": 2}
+PAGES = {"train_pages": 400, "validation_pages": 40, "test_pages": 60}
+SMALL = ["--visits", "600", "--candidates", "40"]
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return generate(WorldConfig(**KNOBS, **PAGES), tmp_path_factory.mktemp("world") / "log")  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def comparison(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `ccn compare` leaves it: a run of SIM, two of CCN (the second SIM's once more), and one that only began."""
+    folder = tmp_path_factory.mktemp("comparison")
+    for system, title in (("sim", "SIM"), ("ccn", "CCN")):
+        place = ["--runs", str(folder / "cells"), "--experiment", system, "--run_id", "seed101"]
+        quiet = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--data.workers=0"]
+        model = ["--model.system", f"lightning_ccn.models.{title}", "--model.system.dim=8", "--test_after_fit=false"]
+        assert main(["fit", "--data.folder", str(log), "--data.batch_pages=16", *place, *quiet, *model]) == 0
+        (folder / "cells" / system / "seed101" / RESULT).write_text("{}")
+    shutil.copytree(folder / "cells" / "sim" / "seed101", folder / "cells" / "ccn" / "seed102")
+    (folder / "cells" / "ccn" / "seed103").mkdir()
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run in this process leaves its rendezvous in the environment, which processes of their own must not join."""
+    for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "NODE_RANK"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def report(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "simulate.json").read_text())
+    return found
+
+
+def test_a_comparison_becomes_the_papers_tables(comparison: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", "--comparison", str(comparison), *SMALL]) == 0
+    said = capsys.readouterr().out
+    assert f"left out, for it is not finished: {comparison / 'cells/ccn/seed103'}" in said
+    assert "As the paper's Table 3: lift over SIM in an unseen promotion, 600 visits" in said
+    assert "paper +12.3%" in said and "paper +29.38%" in said and "undefined" not in said
+    found = report(comparison)
+    systems = {system["name"]: system for system in found["systems"]}
+    assert list(systems) == ["sim", "ccn", "oracle", "attainable", "recommender"]
+    assert systems["sim"]["lift"] is None
+    clicks = {name: s["lift"]["clicks_per_user"] for name, s in systems.items() if s["lift"]}
+    assert max(clicks, key=lambda name: clicks[name]["lift"]) == "oracle"
+    assert clicks["oracle"]["low"] > 0
+    for system in systems.values():
+        values = system["values"]
+        assert values["ctr"] * values["cvr"] == pytest.approx(values["visit_purchase_rate"])
+    # one model, scored twice: the same visits, the same luck, the same pages; and a pool is the mean of its runs
+    first, second = (run["values"] for run in systems["ccn"]["runs"])
+    assert second == systems["sim"]["values"] != first
+    for metric in ("ctr", "clicks_per_user", "orders_per_user"):
+        assert systems["ccn"]["values"][metric] == pytest.approx((first[metric] + second[metric]) / 2)
+
+
+def test_a_checkpoint_of_another_model_is_refused_by_its_run(
+    comparison: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mixed = tmp_path / "mixed"
+    shutil.copytree(comparison / "cells" / "ccn" / "seed101", mixed)
+    shutil.copy(comparison / "cells" / "sim" / "seed101" / "config.yaml", mixed)
+    assert refusal(["--runs", f"sim={mixed}", "--output", str(tmp_path)], capsys).startswith(
+        f"{mixed}: ccn predict failed: the checkpoint does not fit this run (checkpoint -> run): system: CCN -> SIM"
+    )
+
+
+def refusal(options: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What the command says in its one line."""
+    capsys.readouterr()
+    assert main(["simulate", *options, *SMALL]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("ccn: error: ") and line.count("\n") == 1
+    return line.removeprefix("ccn: error: ")
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Callable[..., str]:
+    """`fake("sim", data)` is NAME=FOLDER of a run that looks finished, but holds no model."""
+
+    def make(name: str, data: Path, folder: str = "run") -> str:
+        run = tmp_path / folder
+        (run / "checkpoints" / "last.ckpt").mkdir(parents=True)
+        (run / "config.yaml").write_text(f"data:\n  folder: {data}\n")
+        return f"{name}={run}"
+
+    return make
+
+
+def test_data_that_no_world_wrote_are_refused(
+    dataset: Path, fake: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refusal(["--runs", fake("sim", dataset), "--output", str(tmp_path)], capsys)
+    assert said.startswith(f"{dataset}: no world wrote these data (there is no world.yaml)")
+
+
+def test_data_that_have_moved_are_refused(
+    fake: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refusal(["--runs", fake("sim", tmp_path / "gone"), "--output", str(tmp_path)], capsys)
+    assert f"data.folder {tmp_path / 'gone'} is not there" in said
+
+
+def test_a_run_without_a_checkpoint_is_refused(
+    log: Path, fake: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    word = fake("sim", log)
+    (tmp_path / "run" / "checkpoints" / "last.ckpt").rmdir()
+    said = refusal(["--runs", word, "--output", str(tmp_path)], capsys)
+    assert said.startswith(f"{tmp_path / 'run' / 'checkpoints' / 'last.ckpt'}: no such file")
+
+
+def test_a_world_file_of_another_world_is_refused(
+    log: Path, fake: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forged = tmp_path / "forged"
+    shutil.copytree(log, forged)
+    (forged / "world.yaml").write_text(WorldConfig(**KNOBS, **PAGES, seed=1).to_yaml())  # type: ignore[arg-type]
+    said = refusal(["--runs", fake("sim", forged), "--output", str(tmp_path)], capsys)
+    assert "world.yaml is not of the world that wrote this folder" in said
+
+
+def test_runs_of_two_worlds_are_refused_with_the_difference(
+    log: Path, fake: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = generate(WorldConfig(**KNOBS, **PAGES, click_rate=0.3), tmp_path / "other")  # type: ignore[arg-type]
+    words = [fake("sim", log), fake("ccn", other, "second")]
+    said = refusal(["--runs", *words, "--output", str(tmp_path)], capsys)
+    assert "are of two worlds (click_rate 0.2 and 0.3)" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["runs/default/x"], "'runs/default/x' is not NAME=FOLDER"),
+        (["sim=a", "sim=a"], "'sim=a' stands twice"),
+        (["ccn=a", "tan=b"], "no run of 'sim'; there are runs of tan, ccn"),
+        (["sim=a", "oracle=b"], "'oracle' is the name of a reference ranking"),
+    ],
+)
+def test_names_that_say_nothing_are_refused(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in refusal(["--runs", *words, "--output", str(tmp_path)], capsys)
+
+
+def test_an_output_that_cannot_be_made_is_refused_before_the_work(
+    log: Path, fake: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    said = refusal(["--runs", fake("sim", log), "--output", str(tmp_path / "file" / "folder")], capsys)
+    assert said.startswith(f"--output {tmp_path / 'file' / 'folder'}: cannot be made")
+
+
+def test_a_folder_without_finished_runs_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "cells" / "sim" / "seed101").mkdir(parents=True)
+    assert "no finished run in cells/" in refusal(["--comparison", str(tmp_path)], capsys)
+
+
+def test_every_column_is_a_metric_and_every_printed_figure_has_one() -> None:
+    for table, columns in COLUMNS.items():
+        assert set(columns) <= set(METRICS)
+        assert all(tuple(figures) == columns for figures in PAPER_LIFT[table].values())
+
+
+def test_the_papers_table_4_is_read_as_shares_of_visits() -> None:
+    for figures in PAPER_LIFT["Table 4"].values():
+        product = (1 + figures["ctr"]) * (1 + figures["cvr"]) - 1
+        assert product == pytest.approx(figures["visit_purchase_rate"], abs=0.002)
