@@ -1,38 +1,40 @@
 # `make` alone lists the targets and variables.
 
-#? CONFIG      further YAML files for the run, later ones win: CONFIG="a.yaml b.yaml"
-#? ARGS        further options of the command: ARGS="--trainer.max_epochs 1"
-#? DATA        dataset folder (train: data/world, made when missing)
+#? CONFIG      more YAML files for the run; later ones win: CONFIG="a.yaml b.yaml"
+#? ARGS        more options for the command: ARGS="--trainer.max_epochs 1"
+#? DATA        dataset folder (default: data/world, which is made if it is missing)
 #? CKPT        checkpoint folder to start or predict from
-#? OUT         folder that `predict` writes (default: in a run's folder); of `compare` and `simulate`: runs/compare
-#? QUICK       1: compare all systems with one seed each, nothing searched: minutes
-#? NODES       of a *-multinode target: nodes, 2 unless told
-#? GPUS        of each node, 8 unless told, one rank a GPU; 0: one rank on the CPU
-#? TASKS       of compare-multinode, in place of NODES: jobs, 8 unless told, of GPUS=1
-#? PARTITION   of SLURM; default in slurm/site.env, as for TIME and SBATCH
-#? TIME        time limit of a start, which goes on in the queue by itself: 1-00:00:00
-#? SBATCH      further options of sbatch: SBATCH="--qos=low --exclude=n7"
-#? RESUME      folder of a run that train-multinode goes on with, on any number of nodes
-#? DRY_RUN     1: *-multinode targets check and show, but do not submit
-#? WORLD_ARGS  knobs of the synthetic world, when it is made: see `ccn data world --help`
-#? FLAVOUR     cpu or cuda; the first install looks for a GPU, later ones keep its choice
-#? INDEX       further wheel index; the CPU wheel index named on PyTorch's install page saves gigabytes
-#? PYTHON      the Python 3.11 or 3.12 that .venv is made from
-#? VENV        the virtual environment, .venv
+#? OUT         output folder of predict (default: in a run's folder), compare and simulate (default: runs/compare)
+#? QUICK       1: compare all systems with one seed each and without a search; takes minutes
+#? NODES       nodes of a *-multinode job (default: 2)
+#? GPUS        GPUs per node, one rank per GPU (default: 8); 0: one rank on the CPU
+#? TASKS       jobs of compare-multinode, which has no NODES (default: 8, with GPUS=1)
+#? PARTITION   SLURM partition; defaults of PARTITION, TIME and SBATCH are set in slurm/site.env
+#? TIME        time limit of the job: 1-00:00:00; a job that reaches it is requeued and continues
+#? SBATCH      more options for sbatch: SBATCH="--qos=low --exclude=n7"
+#? RESUME      folder of a run that train-multinode continues, on any number of nodes
+#? DRY_RUN     1: *-multinode targets check and show the job, but do not submit it
+#? WORLD_ARGS  options of the synthetic world when it is made: see `ccn data world --help`
+#? FLAVOUR     cpu or cuda; the first install looks for a GPU, later installs keep its choice
+#? INDEX       additional wheel index; the CPU wheel index named on PyTorch's install page saves gigabytes
+#? TRIO        versions of torch, torchrec and fbgemm by torch's version: 2.14 (default) or 2.11
+#? PYTHON      the Python (3.11 to 3.13) to make the virtual environment from
+#? VENV        the virtual environment (default: .venv)
 
 .DEFAULT_GOAL := help
 .PHONY: help install data train finetune predict compare train-multinode finetune-multinode predict-multinode \
-	compare-multinode simulate plan doctor test test-slurm lint
+	compare-multinode simulate plan doctor docs test test-slurm lint
 
 VENV ?= .venv
 CCN := $(VENV)/bin/ccn
-# Twice quiet: errors only.
+comma := ,
+# --quiet twice: errors only
 PIP = $(VENV)/bin/python -m pip install --quiet --quiet --disable-pip-version-check --no-warn-conflicts \
 	$(if $(INDEX),--extra-index-url $(INDEX))
 
-# Runs, so that a pyenv shim without a Python behind it does not count.
-PYTHON_FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
-PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
+# It runs Python, because a pyenv shim may exist without a Python behind it.
+PYTHON_FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c '$(PYTHON_FITS)' 2>/dev/null && break; done; echo $$python)
 
 # The flavour of a finished install is kept: a cluster's login node has no GPU but must not rebuild what its nodes use.
@@ -43,7 +45,19 @@ endif
 ifeq ($(filter $(FLAVOUR),cpu cuda),)
 $(error FLAVOUR=$(FLAVOUR): must be cpu or cuda)
 endif
+# The trio of TRIO: what pip installs with its dependencies, and torchrec, which it installs without them (see
+# pyproject.toml, which has the default's versions).
+TRIO ?= 2.14
+FBGEMM := fbgemm-gpu$(if $(filter cpu,$(FLAVOUR)),-cpu)
+ifeq ($(TRIO),2.14)
+REQUIREMENTS = --editable '.[$(FLAVOUR)$(1)]'
 TORCHREC := $(shell sed -n 's/^torchrec = "\(.*\)"/\1/p' pyproject.toml)
+else ifeq ($(TRIO),2.11)
+REQUIREMENTS = --editable '.$(if $(1),[dev])' torch==2.11.0 $(FBGEMM)==1.6.0
+TORCHREC := 1.6.1
+else
+$(error TRIO=$(TRIO): must be 2.14 or 2.11)
+endif
 
 FOLDER := $(or $(DATA),data/world)
 CONFIGS := $(foreach file,$(CONFIG),--config $(file))
@@ -57,29 +71,29 @@ help:  ## list the targets and variables
 
 install: $(VENV)/installed-$(FLAVOUR)  ## make .venv with the wheels for this machine
 
-# The stamp goes first and comes back last: an install that was interrupted, or of the other flavour, starts afresh.
-# (fbgemm's two flavours unpack into the same folder, so one can not be installed over the other.)
+# The stamp is removed first and made again last, so an install that was interrupted, or of the other flavour, starts from
+# scratch. (fbgemm's two flavours unpack into the same folder, so one cannot be installed over the other.)
 $(VENV)/installed-$(FLAVOUR): pyproject.toml
 	@test -f $@ || { \
 		$(PYTHON) -c '$(PYTHON_FITS)' 2>/dev/null || { \
-			echo "$(PYTHON) is not Python 3.11 or 3.12; install one, or name it: make PYTHON=/path/to/python3.11" >&2; \
+			echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13; install one, or name it: make PYTHON=/path/to/python3.11" >&2; \
 			exit 1; }; \
 		$(PYTHON) -m venv $$(test -f $(VENV)/pyvenv.cfg && echo --clear) $(VENV); }
 	@rm -f $@
 	@echo "installing lightning_ccn ($(FLAVOUR)) into $(VENV): this takes a few minutes the first time"
-	@$(PIP) --editable '.[$(FLAVOUR)]'
+	@$(PIP) $(call REQUIREMENTS)
 	@$(PIP) --no-deps torchrec==$(TORCHREC)
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed-$(FLAVOUR)
-	@$(PIP) --editable '.[$(FLAVOUR),dev]'
+	@$(PIP) $(call REQUIREMENTS,$(comma)dev)
 	@touch $@
 
 need-%:
 	@test -n "$($*)" || { echo "$*= is missing; make help says what it is" >&2; exit 2; }
 
-data: install  ## make the synthetic promotion world, unless the dataset folder is there
-	@if test -f "$(FOLDER)/stats.json"; then echo "$(FOLDER): there already"; \
+data: install  ## make the synthetic promotion world, unless the dataset folder exists
+	@if test -f "$(FOLDER)/stats.json"; then echo "$(FOLDER): exists already"; \
 	else $(CCN) data world "$(FOLDER)" $(WORLD_ARGS); fi
 
 DEFAULT = --config conf/experiment/default.yaml --data.folder "$(FOLDER)"
@@ -87,7 +101,7 @@ DEFAULT = --config conf/experiment/default.yaml --data.folder "$(FOLDER)"
 train: data  ## train and test CCN: CONFIG= DATA= ARGS=
 	$(CCN) fit $(DEFAULT) $(CONFIGS) $(ARGS)
 
-# A checkpoint's own run says which model it holds; CONFIG= where it lies elsewhere.
+# The config.yaml of a checkpoint's run says which model it holds; elsewhere, CONFIG= must.
 RUN_CONFIG = $(wildcard $(dir $(CKPT))../config.yaml)
 OF_RUN = $(addprefix --config ,$(RUN_CONFIG)) --run_id null --ckpt_path
 
@@ -98,16 +112,16 @@ PREDICT = predict $(OF_RUN) "$(CKPT)" $(CONFIGS) \
 COMPARE = compare --data.folder "$(FOLDER)" --output "$(or $(OUT),runs/compare$(if $(QUICK),-quick))" \
 	$(if $(QUICK),--quick) $(CONFIGS) $(ARGS)
 
-finetune: need-CKPT need-DATA install  ## go on from a checkpoint's weights on newer data: CKPT= DATA=
+finetune: need-CKPT need-DATA install  ## train a checkpoint's weights on newer data: CKPT= DATA=
 	$(CCN) $(FINETUNE)
 
-predict: need-CKPT install  ## write click probabilities to Parquet: CKPT= OUT=, DATA= unless of the run
+predict: need-CKPT install  ## write click probabilities to Parquet: CKPT= OUT= DATA= (default: the run's own data)
 	$(CCN) $(PREDICT)
 
 compare: data  ## the paper's Table 2 on any dataset folder: QUICK= DATA= OUT= CONFIG= ARGS=
 	$(CCN) $(COMPARE)
 
-# What is not given here stands in slurm/site.env.
+# slurm/site.env has the defaults of what is not given here.
 SUBMIT = $(CCN) submit $(if $(PARTITION),--partition "$(PARTITION)") $(if $(TIME),--time "$(TIME)") \
 	$(if $(SBATCH),--sbatch="$(SBATCH)") $(if $(DRY_RUN),--dry_run)
 SUBMIT_RUN = $(SUBMIT) --nodes $(or $(NODES),2) --gpus $(or $(GPUS),8)
@@ -115,31 +129,35 @@ SUBMIT_RUN = $(SUBMIT) --nodes $(or $(NODES),2) --gpus $(or $(GPUS),8)
 train-multinode: $(if $(RESUME),install,data)  ## train on a SLURM cluster: NODES= GPUS= CONFIG= DATA= ARGS= RESUME=
 	$(SUBMIT_RUN) $(if $(RESUME),--resume "$(RESUME)" fit,fit $(DEFAULT)) $(CONFIGS) $(ARGS)
 
-finetune-multinode: need-CKPT need-DATA install  ## fine-tune there: NODES= GPUS= CKPT= DATA=
+finetune-multinode: need-CKPT need-DATA install  ## fine-tune on a SLURM cluster: NODES= GPUS= CKPT= DATA=
 	$(SUBMIT_RUN) $(FINETUNE)
 
-predict-multinode: need-CKPT install  ## predict there: NODES= GPUS= CKPT= OUT= DATA=
+predict-multinode: need-CKPT install  ## predict on a SLURM cluster: NODES= GPUS= CKPT= OUT= DATA=
 	$(SUBMIT_RUN) $(PREDICT)
 
-compare-multinode: data  ## compare there, as so many jobs that share the work: TASKS= GPUS= DATA= OUT=
+compare-multinode: data  ## compare on a SLURM cluster, in jobs that share the work: TASKS= GPUS= DATA= OUT=
 	$(SUBMIT) --tasks $(or $(TASKS),8) --gpus $(or $(GPUS),1) $(COMPARE)
 
-simulate: install  ## let the compared systems rank the pages of a promotion that none has seen: QUICK= OUT= ARGS=
+simulate: install  ## let the compared systems rank pages of an unseen promotion: QUICK= OUT= ARGS=
 	$(CCN) simulate --comparison "$(or $(OUT),runs/compare$(if $(QUICK),-quick))" $(ARGS)
 
-plan: install  ## show which rank would hold which part of which table
+plan: install  ## show which rank would hold which part of which table: CONFIG= ARGS=
 	$(CCN) plan $(CONFIGS) $(ARGS)
 
-doctor:  ## say what is wrong with the installation and what to do about it
+doctor:  ## check the installation, and say how to repair it
 	@$$(test -x $(VENV)/bin/python && echo $(VENV)/bin/python || echo $(PYTHON)) -m lightning_ccn.doctor
+
+docs: $(VENV)/installed-dev  ## build the documentation into site/; dead links and missing pages fail
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict
 
 test: $(VENV)/installed-dev  ## run the tests: ARGS="tests/nn -x"
 	$(VENV)/bin/python -m pytest $(ARGS)
 
-test-slurm: $(VENV)/installed-dev  ## run the tests that start a real SLURM; root, on Debian or Ubuntu
+test-slurm: $(VENV)/installed-dev  ## run the tests that start a real SLURM; needs root, on Debian or Ubuntu
 	$(VENV)/bin/python -m pytest -m slurm -rs $(ARGS)
 
-lint: $(VENV)/installed-dev  ## check style, format and types
+lint: $(VENV)/installed-dev  ## check style, format, types and spelling
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/codespell

@@ -1,4 +1,4 @@
-"""Page views a minute that the promotion world writes on one core; prints a JSON line.
+"""Measures how many page views per minute `ccn data world` writes on one core; prints a line of JSON.
 
 python benchmarks/world.py
 python benchmarks/world.py --pages 100000 --users 61585143 --items 19061870 --categories 10000 --sellers 1000000
@@ -23,10 +23,10 @@ def main(pages: int = 100_000, **knobs: Any) -> None:
     """Measure `ccn data world`.
 
     Args:
-        pages: page views to write, a tenth of them test pages, with their truth.
-        knobs: of `WorldConfig`.
+        pages: Number of page views to write; a tenth are test pages, with their click probabilities.
+        knobs: Fields of `WorldConfig`.
     """
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # one core: the Parquet writer's threads too
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # one core, also for the threads of the Parquet writer
     knobs |= {"train_pages": pages * 8 // 10, "validation_pages": pages // 10, "test_pages": pages // 10}
     config = WorldConfig(**knobs)
     start = time.perf_counter()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lightning_ccn.module import CTRModule
     from lightning_ccn.sharding import TorchRecStrategy
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = ["CTRModule", "PageData", "Prediction", "System", "TorchRecStrategy"]
 
 _MODULES = {

@@ -1,7 +1,7 @@
-"""`ccn doctor`: says in words what is wrong with an installation, and what to do about it.
+"""`ccn doctor`: explains what is wrong with an installation, and what to do about it.
 
 `collect` looks at the machine, `diagnose` judges what was found, `main` prints the table. Only the standard
-library is imported, so that `python -m lightning_ccn.doctor` speaks where torch does not load.
+library is imported, so that `python -m lightning_ccn.doctor` works where torch cannot be imported.
 """
 
 from __future__ import annotations
@@ -23,16 +23,18 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from lightning_ccn.loggers.wandb_key import has_key, server
+
 
 class Release(NamedTuple):
-    """Minor versions that are compiled against one another."""
+    """Minor versions that are compiled for one another."""
 
     torchrec: str
     fbgemm: str
     torch: str
 
 
-COMPATIBLE = (Release("1.8", "1.8", "2.13"), Release("1.6", "1.6", "2.11"))
+COMPATIBLE = (Release("1.9", "1.9", "2.14"), Release("1.8", "1.8", "2.13"), Release("1.6", "1.6", "2.11"))
 
 # At least, below: the dependencies of pyproject.toml.
 REQUIRED: Mapping[str, tuple[str, str | None]] = {
@@ -42,6 +44,7 @@ REQUIRED: Mapping[str, tuple[str, str | None]] = {
     "numpy": ("1.26", "3"),
     "jsonargparse": ("4.39", "5"),
     "PyYAML": ("6", "7"),
+    "Jinja2": ("3.1", "4"),
     "rich": ("13", "16"),
     "wandb": ("0.31", "1"),
     "matplotlib": ("3.8", "4"),
@@ -57,22 +60,22 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Facts:
-    """What `collect` found."""
+    """What `collect` found on the machine."""
 
     system: str  # operating system and processor: "Linux x86_64"
     python: str  # version, and the folder of the Python that runs this
-    versions: Mapping[str, str]  # the installed ones of the distributions that matter
-    failure: tuple[str, str] | None  # the first module that does not import, and what it printed
-    torch_build: str | None  # cpu, or cuda 13.0; None where torch does not import
+    versions: Mapping[str, str]  # installed version of each distribution that matters
+    failure: tuple[str, str] | None  # the first module that cannot be imported, and its error output
+    torch_build: str | None  # cpu, or e.g. cuda 13.0; None if torch cannot be imported
     usable_gpus: int  # GPUs that torch can use
     gpus: tuple[str, ...]  # names of the GPUs that the driver knows
-    cores: int  # that this process may use
+    cores: int  # CPU cores that this process may use
     memory: int  # bytes
     disk: int  # bytes free in the current folder
     shared: int | None  # bytes free in /dev/shm; None without that folder
     open_files: int  # soft limit; -1 without one
-    slurm: bool  # sbatch and srun are there
-    wandb_key: bool  # a key for Weights & Biases is there
+    slurm: bool  # whether there are sbatch and srun
+    wandb_key: bool  # whether there is a key for Weights & Biases
 
 
 Verdict = Literal["ok", "warning", "problem"]
@@ -88,9 +91,9 @@ class Finding(NamedTuple):
 
 
 def diagnose(facts: Facts) -> list[Finding]:
-    """Judges the facts and looks at nothing else; a problem may be the cause of those below it."""
+    """Judges the facts, and reads nothing else. A problem may be the cause of those after it."""
     return [
-        *_ground(facts),
+        *_platform(facts),
         *_trio(facts),
         *_flavour(facts),
         *_packages(facts),
@@ -103,11 +106,11 @@ def _judge(check: str, found: str, fine: bool, remedy: str, verdict: Verdict = "
     return Finding(check, found) if fine else Finding(check, found, verdict, remedy)
 
 
-def _ground(facts: Facts) -> Iterator[Finding]:
+def _platform(facts: Facts) -> Iterator[Finding]:
     supported = re.fullmatch("Linux (x86_64|aarch64)", facts.system) is not None
     yield _judge("system", facts.system, supported, "fbgemm has wheels for Linux on x86_64 and aarch64 only")
-    supported = (3, 11) <= _numbers(facts.python)[:2] < (3, 13)
-    remedy = f"needs 3.11 or 3.12: {REBUILD} PYTHON=/path/to/python3.11"
+    supported = (3, 11) <= _numbers(facts.python)[:2] < (3, 14)
+    remedy = f"needs 3.11, 3.12 or 3.13: {REBUILD} PYTHON=/path/to/python3.11"
     yield _judge("Python", facts.python, supported, remedy)
 
 
@@ -134,7 +137,7 @@ def _trio(facts: Facts) -> Iterator[Finding]:
 def _flavour(facts: Facts) -> Iterator[Finding]:
     fbgemm = [name for name in FBGEMM if name in facts.versions]
     if facts.torch_build is None or len(fbgemm) != 1:
-        return  # `_trio` and `_imports` tell why
+        return  # `_trio` and `_imports` explain it
     cpu_torch, cpu_fbgemm = facts.torch_build == "cpu", fbgemm[0] == "fbgemm-gpu-cpu"
     gpus = f"{len(facts.gpus)} x {facts.gpus[0]}" if facts.gpus else "no GPU"
     verdict: Verdict = "problem"
@@ -168,7 +171,7 @@ def _packages(facts: Facts) -> Iterator[Finding]:
 
 
 NO_DRIVER = f"CUDA wheels need NVIDIA's driver: without it, submit jobs only, or {REBUILD} FLAVOUR=cpu"
-# What a failed import prints, and what that means. The first that fits counts.
+# Part of a failed import's output -> its meaning and remedy. The first that matches counts.
 MEANINGS = {
     "undefined symbol": f"compiled for another torch than the one installed: {REBUILD}",
     "jagged_2d_to_dense": f"fbgemm's library did not load, or is of another release: {REBUILD}",
@@ -186,7 +189,7 @@ def _imports(facts: Facts) -> Iterator[Finding]:
         yield Finding("imports", ", ".join(PROBED))
         return
     module, printed = facts.failure
-    lines = [line.strip() for line in printed.splitlines() if line.strip()] or ["failed without a word"]
+    lines = [line.strip() for line in printed.splitlines() if line.strip()] or ["failed without a message"]
     known = [(line, meaning) for sign, meaning in MEANINGS.items() for line in lines if sign in line]
     line, remedy = known[0] if known else (lines[-1], f"damaged: {REBUILD}")
     yield Finding(f"import {module}", textwrap.shorten(line, 160), "problem", remedy)
@@ -221,8 +224,8 @@ def _minor(version: str) -> str:
 
 
 PROBED = ("torch", "fbgemm_gpu", "torchrec", "lightning", "pyarrow")
-# For a process of its own, because a library of the wrong release may kill the one that loads it. Where
-# fbgemm's library did not load, torchrec may import all the same and fail at the first kernel: so one is run.
+# Runs in a process of its own, which a library of the wrong release may kill. If fbgemm's library did not load,
+# torchrec can still be imported, and fails at the first kernel: so one is run.
 _PROBE = f"""
 import importlib
 for module in {PROBED}:
@@ -238,9 +241,9 @@ torch.ops.fbgemm.jagged_2d_to_dense(torch.ones(1, 1), torch.tensor([0, 1]), 1)
 
 
 def collect() -> Facts:
-    """Looks at the Python that runs this and at the machine."""
+    """Examines the running Python and the machine."""
     failure, torch_build, usable_gpus = _probe()
-    affinity = getattr(os, "sched_getaffinity", None)  # fewer than the machine has, under SLURM; Linux only
+    affinity = getattr(os, "sched_getaffinity", None)  # under SLURM fewer than the machine has; Linux only
     shared = Path("/dev/shm")
     return Facts(
         system=f"{platform.system()} {platform.machine()}",
@@ -256,7 +259,7 @@ def collect() -> Facts:
         shared=shutil.disk_usage(shared).free if shared.is_dir() else None,
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         slurm=bool(shutil.which("sbatch") and shutil.which("srun")),
-        wandb_key=_wandb_key(),
+        wandb_key=has_key(server()),
     )
 
 
@@ -273,7 +276,7 @@ def _versions() -> dict[str, str]:
 
 def _probe() -> tuple[tuple[str, str] | None, str | None, int]:
     child = subprocess.run([sys.executable, "-W", "ignore", "-c", _PROBE], capture_output=True, text=True)
-    told = dict(line.split(" ", 1) for line in child.stdout.splitlines() if " " in line)  # the last of each wins
+    told = dict(line.split(" ", 1) for line in child.stdout.splitlines() if " " in line)  # the last of each counts
     printed = child.stderr
     if child.returncode < 0:
         printed += f"\nkilled by {signal.Signals(-child.returncode).name}"
@@ -290,13 +293,8 @@ def _gpus() -> tuple[str, ...]:
     return tuple(answer.stdout.splitlines())
 
 
-def _wandb_key() -> bool:
-    netrc = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
-    return "WANDB_API_KEY" in os.environ or (os.access(netrc, os.R_OK) and "wandb" in netrc.read_text())
-
-
 def table(findings: Sequence[Finding], width: int) -> str:
-    """Four columns, of which the second and the last wrap to fit `width` characters."""
+    """The findings in four columns; the second and the last wrap to fit `width` characters."""
     rows = [("check", "found", "verdict", "remedy"), *findings]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     widths[1] = min(widths[1], 40)
@@ -313,9 +311,9 @@ def main(args: Sequence[str] | None = None) -> int:
     """Prints the table; returns the exit code, 1 with any problem.
 
     Args:
-        args: the command line; takes no options but --help.
+        args: Arguments of the command; the only option is --help.
     """
-    parser = argparse.ArgumentParser(prog="ccn doctor", description="Check this installation, and say what to do.")
+    parser = argparse.ArgumentParser(prog="ccn doctor", description="Check this installation, and explain what to do.")
     parser.parse_args(args)
     findings = diagnose(collect())
     print(table(findings, shutil.get_terminal_size((120, 24)).columns))

@@ -1,6 +1,6 @@
-"""Every error that a user can cause or mend. The message names what is wrong, where, and the remedy.
+"""All errors that a user can cause or repair. Their messages name what is wrong, where, and the remedy.
 
-`sharding.ShardingError` is the one exception: that folder can be lifted out of this package, with its error.
+The exception is `sharding.ShardingError`: the folder sharding/ can be used without the rest of this package.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ class CCNError(Exception):
 
 
 class DataError(CCNError, ValueError):
-    """A dataset, or a file that is to become one, is malformed; says where, what, and the remedy."""
+    """A dataset, or a file to be converted to one, is malformed."""
 
 
 class OptionError(CCNError, ValueError):
-    """An option has a value that cannot work, or not with this data."""
+    """An option has a value that cannot work, or cannot work with this data."""
 
 
 class TrainingError(CCNError, RuntimeError):
-    """Training cannot continue; says at which step and on which pages."""
+    """Training cannot continue; the message names the step and the pages."""
 
 
 class CellError(CCNError, RuntimeError):
-    """A run of a comparison failed; names it and its log."""
+    """A run of a comparison failed; the message names it and its log."""
 
 
 class NodeError(CCNError, RuntimeError):
-    """A node of a SLURM job cannot take part; says which one, and why."""
+    """A node of a SLURM job cannot take part; the message names the node and the cause."""
 
 
 class SubmitError(CCNError, RuntimeError):
-    """A job cannot be submitted; says why, and what to do."""
+    """A job cannot be submitted; the message names the cause and the remedy."""
 
 
 class Interrupted(Exception):
-    """The run was asked to stop, and stopped after saving a checkpoint to continue from."""
+    """The run was asked to stop, and has stopped; a run in training has saved a checkpoint to continue from."""

@@ -1,23 +1,26 @@
-"""`CTRModule`: any of the systems as a LightningModule."""
+"""`CTRModule`: how any system is trained, validated, tested and asked for scores. Read this file first."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.errors import DataError, OptionError, TrainingError
 from lightning_ccn.evaluation.item_means import ItemMeans
 from lightning_ccn.evaluation.metrics import AUC, CTRMetrics
+from lightning_ccn.lightning_private import log_interval
 from lightning_ccn.models.system import Prediction, System
 from lightning_ccn.nn.freezing import freeze
 from lightning_ccn.nn.intent import intent_label
@@ -25,48 +28,64 @@ from lightning_ccn.nn.listwise import listwise_softmax_loss
 from lightning_ccn.nn.tables import tables_on
 from lightning_ccn.sharding import ShardingError, TorchRecStrategy
 
+# What the defaults of `optimizer` and `lr_scheduler` use, and nothing else does.
+FINAL_LR, INITIAL_ACCUMULATOR = 0.1, 1e-10
+
 
 class CTRModule(L.LightningModule):
     """Trains a system on clicks, and scores targets with it.
 
-    `training_step` is cross entropy plus the system's auxiliary losses over the page's context; `predict_step` asks
-    the system for its scores and for nothing else. Tables are the strategy's: their optimizer and learning rate stand
-    there, and follow this module's schedule.
+    The training loss is the cross entropy of the clicks plus the system's auxiliary losses over each page's context.
+    Scoring needs the target alone. The embedding tables belong to the strategy: it has their optimizer and learning
+    rate, and scales that rate by this module's schedule.
 
     Args:
-        dataset: what will be read; the command line fills it from `data`.
-        system: makes the model for a dataset; what it makes is a `models.System`.
-        lr: initial learning rate of the dense layers (AdaGrad).
-        final_lr: learning rate at the end, as a share of the initial one; in between it falls linearly, for the
-            tables alike.
-        initial_accumulator: AdaGrad's accumulator at the start. Gradients of a mean over thousands of items are
-            small: with 1e-3 or more the first epochs would not move (TensorFlow starts at 0.1, for other gradients).
-        listwise_weight: of a softmax over each page's logits, see `nn.listwise`; for any system.
-        freeze: tables and layers to hold as they are, see `nn.freezing`.
+        dataset: The data that the module will read. The command line fills it in from `data`.
+        system: Makes the `models.System` for a dataset.
+        lr: Initial learning rate of the dense layers.
+        optimizer: Makes the dense layers' optimizer from (parameters, lr): any class of `torch.optim`, or your own.
+            AdaGrad if None.
+        lr_scheduler: Makes the schedule from the optimizer; it advances with every step, and the tables' learning rate
+            follows it. If None, the rate falls linearly to `final_lr` over the run's steps.
+        final_lr: Learning rate at the end of the default schedule, as a share of the initial one.
+        initial_accumulator: Initial accumulator of the default AdaGrad. The gradient of a mean over thousands of items
+            is small: with 1e-3 or more, the first epochs barely move (TensorFlow starts at 0.1, but for sums).
+        listwise_weight: Weight of a softmax loss over each page's logits, see `nn.listwise`; works with any system.
+        freeze: Names of tables and layers that are not trained, see `nn.freezing`.
+
+    Raises:
+        OptionError: An option is set that the given `optimizer` or `lr_scheduler` would ignore.
     """
 
     def __init__(
         self,
         dataset: Dataset,
-        system: Callable[[Dataset], nn.Module],
+        system: Callable[[Dataset], System],
         lr: float = 0.02,
-        final_lr: float = 0.1,
-        initial_accumulator: float = 1e-10,
+        optimizer: Callable[[Iterable[Tensor], float], Optimizer] | None = None,
+        lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        final_lr: float = FINAL_LR,
+        initial_accumulator: float = INITIAL_ACCUMULATOR,
         listwise_weight: float = 0.0,
         freeze: Sequence[str] = (),
     ) -> None:
         super().__init__()
+        if optimizer is not None and initial_accumulator != INITIAL_ACCUMULATOR:
+            raise OptionError("model.initial_accumulator: only the default optimizer uses it; leave it out")
+        if lr_scheduler is not None and final_lr != FINAL_LR:
+            raise OptionError("model.final_lr: only the default schedule uses it; leave it out")
         self.dataset, self.system = dataset, system
-        self.lr, self.final_lr, self.initial_accumulator = lr, final_lr, initial_accumulator
+        self.lr, self.optimizer, self.lr_scheduler = lr, optimizer, lr_scheduler
+        self.final_lr, self.initial_accumulator = final_lr, initial_accumulator
         self.listwise_weight, self.freeze_names = listwise_weight, list(freeze)
-        self.model: nn.Module | None = None  # a models.System
+        self.model: System | None = None
         self.train_means = ItemMeans()
         self.val_metrics, self.test_metrics = CTRMetrics(), CTRMetrics()
         self.intent_auc: AUC | None = None  # over pages; made when a system first estimates an intent
-        self.results: dict[str, float] = {}  # of the last validation and test; what is logged is rounded to float32
+        self.results: dict[str, float] = {}  # of the last validation and test; logged values are rounded to float32
 
     def configure_model(self) -> None:
-        """Builds the system with its tables on `meta`: the strategy makes the shards."""
+        """Builds the system with its tables on the meta device; the strategy then makes the shards."""
         if self.model is not None:
             return
         if not isinstance(self.trainer.strategy, TorchRecStrategy):
@@ -82,29 +101,36 @@ class CTRModule(L.LightningModule):
         self.val_metrics.to(self.trainer.strategy.root_device)
         self.test_metrics.to(self.trainer.strategy.root_device)
 
-    def new_system(self) -> nn.Module:
-        """A `models.System` for the dataset, with its tables on `meta`; raises OptionError if it cannot be."""
+    def new_system(self) -> System:
+        """The system for the dataset, with its tables on the meta device.
+
+        Raises:
+            OptionError: An option of the system cannot work with this data, or the class is no `models.System`.
+        """
         try:
             with tables_on("meta"):
-                return self.system(self.dataset)
+                system = self.system(self.dataset)
         except ValueError as error:
             raise OptionError(f"model.system.init_args: {error}") from error
+        if not isinstance(system, System):
+            raise OptionError(f"model.system: {type(system).__name__} is not a subclass of lightning_ccn.System")
+        return system
 
     def forward(self, batch: PageBatch) -> Prediction:
-        """ScoreCollector of every exposed item, logit [items]."""
+        """Scores every exposed item: logit [items]."""
         assert self.model is not None, "configure_model comes first"
         prediction: Prediction = self.model(batch)
         return prediction
 
     def training_step(self, batch: PageBatch, batch_idx: int) -> Tensor:
-        """The loss whose average over ranks is the mean over the global batch's items."""
+        """The rank's loss, scaled so that its average over ranks is the mean over the global batch's items."""
         prediction = self(batch)
         assert batch.clicks is not None
         ce = binary_cross_entropy_with_logits(prediction.logit.float(), batch.clicks, reduction="sum")
         terms = {"ce": ce / max(batch.items, 1)}
         loss = terms["ce"]
-        system = cast(System, self.model)
-        for name, (value, weight) in system.auxiliary_losses(prediction, batch).items():
+        assert self.model is not None
+        for name, (value, weight) in self.model.auxiliary_losses(prediction, batch).items():
             terms[name] = value
             loss = loss + weight * value
         if self.listwise_weight:
@@ -116,23 +142,24 @@ class CTRModule(L.LightningModule):
         self.train_means.add(terms, batch.items)
         if prediction.degree is not None:
             self.train_means.add_degrees(prediction.degree, batch.clicks)
-        # ranks hold different numbers of items: each mean counts by its share
-        everywhere = self._over_ranks(torch.tensor(float(batch.items), device=self.device))
-        return loss * (batch.items * self.trainer.world_size / everywhere.clamp(min=1))
+        # DDP averages over ranks with equal weights, but ranks have different numbers of items
+        global_items = self._sum_over_ranks(torch.tensor(float(batch.items), device=self.device))
+        return loss * (batch.items * self.trainer.world_size / global_items.clamp(min=1))
 
     def on_train_batch_end(self, outputs: Any, batch: PageBatch, batch_idx: int) -> None:
-        """Logs the means since the last line, every `log_every_n_steps`."""
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # the Trainer sets it from afar
-        if self.trainer.global_step % every == 0:
-            self.log_dict({f"train_{name}": value for name, value in self.train_means.window(self._over_ranks).items()})
+        """Logs the means since the last logged step, every `log_every_n_steps`."""
+        if self.trainer.global_step % log_interval(self.trainer) == 0:
+            self.log_dict(
+                {f"train_{name}": value for name, value in self.train_means.window(self._sum_over_ranks).items()}
+            )
             strategy = self.trainer.strategy
             assert isinstance(strategy, TorchRecStrategy)
             self.log_dict({"lr": self.trainer.optimizers[0].param_groups[0]["lr"], "table_lr": strategy.table_lr_now})
 
     def on_train_epoch_end(self) -> None:
-        """Logs the epoch's mean of every loss term and of the degrees."""
+        """Logs the epoch's mean of every loss term and of the collaborative degrees."""
         self.log_dict(
-            {f"train_{name}_epoch": value for name, value in self.train_means.epoch(self._over_ranks).items()}
+            {f"train_{name}_epoch": value for name, value in self.train_means.epoch(self._sum_over_ranks).items()}
         )
         self.train_means.reset()
 
@@ -153,10 +180,10 @@ class CTRModule(L.LightningModule):
         self._finish(self.test_metrics, "", "test")
 
     def predict_step(self, batch: PageBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Click probabilities of the targets: no label, no context.
+        """Click probabilities of the targets, without clicks or context.
 
         Returns:
-            page_id int64 [items], item_id int64 [items], probability float [items].
+            page_id int64 [items], item_id int64 [items] (rows of the item table), probability float [items].
         """
         logit = self(batch).logit
         return {
@@ -166,32 +193,33 @@ class CTRModule(L.LightningModule):
         }
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdaGrad over the dense layers, and the schedule that drives the tables' optimizer too."""
-        optimizer = torch.optim.Adagrad(
-            (p for p in self.parameters() if p.requires_grad),
-            lr=self.lr,
-            initial_accumulator_value=self.initial_accumulator,
-        )
-        steps = self.trainer.estimated_stepping_batches
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: 1 - (1 - self.final_lr) * min(step / max(steps, 1), 1.0)
-        )
+        """The dense layers' optimizer, and the schedule that the tables' learning rate follows too."""
+        dense = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        if self.optimizer is not None:
+            optimizer = self.optimizer(dense, self.lr)
+        else:
+            optimizer = torch.optim.Adagrad(dense, self.lr, initial_accumulator_value=self.initial_accumulator)
+        schedule = self.lr_scheduler(optimizer) if self.lr_scheduler is not None else self._linear_fall(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def _linear_fall(self, optimizer: Optimizer) -> LRScheduler:
+        steps = max(self.trainer.estimated_stepping_batches, 1)
+        return LambdaLR(optimizer, lambda step: 1 - (1 - self.final_lr) * min(step / steps, 1.0))
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what a later load is checked against, and the epoch's means so far."""
+        """Adds what `on_load_checkpoint` compares, and the epoch's means so far."""
         checkpoint["ccn"] = {
             "system": type(self.model).__name__,
             "schema": self.dataset.schema.to_dict(),
             "digests": self.dataset.digests,
-            "train_means": self.train_means.state(self._over_ranks),
+            "train_means": self.train_means.state(self._sum_over_ranks),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a checkpoint of another model or of other data, field by field.
+        """Rejects a checkpoint of another model or of other data.
 
         Raises:
-            DataError: with every difference and the remedy.
+            DataError: Lists every field that differs, and the remedy.
         """
         saved = checkpoint.get("ccn")
         if saved is None:
@@ -216,10 +244,10 @@ class CTRModule(L.LightningModule):
         assert batch.clicks is not None
         prediction, category = self(batch), self.dataset.schema.category
         metrics.update(prediction.logit, batch.clicks, batch.page_lengths)
-        if prediction.intent is not None and category is not None:  # without categories it has no label
+        if prediction.intent is not None and category is not None:  # without categories the intent has no label
             if self.intent_auc is None:
                 self.intent_auc = AUC().to(self.device)
-            pages = batch.page_lengths > 0  # not the page of nobody
+            pages = batch.page_lengths > 0  # skips the placeholder page of an empty rank
             self.intent_auc.update(prediction.intent[pages], intent_label(batch, category)[pages])
 
     def _finish(self, metrics: CTRMetrics, prefix: str, split: str) -> None:
@@ -244,13 +272,13 @@ class CTRModule(L.LightningModule):
             "The step was not taken. Lower model.lr and trainer.strategy.table_lr, or look at these pages"
         )
 
-    def _over_ranks(self, value: Tensor) -> Tensor:
+    def _sum_over_ranks(self, value: Tensor) -> Tensor:
         summed: Tensor = self.trainer.strategy.reduce(value, reduce_op="sum")
         return summed
 
 
 def _differences(saved: Any, here: Any, path: str = "") -> list[str]:
-    """Where two nested plain values differ, as `path: saved -> here`."""
+    """The fields in which two nested plain values differ, as `path: saved -> here`."""
     if isinstance(saved, dict) and isinstance(here, dict):
         names = [*saved, *(name for name in here if name not in saved)]
         return [

@@ -1,4 +1,4 @@
-"""Which code and which job a run is of."""
+"""The git commit and the SLURM job of a run."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ GIT_FILE = "git.json"
 
 
 def git_state(folder: Path = Path(__file__).parent) -> dict[str, str | bool]:
-    """`commit`, `branch`, and `changed`: whether a tracked file differs from the commit. Empty outside of a checkout.
+    """The git state of the code; empty if it is in no checkout.
 
-    A snapshot of the code has no repository, or lies in one of something else: who makes it leaves what this function
-    says of the original in `git.json`, beside the package.
+    A job's copy of the code is in no repository, or in that of another project. It comes with a file `git.json` beside
+    the package, which holds this function's result for the original.
 
     Args:
-        folder: of the package; another one in tests.
+        folder: Folder of the package; tests name another.
+
+    Returns:
+        `commit`, `branch`, and `changed`: whether a tracked file differs from the commit.
     """
     snapshot = folder.parent / GIT_FILE
     if snapshot.exists():
@@ -29,7 +32,7 @@ def git_state(folder: Path = Path(__file__).parent) -> dict[str, str | bool]:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", ".")  # a virtual environment may lie in a checkout of something else
+        git("ls-files", "--error-unmatch", ".")  # a virtual environment may be inside another project's checkout
         return {
             "commit": git("rev-parse", "HEAD"),
             "branch": git("rev-parse", "--abbrev-ref", "HEAD"),
@@ -40,6 +43,6 @@ def git_state(folder: Path = Path(__file__).parent) -> dict[str, str | bool]:
 
 
 def slurm_state() -> dict[str, str]:
-    """SLURM's ids of this job; empty outside of one."""
+    """SLURM's variables about this job; empty outside of a job."""
     names = "JOB_ID ARRAY_JOB_ID ARRAY_TASK_ID RESTART_COUNT JOB_NAME JOB_PARTITION JOB_NUM_NODES JOB_NODELIST"
     return {name.lower(): os.environ[f"SLURM_{name}"] for name in names.split() if f"SLURM_{name}" in os.environ}

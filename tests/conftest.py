@@ -16,20 +16,20 @@ from lightning_ccn.data.schema import Feature, Schema, Table
 from lightning_ccn.data.vocabulary import Vocabulary
 from lightning_ccn.data.writer import DatasetWriter
 
-os.environ["WANDB_MODE"] = "disabled"  # starting the client takes seconds; its own tests say `--wandb offline`
+os.environ["WANDB_MODE"] = "disabled"  # starting the client takes seconds; tests of W&B pass `--wandb offline`
 
 DAY = 86_400
 START = {"train": 1_700_000_000, "validation": 1_700_000_000 + 10 * DAY, "test": 1_700_000_000 + 12 * DAY}
 
 
 def ragged(rng: np.random.Generator, rows: int, low: int, high: int, below: int) -> Ragged:
-    """`rows` lists of `low` to `high` table rows in [1, below)."""
+    """`rows` lists with `low` to `high` random table rows in [1, below) each."""
     lengths = rng.integers(low, high + 1, rows)
     return Ragged.from_lengths(rng.integers(1, below, lengths.sum()), lengths)
 
 
 def behaviour_times(rng: np.random.Generator, page_time: np.ndarray, items: Ragged) -> Ragged:
-    """Times of behaviours: in order within each page, before the page."""
+    """Times of behaviours: before the page's time, in order within each page."""
     page = np.repeat(np.arange(len(page_time)), items.lengths)
     ago = rng.integers(1, 5 * DAY, len(page))
     return Ragged(page_time[page] - ago[np.lexsort((-ago, page))], items.offsets)
@@ -47,10 +47,10 @@ def write_dataset(
     mapping: str = "dense",
     first_page_id: int = 0,
 ) -> Path:
-    """Writes a small valid dataset; the same arguments always write the same bytes.
+    """Writes a small valid dataset; equal arguments write equal bytes.
 
-    Items of the trigger's category are clicked with probability 0.6, others with 0.1: a model can learn it.
-    `users` and `items` are ids; their tables have one row more.
+    Items of the trigger's category are clicked with probability 0.6, others with 0.1, which a model can learn.
+    `users` and `items` are numbers of ids; the tables have one row more.
     """
     rng = np.random.default_rng(seed)
     schema = Schema(
@@ -61,7 +61,7 @@ def write_dataset(
             "seller": Table(9),
             "city": Table(4),
         },
-        # `interests` shares the items' category table and is a list: bags of any size, empty ones too
+        # `interests` is a list feature, may be empty, and shares the table of the items' categories
         user=(Feature("user", "user"), Feature("city", "city"), Feature("interests", "category", many=True)),
         attributes=(Feature("category", "category"), Feature("seller", "seller")),
         numbers=numbers,
@@ -122,15 +122,15 @@ def make_dataset(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One default folder for the whole session: read it, never write to it."""
+    """One folder with the default arguments for the whole session; do not write to it."""
     return write_dataset(tmp_path_factory.mktemp("session") / "dataset", numbers=("price",))
 
 
 @pytest.fixture
 def edit() -> Callable[..., Path]:
-    """`edit(folder, "train", change)` writes a split's first part anew, in row groups of 10 pages.
+    """`edit(folder, "train", change)` rewrites a split's first file, in row groups of 10 pages.
 
-    `change` alters the columns, {name: list of values}, in place; it may delete some. Types stay.
+    `change` changes the columns, {name: list of values}, in place, and may delete some. Types stay the same.
     """
 
     def edit(folder: Path, split: str, change: Callable[[dict[str, list]], object]) -> Path:

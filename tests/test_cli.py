@@ -46,7 +46,7 @@ def test_a_folder_that_is_not_valid_ends_with_exit_code_1(
     part = next((folder / "test").glob("*.parquet"))
     part.write_bytes(part.read_bytes()[:200])
     assert main(["data", "check", str(folder)]) == 1
-    assert f"{part}: not whole Parquet" in capsys.readouterr().err
+    assert f"{part}: not a complete Parquet file" in capsys.readouterr().err
 
 
 def test_a_knob_out_of_range_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

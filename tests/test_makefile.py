@@ -19,6 +19,7 @@ VARIABLES: tuple[str, ...] = (
     "OUT",
     "PYTHON",
     "QUICK",
+    "TRIO",
     "VENV",
     "WORLD_ARGS",
 )
@@ -79,7 +80,7 @@ def test_whole_dataset_folder_is_not_made_again(installed: str, tmp_path: Path) 
     (tmp_path / "stats.json").touch()
     answer = make("data", installed, f"DATA={tmp_path}")  # the venv is empty: running `ccn` would fail
     assert answer.returncode == 0, answer.stderr
-    assert "there already" in answer.stdout
+    assert "exists already" in answer.stdout
 
 
 def test_variables_reach_finetune_predict_and_plan(installed: str) -> None:
@@ -136,7 +137,7 @@ def test_changed_project_file_installs_again(installed: str, tmp_path: Path) -> 
         os.utime(stamp, (long_ago, long_ago))
     commands = dry_run("test", installed)
     assert "--editable '.[cpu]'" in commands
-    assert "--no-deps torchrec==1.8.0" in commands
+    assert "--no-deps torchrec==1.9.2" in commands
     assert "--editable '.[cpu,dev]'" in commands
 
 
@@ -146,6 +147,15 @@ def test_other_flavour_installs_again_and_a_finished_one_is_kept(installed: str)
         Path(installed.removeprefix("VENV="), "installed-cuda")
     )
     assert "pip install" not in dry_run("install", installed)
+
+
+def test_the_older_trio_is_installed_into_a_virtual_environment_of_its_own(tmp_path: Path) -> None:
+    commands = dry_run("test", f"VENV={tmp_path}", "FLAVOUR=cpu", "TRIO=2.11")
+    assert "--editable '.' torch==2.11.0 fbgemm-gpu-cpu==1.6.0" in commands
+    assert "--no-deps torchrec==1.6.1" in commands
+    assert "--editable '.[dev]' torch==2.11.0 fbgemm-gpu-cpu==1.6.0" in commands
+    answer = make("install", f"VENV={tmp_path}", "TRIO=2.12")
+    assert "TRIO=2.12: must be 2.14 or 2.11" in answer.stderr
 
 
 def test_unknown_flavour_is_refused() -> None:
@@ -171,7 +181,7 @@ def test_python_that_is_too_old_is_refused_in_words(tmp_path: Path) -> None:
     old = script(tmp_path / "python3.9", "exit 1")
     answer = make("install", f"VENV={tmp_path / 'venv'}", f"PYTHON={old}", "FLAVOUR=cpu")
     assert answer.returncode != 0
-    assert "is not Python 3.11 or 3.12" in answer.stderr
+    assert "is not Python 3.11, 3.12 or 3.13" in answer.stderr
     assert not (tmp_path / "venv").exists()
 
 

@@ -18,35 +18,37 @@ from torch import nn
 from lightning_ccn.callbacks.score_collector import ScoreCollector
 from lightning_ccn.data.datamodule import PageData
 from lightning_ccn.evaluation.score_sums import PAGE_SIZES, ScoreSums, calibration_groups, degree_histogram
+from lightning_ccn.lightning_private import datamodule_of
 from lightning_ccn.models.system import Prediction
 
-BEFORE_BATCHES = 20  # of the validation split, which the untrained model scores
+UNTRAINED_BATCHES = 20  # batches of the validation split that the untrained model scores
 
 
 class DiagnosticsFile(L.Callback):
-    """Writes `diagnostics.json`: numbers behind the pictures, lists of equal lengths.
+    """Writes `diagnostics.json`, the numbers behind the plots. Within each entry the lists have equal lengths.
 
-    - `calibration`: `items`, `predicted` (their mean prediction) and `clicked` (their click rate) of about 20 groups
-      of the test split, lowest prediction first.
-    - `page_auc_by_size`: `low` and `high` exposed items a page, `pages` of the test split, `page_gauc` (null where
-      undefined).
-    - `degrees`, null for a system without one: items by collaborative degree, `unclicked` and `clicked`, between
-      `edges` (one more than bins). `before` is of the untrained model on the first batches of the validation split
-      (null where training was not begun in this folder), `after` of the test split.
+    - `calibration`: The test split's items in about 20 groups, from the lowest prediction to the highest: the number of
+      `items`, their mean prediction `predicted`, and their click rate `clicked`.
+    - `page_auc_by_size`: The test split's pages, grouped by their number of exposed items, from `low` to `high`: the
+      number of `pages` and their mean AUC, `page_gauc` (null if no page of the group has one).
+    - `degrees`: Histograms of the collaborative degree of `unclicked` and `clicked` items; `edges` has one number more
+      than there are bins. `after` is of the trained model on the test split. `before` is of the untrained model on the
+      first 20 batches of the validation split; null if training did not start in this folder. The whole entry is null
+      for a system without a collaborative degree.
 
-    The untrained model (of a fine-tune: the checkpoint's) scores when training starts from step 0. No loader is
-    iterated, and no random number is drawn.
+    The untrained model (when fine-tuning: the loaded one) is scored when training starts from step 0. This neither
+    iterates a loader nor draws a random number.
 
     Args:
-        folder: of the run.
-        scores: a callback before this one.
+        folder: Folder of the run.
+        scores: Collects the scores; comes before this callback.
     """
 
     def __init__(self, folder: Path, scores: ScoreCollector) -> None:
         self.path, self.scores = folder / "diagnostics.json", scores
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """ScoreCollector with the untrained model, on every rank."""
+        """Scores batches with the untrained model, on every rank."""
         if trainer.global_step > 0:
             return
         before = None
@@ -57,14 +59,14 @@ class DiagnosticsFile(L.Callback):
 
     @rank_zero_only
     def _start(self, before: dict[str, list[float]] | None) -> None:
-        # kept in the file: a run that is killed goes on in another process
-        self.path.unlink(missing_ok=True)  # of an earlier run of this name
+        # kept in the file: a killed run is continued by another process
+        self.path.unlink(missing_ok=True)  # an earlier run of this name may have left one
         if before is not None:
             self._write({"degrees": {"before": before, "after": None}})
 
     @rank_zero_only
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Writes what the test split shows."""
+        """Writes the file."""
         calibration, degrees, pages, auc = self.scores.totals
         items, predicted, clicked = calibration_groups(calibration)
         low, high = zip(*PAGE_SIZES, strict=True)
@@ -90,7 +92,11 @@ class DiagnosticsFile(L.Callback):
 
 
 def degree_counts(degrees: np.ndarray) -> dict[str, list[float]] | None:
-    """`ScoreSums.degrees` as plain numbers, without the empty bins at both ends; None where all are empty."""
+    """`ScoreSums.degrees` as plain numbers, without the empty bins at both ends; None if all are empty.
+
+    Args:
+        degrees: Items by clicked (0 or 1) and bin, int64 [2, bins].
+    """
     histogram = degree_histogram(degrees.sum(0))
     if histogram is None:
         return None
@@ -100,13 +106,13 @@ def degree_counts(degrees: np.ndarray) -> dict[str, list[float]] | None:
 
 
 def _untrained(trainer: L.Trainer, module: L.LightningModule) -> ScoreSums:
-    """Sums over this rank's share of the first validation batches; of none, where the system has no degree."""
-    data = trainer.datamodule  # type: ignore[attr-defined]  # the Trainer sets it from afar
+    """Sums over this rank's share of the first validation batches; empty if the system has no degree."""
+    data = datamodule_of(trainer)
     assert isinstance(data, PageData)
     batches = data.val_dataloader().batches  # a batch is a function of its number: no loader moves
     sums = ScoreSums(trainer.strategy.root_device)
     with _evaluating(module), torch.no_grad():
-        for step in range(min(BEFORE_BATCHES, len(batches))):
+        for step in range(min(UNTRAINED_BATCHES, len(batches))):
             batch = batches[0, step].to(trainer.strategy.root_device)
             prediction: Prediction = module(batch)
             if prediction.degree is None:
@@ -117,7 +123,7 @@ def _untrained(trainer: L.Trainer, module: L.LightningModule) -> ScoreSums:
 
 @contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Every part of the module in evaluation, and afterwards as it was."""
+    """Sets all parts of the module to evaluation mode, and each back to its own mode afterwards."""
     training = {part: part.training for part in module.modules()}
     module.eval()
     try:

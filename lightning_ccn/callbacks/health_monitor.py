@@ -1,4 +1,4 @@
-"""What a run shows of itself beside its metrics. Nothing here draws a random number or changes a value."""
+"""Gradient norms, training speed, and statistics of the embedding tables."""
 
 from __future__ import annotations
 
@@ -14,25 +14,28 @@ from torch.nn.utils import get_total_norm
 from torchrec.distributed import DistributedModelParallel
 
 from lightning_ccn.data.batch import PageBatch
+from lightning_ccn.lightning_private import log_interval
 from lightning_ccn.loggers.metrics_csv import MetricsCSV
 from lightning_ccn.sharding import TorchRecStrategy
 from lightning_ccn.sharding.sharded_rows import ShardedRows
-from lightning_ccn.sharding.state import TABLE_STATE, table_optimizer_state
+from lightning_ccn.sharding.state import table_optimizer_state
+from lightning_ccn.sharding.table_optimizers import find_table_optimizer
 from lightning_ccn.sharding.tables import dense_names, sharded_tables
 
-SAMPLED_ROWS = 4096  # of each table
+SAMPLED_ROWS = 4096  # per table
 
 
 class HealthMonitor(L.Callback):
     """Logs, to every logger, what tells a healthy run from a sick one.
 
-    Every `log_every_n_steps`: `grad_norm` over all dense parameters, after their average over ranks, and
-    `grad_norm/<layer>`; `items_per_second`, of all ranks, since the last line or validation. (The gradient of a table
-    is never held: its optimizer runs within the backward pass.) At each validation: `table_statistics`.
+    - Every `log_every_n_steps`: `grad_norm`, the norm of the gradient of all dense parameters after its average over
+      ranks; `grad_norm/<layer>`; and `items_per_second`, the training speed of all ranks since the last line or
+      validation. Tables have no gradient norm: their optimizer runs within the backward pass, and keeps no gradient.
+    - At each validation: `table_statistics`.
     """
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Starts the clock, and the lines of `metrics.csv` from this step."""
+        """Starts the clock, and drops the lines of `metrics.csv` that this step and later ones will write again."""
         self._restart()
         for logger in trainer.loggers:
             if isinstance(logger, MetricsCSV):
@@ -41,7 +44,7 @@ class HealthMonitor(L.Callback):
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Logs the gradients' norms."""
+        """Logs the gradient norms."""
         if _logged(trainer, trainer.global_step + 1):
             pl_module.log_dict(gradient_norms(pl_module))
 
@@ -57,16 +60,20 @@ class HealthMonitor(L.Callback):
             self._restart()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Logs the tables, and starts the clock again."""
+        """Logs the table statistics, and starts the clock again."""
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
             return
         strategy = trainer.strategy
         assert isinstance(strategy, TorchRecStrategy) and isinstance(strategy.model, DistributedModelParallel)
         tables = {name: ShardedRows.of(table) for name, table in sharded_tables(pl_module).items()}
         accumulators = None
-        if strategy.table_optimizer != "sgd":
-            state, ending = table_optimizer_state(pl_module, strategy.model), f".optimizer.{TABLE_STATE}"
-            accumulators = {key.removeprefix("tables.").removesuffix(ending): rows for key, rows in state.items()}
+        if accumulator := find_table_optimizer(strategy.table_optimizer).accumulator:
+            ending = f".optimizer.{accumulator}"
+            accumulators = {
+                key.removeprefix("tables.").removesuffix(ending): rows
+                for key, rows in table_optimizer_state(pl_module, strategy.model).items()
+                if key.endswith(ending)
+            }
 
         def over_ranks(value: Tensor) -> Tensor:
             summed: Tensor = strategy.reduce(value.to(strategy.root_device), reduce_op="sum")
@@ -83,12 +90,12 @@ class HealthMonitor(L.Callback):
 
 def _logged(trainer: L.Trainer, step: int) -> bool:
     """Whether Lightning writes a line after this many steps."""
-    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    every = log_interval(trainer)
     return every > 0 and step % every == 0
 
 
 def gradient_norms(module: L.LightningModule) -> dict[str, Tensor]:
-    """Euclidean norm of the dense gradients: `grad_norm` of all, `grad_norm/<layer>` for each child of the system."""
+    """Norms of the dense gradients: `grad_norm` over all, `grad_norm/<layer>` for each of the system's layers."""
     layers: dict[str, list[Tensor]] = {}
     for parameter, name in dense_names(module).items():
         if parameter.grad is not None:
@@ -102,17 +109,19 @@ def table_statistics(
     accumulators: Mapping[str, ShardedRows] | None,
     over_ranks: Callable[[Tensor], Tensor],
 ) -> dict[str, float]:
-    """How many rows have learned, and how long they are, from the same evenly spread rows every time.
+    """The share of rows that have been trained, and quantiles of their norms, from a sample of evenly spaced rows.
 
-    A row has learned when its AdaGrad accumulator is not zero. Norms are of rows that have; of all, if none can tell.
+    A row has been trained if its AdaGrad accumulator is not zero. SGD has none: then norms are over the whole sample.
 
     Args:
-        tables: by name, each cut over ranks in any way.
-        accumulators: one value a row, or one a weight, of the tables that have rows on this rank; None for SGD.
-        over_ranks: float64 [n] on the CPU -> its sum over ranks; called once.
+        tables: The tables by name, each sharded in any way.
+        accumulators: AdaGrad's accumulators of the tables with rows on this rank, one value per row or per weight; None
+            for SGD.
+        over_ranks: Sums a float64 [n] on the CPU over ranks; called once.
 
     Returns:
-        `tables/<name>/touched`, a share; `tables/<name>/norm_p50`, `_p95`, `_p99`, left out where no row has learned.
+        `tables/<name>/touched`, a share, and `tables/<name>/norm_p50`, `_p95` and `_p99`, left out if no row has been
+        trained.
     """
     samples = [_sample(table.size()[0]) for table in tables.values()]
     squares = [_squares(table, sample) for table, sample in zip(tables.values(), samples, strict=True)]
@@ -138,7 +147,7 @@ def _sample(rows: int) -> Tensor:
 
 
 def _squares(table: ShardedRows | None, sample: Tensor) -> Tensor:
-    """Sum of squares of what this rank holds of each sampled row, float64 [sample], on the CPU."""
+    """Sum of squares over this rank's part of each sampled row, float64 [sample], on the CPU."""
     total = torch.zeros(len(sample), dtype=torch.float64)
     for offset, values in table.parts if table else []:
         here = (sample >= offset[0]) & (sample < offset[0] + len(values))

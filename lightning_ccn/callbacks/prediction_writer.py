@@ -1,4 +1,4 @@
-"""Writes what `ccn predict` scores, as Parquet."""
+"""The Parquet folder that `ccn predict` writes."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _SCHEMA = pa.schema([("page_id", pa.int64()), ("item_id", pa.int64()), ("probabi
 
 
 class PredictionWriter(BasePredictionWriter):
-    """One Parquet part a rank: page_id, item_id (row of the item table), probability; a row an exposed item.
+    """Writes the click probability of every exposed item, one Parquet part per rank.
 
-    Written batch by batch: memory does not grow with the number of pages. The folder takes its name when all ranks are
-    done; until then it is `<folder>.part`.
+    Columns are page_id, item_id (the item's row in the item table) and probability. Parts are written batch by batch,
+    so memory does not grow with the number of pages. The folder is named `<folder>.part` until all ranks have finished.
 
     Args:
-        folder: of the parts.
+        folder: Folder for the parts.
 
     Raises:
-        DataError: it is there and not empty: parts of two predictions, of more and of fewer ranks, would mix.
+        DataError: The folder is not empty: parts of two predictions would mix if their numbers of ranks differ.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,7 +43,7 @@ class PredictionWriter(BasePredictionWriter):
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Opens this rank's part."""
         if trainer.is_global_zero:
-            shutil.rmtree(self.part, ignore_errors=True)  # of a prediction that was stopped
+            shutil.rmtree(self.part, ignore_errors=True)  # a stopped prediction may have left it
             self.part.mkdir(parents=True)
         trainer.strategy.barrier()
         path = self.part / f"part-{trainer.global_rank:05d}.parquet"
@@ -65,10 +65,10 @@ class PredictionWriter(BasePredictionWriter):
         self._writer.write_batch(pa.record_batch(columns, schema=_SCHEMA))
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Closes the part, and gives the folder its name."""
+        """Closes the part; rank 0 gives the folder its final name."""
         assert self._writer is not None
         self._writer.close()
         trainer.strategy.barrier()
         if trainer.is_global_zero:
             os.replace(self.part, self.folder)
-        rank_zero_info(f"ScoreCollector are in {self.folder}.")
+        rank_zero_info(f"The predictions are in {self.folder}.")

@@ -1,4 +1,4 @@
-"""What a run leaves behind: `metrics.json`, and a table for the reader."""
+"""`metrics.json`: the final metrics of a run, also printed as a table."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from lightning_ccn.module import CTRModule
 
 
 class RunSummary(L.Callback):
-    """Writes `metrics.json` at the end of fit and of test, and prints it.
+    """Writes `metrics.json` at the end of fit and of test, and prints it after the test.
 
-    The file is one flat object. `fit` adds `train_items_per_second` (validation not counted), `global_step`,
-    `world_size` and the last validation metrics; `test` adds the test metrics, and `oracle_auc` and `attainable_auc`
-    where the data come from a synthetic world. A metric that is undefined stands there as null.
+    The file is one flat object. `fit` writes `train_items_per_second` and `train_seconds` (both without validations),
+    `global_step`, `world_size` and the last validation metrics. `test` adds the test metrics, and for a synthetic world
+    `oracle_auc` and `attainable_auc`. An undefined metric is null.
 
     Args:
-        folder: of the run.
+        folder: Folder of the run.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -56,7 +56,7 @@ class RunSummary(L.Callback):
         self._since = time.perf_counter()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Writes what `fit` knows."""
+        """Writes the speed of training and the last validation metrics."""
         self.seconds += time.perf_counter() - self._since
         items = trainer.strategy.reduce(torch.tensor(self.items, device=trainer.strategy.root_device), reduce_op="sum")
         fitted: dict[str, Any] = {
@@ -69,7 +69,7 @@ class RunSummary(L.Callback):
         self._write({**fitted, **{k: v for k, v in pl_module.results.items() if k.startswith("val_")}})
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Writes the test metrics and prints everything."""
+        """Writes the test metrics, and prints the file."""
         assert isinstance(pl_module, CTRModule)
         tested = {k: v for k, v in pl_module.results.items() if not k.startswith("val_")}
         self._write({**tested, **world_bounds(pl_module.dataset, trainer.global_rank, trainer.world_size)})
@@ -84,7 +84,7 @@ class RunSummary(L.Callback):
 
     @rank_zero_only
     def _print(self) -> None:
-        table = Table("metric", "value", title=f"{self.folder}")
+        table = Table("metric", "value")
         for name, value in json.loads((self.folder / "metrics.json").read_text()).items():
             table.add_row(name, "undefined" if value is None else f"{value:.6g}")
         Console().print(table)

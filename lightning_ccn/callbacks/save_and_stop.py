@@ -1,4 +1,4 @@
-"""Saving a run now and then, and stopping it where it can go on, when somebody asks."""
+"""Saves `last.ckpt` regularly, and stops the run after a save when a signal asks for it."""
 
 from __future__ import annotations
 
@@ -9,27 +9,33 @@ from typing import Any
 import lightning as L
 import torch
 import torch.distributed as dist
-from lightning.pytorch.loops.progress import _ProcessedTracker
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_ccn.errors import Interrupted
+from lightning_ccn.lightning_private import (
+    log_interval,
+    repair_validation_count,
+    restart_validation,
+    validation_follows,
+)
 from lightning_ccn.signals import asked_to_stop
 
-NOTHING, SAVE, STOP = 0, 1, 2  # what a rank wishes; the largest wish of all ranks counts
+NOTHING, SAVE, STOP = 0, 1, 2  # what a rank proposes; all ranks do the largest of their proposals
 
 
 class SaveAndStop(L.Callback):
-    """Keeps `last.ckpt`, the state to go on from, and stops the run there when a signal has asked for it.
+    """Keeps `last.ckpt`, the state to continue from, and stops the run after saving it when a signal asks for that.
 
-    At the end of each step the ranks agree: all of them save the same step, and leave. The agreement is an all-reduce
-    of one number in the background of the next step, so a boundary decides what was wished at the one before it.
+    At the end of each step the ranks agree whether to save or stop, so that all do it after the same step. They agree
+    by an all-reduce of one number, which runs in the background of the next step: a step's end carries out what was
+    proposed at the end of the step before.
 
     Args:
-        folder: of the checkpoints.
-        save_every: seconds of training between two saves. A run that is killed has lost no more than that.
+        folder: Folder of the checkpoints.
+        save_every: Seconds of training between two saves; a killed run loses no more than that.
 
     Raises:
-        Interrupted: on every rank, from the hook where the run stops.
+        Interrupted: On every rank, from the hook where the run stops.
     """
 
     def __init__(self, folder: Path, save_every: float) -> None:
@@ -37,31 +43,31 @@ class SaveAndStop(L.Callback):
         self.save_every = save_every
         self._saved_at = 0.0
         self._group: dist.ProcessGroup | None = None
-        self._wish = torch.zeros(1, dtype=torch.int64)
+        self._proposal = torch.zeros(1, dtype=torch.int64)
         self._agreeing: dist.Work | None = None
         self._decision = NOTHING
         self._repeat_validation = False
 
-    # ---------------------------------------------------------------------------------------------- boundaries
-
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Stops before tables are made, if asked by now."""
-        if not dist.is_initialized():  # a strategy that the module will refuse
+        """Stops before tables are allocated, if already asked."""
+        if not dist.is_initialized():  # another strategy, which the module will refuse
             return
         if self._group is None:
-            self._group = dist.new_group(backend="gloo")
+            group = dist.new_group(backend="gloo")
+            assert isinstance(group, dist.ProcessGroup)  # every rank is a member
+            self._group = group
         self._stop_if_asked()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Stops before the first step, if asked while tables were made and a checkpoint was read."""
+        """Stops before the first step, if asked while tables were allocated and a checkpoint was read."""
         self._saved_at = time.monotonic()
         self._stop_if_asked()
-        _say(f"training from step {trainer.global_step} on")
+        _log(f"training from step {trainer.global_step}")
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Saves or stops, unless something of this step is still to come: then at the end of the next."""
+        """Saves or stops; at the end of the next step if this step's validation or log line is still to come."""
         decision = self._agree()
         if decision == NOTHING or _more_to_come(trainer):
             return
@@ -70,13 +76,11 @@ class SaveAndStop(L.Callback):
             raise Interrupted(f"after step {trainer.global_step}")
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Mends Lightning's count of batches, in which a validation that was run again is one ahead."""
-        total = trainer.fit_loop.epoch_loop.val_loop.batch_progress.total
-        assert isinstance(total, _ProcessedTracker)
-        total.ready = total.started = total.processed = total.completed
+        """Corrects Lightning's count of batches after a validation was interrupted."""
+        repair_validation_count(trainer)
 
     def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        """Stops in the middle of a validation; of a fit, it will be run again as a whole."""
+        """Stops in the middle of a validation, which a continued fit runs again from its start."""
         if self._agree() == STOP:
             if trainer.state.fn == "fit":
                 self._repeat_validation = True
@@ -84,12 +88,12 @@ class SaveAndStop(L.Callback):
             raise Interrupted(f"in the validation after step {trainer.global_step}")
 
     def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        """Stops; the checkpoint of the end of training is there."""
+        """Stops; the end of training has been saved."""
         if self._agree() == STOP:
             raise Interrupted("in the test")
 
     def on_predict_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        """Stops; the next run begins again."""
+        """Stops; nothing is saved, and the next prediction starts from the beginning."""
         if self._agree() == STOP:
             raise Interrupted("in the prediction")
 
@@ -98,26 +102,24 @@ class SaveAndStop(L.Callback):
         self._save(trainer)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Ends the agreement that is under way."""
+        """Waits for the all-reduce in the background."""
         if self._agreeing is not None:
             self._agreeing.wait()
             self._agreeing = None
 
-    # ---------------------------------------------------------------------------------------------- means
-
     def _agree(self) -> int:
-        """Tells the other ranks what this one wishes; the largest wish of any rank at the boundary before.
+        """Proposes something to the other ranks, and returns what was agreed on at the previous call.
 
-        STOP stays. The ranks leave with nothing under way between them.
+        Once agreed, STOP remains, and no further all-reduce starts: the ranks can leave.
         """
         if self._agreeing is not None:
             self._agreeing.wait()
             self._agreeing = None
-            self._decision = int(self._wish)
+            self._decision = int(self._proposal)
         if self._decision != STOP:
             due = dist.get_rank() == 0 and time.monotonic() - self._saved_at >= self.save_every
-            self._wish.fill_(STOP if asked_to_stop() else SAVE if due else NOTHING)
-            self._agreeing = dist.all_reduce(self._wish, dist.ReduceOp.MAX, group=self._group, async_op=True)
+            self._proposal.fill_(STOP if asked_to_stop() else SAVE if due else NOTHING)
+            self._agreeing = dist.all_reduce(self._proposal, dist.ReduceOp.MAX, group=self._group, async_op=True)
         return self._decision
 
     def _stop_if_asked(self) -> None:
@@ -128,30 +130,20 @@ class SaveAndStop(L.Callback):
     def _save(self, trainer: L.Trainer) -> None:
         trainer.save_checkpoint(self.path)
         self._saved_at = time.monotonic()
-        _say(f"saved after step {trainer.global_step}")
+        _log(f"saved after step {trainer.global_step}")
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Dates a checkpoint from the middle of a validation back to the start of the validation's first batch.
-
-        Left alone, Lightning would go on with the batches that are left; metrics of the others are in no checkpoint.
-        """
-        if not self._repeat_validation:
-            return
-        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
-        done_before = progress["total"]["completed"] - progress["current"]["completed"]
-        for name, done in (("total", done_before), ("current", 0)):
-            progress[name] = {"ready": done + 1, "started": done + 1, "processed": done, "completed": done}
+        """Makes a checkpoint from the middle of a validation repeat the whole validation."""
+        if self._repeat_validation:
+            restart_validation(checkpoint)
 
 
-def _say(words: str) -> None:
-    """Dated, for a log of a run that stops and goes on."""
-    rank_zero_info(f"{time.strftime('%F %T')} {words}")
+def _log(message: str) -> None:
+    """Prints a message with its time, since the log of a run can span several jobs."""
+    rank_zero_info(f"{time.strftime('%F %T')} {message}")
 
 
 def _more_to_come(trainer: L.Trainer) -> bool:
-    """Whether a validation or a line of the log follows this step's last hook: a run that stops here loses it."""
-    every = trainer.log_every_n_steps  # type: ignore[attr-defined]
-    if every > 1 and trainer.global_step % every == 0:
-        return True
-    loop = trainer.fit_loop
-    return loop.epoch_loop._should_check_val_fx(loop._data_fetcher)  # type: ignore[arg-type]
+    """Whether a validation or a log line follows this step's last hook; a run that stopped here would lose it."""
+    every = log_interval(trainer)
+    return (every > 1 and trainer.global_step % every == 0) or validation_follows(trainer)

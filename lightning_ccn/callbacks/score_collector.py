@@ -1,4 +1,4 @@
-"""Collects a split's scores for the callbacks that report them."""
+"""The scores of a split, summed up for the callbacks that report them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from lightning_ccn.module import CTRModule
 
 
 class ScoreCollector(L.Callback):
-    """Listens to the model through a test, or a validation, and adds its scores up for the callbacks after it.
+    """Sums up the model's scores during a test, and on request a validation, for the callbacks after it.
 
     Args:
-        validations: listen to those too; it takes time.
+        validations: Sum up validations too, which takes time.
 
     Attributes:
-        totals: of the split that was scored last, over all ranks; see `ScoreSums.reduce`.
+        totals: Sums over all ranks for the split that was scored last: calibration, degrees, pages and page AUC by
+            page size, see `ScoreSums.reduce`.
     """
 
     totals: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -30,10 +31,10 @@ class ScoreCollector(L.Callback):
         self.validations = validations
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Starts the sums, and listens to the model."""
+        """Starts the sums, and hooks into the model's forward pass."""
         assert isinstance(pl_module, CTRModule) and pl_module.model is not None
         self._sums = ScoreSums(trainer.strategy.root_device)
-        self._hook = pl_module.model.register_forward_hook(self._listen)
+        self._hook = pl_module.model.register_forward_hook(self._keep)
 
     def on_test_batch_end(
         self,
@@ -44,16 +45,16 @@ class ScoreCollector(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Adds a batch."""
+        """Adds the batch that the model has just scored."""
         self._sums.update(self._prediction, batch)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Adds the ranks up; every rank calls it."""
+        """Sums over ranks; a collective operation."""
         self._hook.remove()
         self.totals = self._sums.reduce(lambda value: trainer.strategy.reduce(value, reduce_op="sum"))
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """As of a test."""
+        """Does the same as `on_test_start`, if validations are wanted."""
         if self.validations:
             self.on_test_start(trainer, pl_module)
 
@@ -66,14 +67,14 @@ class ScoreCollector(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """As of a test."""
+        """Does the same as `on_test_batch_end`, if validations are wanted."""
         if self.validations:
             self._sums.update(self._prediction, batch)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """As of a test."""
+        """Does the same as `on_test_end`, if validations are wanted."""
         if self.validations:
             self.on_test_end(trainer, pl_module)
 
-    def _listen(self, model: nn.Module, inputs: Any, prediction: Prediction) -> None:
+    def _keep(self, model: nn.Module, inputs: Any, prediction: Prediction) -> None:
         self._prediction = prediction

@@ -1,4 +1,4 @@
-"""Figures for Weights & Biases."""
+"""Plots and histograms for Weights & Biases."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from lightning_ccn.sharding import TorchRecStrategy
 
 
 class WandbFigures(L.Callback):
-    """Logs to Weights & Biases what no column of numbers shows, and leaves its run's id in the checkpoints.
+    """Logs the sharding plan and figures to Weights & Biases, and saves the W&B run's id in the checkpoints.
 
-    At the start, the sharding plan. For each validation and test: histograms of the collaborative degree of clicked
-    and of unclicked items, a calibration plot, and the page-grouped AUC by page size.
+    The figures of each validation and test are histograms of the collaborative degree of clicked and of unclicked
+    items, a calibration plot, and the page AUC by page size.
 
     Args:
-        tracker: one of the trainer's loggers.
-        scores: a callback before this one, which listens to validations too.
+        tracker: The trainer's W&B logger.
+        scores: Collects the scores, of validations too; comes before this callback.
     """
 
     def __init__(self, tracker: WandbTracker, scores: ScoreCollector) -> None:
         self.tracker, self.scores = tracker, scores
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Adds the id, for a run that is fine-tuned from the checkpoint; see `tracking.parent_of`."""
+        """Adds the id, which a run that is fine-tuned from the checkpoint reads with `parent_of`."""
         if trainer.is_global_zero:
             checkpoint[ID_FILE] = self.tracker.run_id
 
@@ -41,16 +41,16 @@ class WandbFigures(L.Callback):
         self.tracker.log_hyperparams({"plan": strategy.plan.as_dict(), "nodes": trainer.num_nodes})
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Logs the pictures of the validation split."""
+        """Logs the figures of the validation split."""
         if not trainer.sanity_checking:
-            self._show("validation", trainer.global_step - (trainer.state.fn == TrainerFn.FITTING))
+            self._log_figures("validation", trainer.global_step - (trainer.state.fn == TrainerFn.FITTING))
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Logs the pictures of the test split."""
-        self._show("test", trainer.global_step)
+        """Logs the figures of the test split."""
+        self._log_figures("test", trainer.global_step)
 
     @rank_zero_only
-    def _show(self, split: str, step: int) -> None:
+    def _log_figures(self, split: str, step: int) -> None:
         calibration, degrees, pages, auc = self.scores.totals
         images = {
             f"{split}/calibration": calibration_plot(calibration),
@@ -61,4 +61,4 @@ class WandbFigures(L.Callback):
             histogram = degree_histogram(counts)
             if histogram is not None:
                 histograms[f"{split}/{name}"] = histogram
-        self.tracker.log_pictures(images, histograms, step)
+        self.tracker.log_figures(images, histograms, step)

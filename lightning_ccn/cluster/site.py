@@ -1,4 +1,4 @@
-"""What `slurm/site.env` says, and what SLURM says of itself."""
+"""What `slurm/site.env` and SLURM say about the cluster."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ NAMES = ("PARTITION", "ACCOUNT", "TIME", "CPUS", "SBATCH", "SIGNAL_SECONDS", "GP
 
 
 def read_site(path: Path) -> dict[str, str]:
-    """The variables of `NAMES` in a site.env, which is shell.
+    """Values of the variables `NAMES` in a site.env, a bash script.
 
     Raises:
-        SubmitError: the shell does not understand it.
+        SubmitError: bash cannot run it.
     """
     script = 'set -eu; source "$0"; for name; do printf "%s\\0" "${!name-}"; done'
     done = subprocess.run(["bash", "-c", script, str(path), *NAMES], capture_output=True, text=True)
@@ -28,19 +28,24 @@ def read_site(path: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Node:
-    """The smallest node of a partition."""
+    """The smallest node of a partition.
+
+    Attributes:
+        cores: Number of CPU cores.
+        memory_gib: Memory in GiB.
+    """
 
     cores: int
     memory_gib: float
 
 
 def slurm_is_here() -> bool:
-    """Whether this machine can submit."""
+    """Whether this machine can submit jobs."""
     return shutil.which("sbatch") is not None
 
 
 def smallest_node(partition: str) -> Node:
-    """Of a partition, or of the default one if its name is empty.
+    """The fewest cores and the least memory of a partition's nodes; of the default partition if the name is empty.
 
     Raises:
         SubmitError: SLURM does not answer, there is no such partition, or it takes no jobs.
@@ -62,7 +67,7 @@ def smallest_node(partition: str) -> Node:
 
 
 def active_jobs(folder: Path) -> list[str]:
-    """Ids of the jobs in RUN/jobs that SLURM still knows as queued or running."""
+    """Ids of the jobs in RUN/jobs that are queued or running."""
     names = [path.name for path in sorted(folder.glob("jobs/*"))]
     # squeue refuses ids that it has forgotten, so ask for all of the user's
     queued = call("squeue", "--noheader", "--me", "--array", "--format=%F %i").split()
@@ -70,10 +75,10 @@ def active_jobs(folder: Path) -> list[str]:
 
 
 def call(*command: str) -> str:
-    """What a command of SLURM prints.
+    """Runs a command of SLURM, and returns what it prints.
 
     Raises:
-        SubmitError: with what it said instead.
+        SubmitError: The command failed; with its error message.
     """
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SLURM_") or k == "SLURM_CONF"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)

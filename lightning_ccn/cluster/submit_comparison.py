@@ -1,4 +1,4 @@
-"""A comparison on a cluster: an array of jobs that share its cells, and a job after them that makes its report."""
+"""A comparison on a cluster: an array of jobs that share its cells, and then a job that makes its report."""
 
 from __future__ import annotations
 
@@ -7,38 +7,46 @@ import shlex
 import subprocess
 from pathlib import Path
 
+from lightning_ccn.cluster.own_code import own_code, strings_in_words
 from lightning_ccn.cluster.site import call
 from lightning_ccn.cluster.snapshot import ROOT, snapshot
+from lightning_ccn.conf_files import CONF, find_conf
 from lightning_ccn.training.preflight import check_writable
+from lightning_ccn.training.run_options import path_options
 
 SCRIPT = Path("slurm/compare.sbatch")
 DRY_RUN = "dry run: nothing was submitted"
-WITHOUT_SLURM = "; there is no sbatch here to ask about the rest"
+WITHOUT_SLURM = "; there is no sbatch here to check the rest"
+COMPARISON_PATHS = {"--output", "--scales_from"}  # options of `ccn compare` itself
+CONFIGS = {"--config", "-c"}
 
 
-def submit_comparison(arguments: list[str], tasks: int, asked: list[str], here: bool, dry_run: bool) -> int:
-    """Checks a comparison, shows its jobs, and unless in a dry run submits them; the exit code.
+def submit_comparison(arguments: list[str], tasks: int, sbatch_options: list[str], here: bool, dry_run: bool) -> int:
+    """Checks a comparison, shows its jobs, and submits them unless in a dry run.
 
     Args:
-        arguments: of `ccn compare`.
-        tasks: jobs of the array.
-        asked: options of sbatch for each of them, and for the report: it trains what they have left.
-        here: whether there is a SLURM.
-        dry_run: do not submit.
+        arguments: Arguments of `ccn compare`.
+        tasks: Number of jobs in the array.
+        sbatch_options: Options of sbatch for each of them, and for the report's job, which trains what they left over.
+        here: Whether this machine has SLURM.
+        dry_run: Do not submit.
+
+    Returns:
+        The exit code, 0.
 
     Raises:
-        SubmitError: SLURM refuses. DataError, OptionError, ShardingError: as `ccn compare`.
+        SubmitError: SLURM refuses. DataError, OptionError, ShardingError: `ccn compare` would refuse.
     """
     from lightning_ccn.studies.comparison.compare import check
 
-    arguments = whole_paths(arguments)
+    arguments = with_absolute_paths(arguments)
     output, cells = check(arguments)
     check_writable(output)
 
     def sbatch(name: str, *words: str, after: str = "") -> list[str]:
         log = output / "jobs" / (after or "%A") / f"{name}.log"
-        words = ("sbatch", "--job-name=ccn-compare", *words, "--nodes=1", "--ntasks=1", *asked, f"--output={log}")
-        return [*words, os.path.relpath(ROOT / SCRIPT), str(output), *([after] if after else [])]
+        words = ("sbatch", "--job-name=ccn-compare", *words, "--nodes=1", "--ntasks=1", *sbatch_options)
+        return [*words, f"--output={log}", os.path.relpath(ROOT / SCRIPT), str(output), *([after] if after else [])]
 
     def report(after: str) -> list[str]:
         return sbatch("report", f"--dependency=afterany:{after}", after=after)
@@ -53,8 +61,8 @@ def submit_comparison(arguments: list[str], tasks: int, asked: list[str], here: 
         return 0
     jobs = [call(*array[:1], "--parsable", "--hold", *array[1:]).partition(";")[0]]
     folder = output / "jobs" / jobs[0]
-    try:  # SLURM has given the name, and waits for what goes by it
-        snapshot(folder)
+    try:  # SLURM has given the job its id, and holds it until its folder is ready
+        snapshot(folder, own_code(strings_in_words(arguments)))
         (folder / "arguments").write_text("".join(f"{word}\0" for word in arguments))
         after = report(jobs[0])
         jobs.append(call(*after[:1], "--parsable", *after[1:]).partition(";")[0])
@@ -62,32 +70,44 @@ def submit_comparison(arguments: list[str], tasks: int, asked: list[str], here: 
     except BaseException:
         subprocess.run(["scancel", *jobs], check=False)
         raise
-    print(f"submitted job {jobs[0]}, an array of {tasks}, and job {jobs[1]}, the report; all of it will be in {output}")
+    print(f"submitted job {jobs[0]}, an array of {tasks}, and job {jobs[1]}, the report; results will be in {output}")
     print(f"  follow  tail -F {folder}/*.log")
-    print(f"  stop    scancel {' '.join(jobs)}    the same command goes on: trained cells are kept")
+    print(f"  stop    scancel {' '.join(jobs)}    to continue, repeat the command: trained cells are kept")
     return 0
 
 
-def whole_paths(arguments: list[str]) -> list[str]:
-    """Arguments of `ccn compare` for a job that runs in its copy of the code, with the copy's `conf/`.
+def with_absolute_paths(arguments: list[str]) -> list[str]:
+    """Arguments of `ccn compare` for a job that runs in its copy of the code, and reads the copy's `conf/`.
 
-    >>> whole_paths(["--quick", "--output=/runs/c", "--data.folder", "/data/world", "--systems", "sim,/etc/mine.yaml"])
-    ['--quick', '--output=/runs/c', '--data.folder', '/data/world', '--systems', 'sim,/etc/mine.yaml']
+    An option's value is a path if the option's type says so. Options of a class that the user chooses (such as
+    --trainer.callbacks.path) have no type here: their value is a path if it contains a slash and exists.
+
+    >>> with_absolute_paths(["--quick", "--output=/runs/c", "--systems", "sim,/etc/own.yaml"])
+    ['--quick', '--output=/runs/c', '--systems', 'sim,/etc/own.yaml']
     """
+    paths = path_options() | COMPARISON_PATHS
     words, before = [], ""
     for word in arguments:
         option, equals, value = word.partition("=")
-        words.append(f"{option}={_whole(option, value)}" if equals else _whole(before, word))
+        if equals and option.startswith("-"):
+            words.append(f"{option}={_absolute(option, value, paths)}")
+        else:
+            words.append(_absolute(before, word, paths))
         before = word
     return words
 
 
-def _whole(option: str, value: str) -> str:
+def _absolute(option: str, value: str, paths: set[str]) -> str:
     if option == "--systems":
-        return ",".join(
-            _whole("--config", part) if part.endswith((".yaml", ".yml")) else part for part in value.split(",")
-        )
-    if option not in ("--output", "--data.folder", "--config"):
-        return value
-    path = Path(value).absolute()
-    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT / "conf") else path)
+        parts = value.split(",")
+        return ",".join(_config(part) if part.endswith((".yaml", ".yml")) else part for part in parts)
+    if option in CONFIGS:
+        return value if value.lstrip().startswith("{") else _config(value)  # YAML may be given in place of a file
+    exists = option.startswith("--") and "/" in value and Path(value).exists()
+    return str(Path(value).absolute()) if option in paths or exists else value
+
+
+def _config(value: str) -> str:
+    """A YAML file's absolute path; those that come with the package keep their name `conf/...`."""
+    path = find_conf(value).absolute()
+    return str(Path("conf") / path.relative_to(CONF)) if path.is_relative_to(CONF) else str(path)

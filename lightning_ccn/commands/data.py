@@ -1,11 +1,10 @@
-"""The commands of `ccn data`: make and look after dataset folders."""
+"""The commands of `ccn data`: make and check dataset folders."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from jsonargparse import Namespace
@@ -22,14 +21,20 @@ from lightning_ccn.evaluation.metrics import CTRMetrics
 from lightning_ccn.evaluation.world_bounds import world_bounds
 from lightning_ccn.training.parsers import CommandParser
 
+# `ccn data convert NAME` takes the function's arguments as options, and prints what it returns.
+CONVERTERS: dict[str, Callable[..., object]] = {"ebnerd": convert_ebnerd, "mind": convert_mind}
+
 
 def run(args: list[str]) -> int:
-    """Runs `ccn data ARGS`; the exit code.
+    """Runs `ccn data ARGS`.
+
+    Returns:
+        The exit code.
 
     Raises:
-        DataError: the command cannot do what was asked.
+        DataError: The command failed; the message explains why.
     """
-    parser, commands = CommandParser(prog="ccn data", description="Make and look after dataset folders."), {}
+    parser, commands = CommandParser(prog="ccn data", description="Make and check dataset folders."), {}
     subcommands = parser.add_subcommands()
 
     def add(name: str, act: Callable[[Namespace], int | None], help: str) -> CommandParser:
@@ -38,31 +43,35 @@ def run(args: list[str]) -> int:
         subcommands.add_subcommand(name, made, help=help)
         return made
 
-    making = add("world", _world, "write page views of a synthetic world, whose click probabilities are known")
-    making.add_argument("folder", type=Path, help="the dataset folder to write")
+    making = add("world", _world, "write page views of a synthetic world with known click probabilities")
+    making.add_argument("folder", type=Path, help="Dataset folder to write.")
     making.add_class_arguments(WorldConfig)
-    for name, convert in (("ebnerd", convert_ebnerd), ("mind", convert_mind)):
-        converting = add(f"convert-{name}", lambda _: None, "make page views of public click logs")
+    for name, convert in CONVERTERS.items():
+        converting = add(f"convert-{name}", _printing(convert), "write page views of a click log")
         converting.add_function_arguments(convert, as_positional=True)
-        commands[f"convert-{name}"] = _call(convert)
-    checking = add("check", _check, "say what is wrong with a folder that another job wrote, by file, row and column")
+    checking = add("check", _check, "check a dataset folder, and report its errors by file, row and column")
     checking.add_function_arguments(check, as_positional=True)
     measuring = add("heuristics", _heuristics, "score the test split without a model, by click rate and by recency")
     measuring.add_function_arguments(heuristic_scores, as_positional=True)
 
-    # `convert ebnerd` reads better than one word, and a parser of its own would say nothing more
+    # accept `convert ebnerd` without a further level of parsers
     if args[:1] == ["convert"] and len(args) > 1:
         args = [f"convert-{args[1]}", *args[2:]]
     options = parser.parse_args(args)
     return commands[options.subcommand](options[options.subcommand]) or 0
 
 
-def _call(function: Callable[..., Any]) -> Callable[[Namespace], None]:
-    return lambda options: print(function(**options.as_dict()))
+def _printing(function: Callable[..., object]) -> Callable[[Namespace], None]:
+    def act(options: Namespace) -> None:
+        report = function(**options.as_dict())
+        if report is not None:
+            print(report)
+
+    return act
 
 
 def _world(options: Namespace) -> None:
-    generate_world(**options.as_dict())  # not vars(): a Namespace hides a knob named `items`
+    generate_world(**options.as_dict())  # not vars(): a Namespace stores the knob `items` under another name
     for name, value in world_bounds(Dataset.open(options.folder)).items():
         print(f"{name} of the test split: {value:.4f}")
 

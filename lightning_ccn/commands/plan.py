@@ -1,4 +1,4 @@
-"""`ccn plan`: which rank would hold what, and does it fit, without a GPU."""
+"""`ccn plan`: shows which rank would hold which table, and whether it all fits. It needs no GPU."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from lightning_ccn.training.trainer_cli import TrainingCLI
 
 
 class PlanCLI(TrainingCLI):
-    """The options of `ccn fit`, so that what is planned is what would run, and the machine to plan for."""
+    """The options of `ccn fit`, so that the plan is that of the run, and a description of the machine."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The machine."""
+        """Adds the options that describe the machine."""
         super().add_arguments_to_parser(parser)
         parser.add_argument("--world_size", type=int, default=1, help="number of ranks")
         parser.add_argument("--gpu_memory", type=float, default=80.0, help="memory of one rank, GiB")
@@ -30,12 +30,15 @@ class PlanCLI(TrainingCLI):
 
 
 def run(args: list[str]) -> int:
-    """Prints the plan and the answer; the exit code is 1 when it does not fit.
+    """Prints the plan, and whether it fits.
+
+    Returns:
+        The exit code: 0, or 1 if the tables do not fit.
 
     Raises:
-        DataError, ShardingError: the configuration cannot run at all.
+        DataError, OptionError, ShardingError: The configuration cannot run on any machine.
     """
-    with _quiet("lightning.pytorch"):  # the Trainer greets, but will not run
+    with _only_warnings("lightning.pytorch"):  # the Trainer reports the devices of this machine
         cli = PlanCLI(
             CTRModule,
             PageData,
@@ -45,7 +48,7 @@ def run(args: list[str]) -> int:
             auto_configure_optimizers=False,
             parser_kwargs={
                 "prog": "ccn plan",
-                "description": "Does it fit, and on how many ranks? For what `ccn fit` runs.",
+                "description": "Show which rank would hold which table, and whether the tables fit, for `ccn fit`.",
             },
         )
     strategy = cli.trainer.strategy
@@ -63,7 +66,8 @@ def run(args: list[str]) -> int:
 
 
 @contextmanager
-def _quiet(logger: str) -> Iterator[None]:
+def _only_warnings(logger: str) -> Iterator[None]:
+    """Within the context, the logger passes on warnings and errors only."""
     level = logging.getLogger(logger).level
     logging.getLogger(logger).setLevel(logging.WARNING)
     try:

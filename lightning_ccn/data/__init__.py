@@ -1,1 +1,1 @@
-"""What a page view is, how it is made, read and batched."""
+"""Page views: how they are stored, read and batched."""

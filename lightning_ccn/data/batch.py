@@ -1,4 +1,4 @@
-"""`PageBatch`: page views on their way to a model, each distinct item once."""
+"""`PageBatch`: the page views that a model gets, with each distinct item stored once."""
 
 from __future__ import annotations
 
@@ -14,33 +14,36 @@ from torchrec.streamable import Pipelineable
 
 @dataclass
 class PageBatch(Pipelineable):
-    """Page views of one rank's slice of a global batch.
+    """One rank's slice of a global batch of page views.
 
-    User, trigger and behaviours stand once a page; only exposed items are ragged within it. Targets, triggers and
-    sequence positions are indices into the batch's distinct items, so that each table row is fetched,
-    communicated and updated once, and each item is projected once whatever number of places it stands in.
+    A page view is a page that one user saw once. Its exposed items are the targets, each to be scored. The trigger is
+    the item that the user clicked to enter the page. Behaviours are what the user did before.
 
-    The long sequence arrives already searched: one group for each (page, category of a target or of the
-    trigger), holding the behaviours of that category, most recent K, oldest first. A group may be empty.
+    User, trigger and behaviours are stored once per page. Targets, triggers and behaviours are indices into the batch's
+    distinct items, so that each row of an item table is fetched, communicated and updated once, and each item is
+    projected once.
 
-    A rank whose slice has no page left still takes part in every collective operation. Its batch holds one page of
-    nobody (page_id -1) without items: lookups need a page, losses and metrics see no item.
+    The long sequence has already been searched: each pair of a page and a category (of a target or of the trigger) has
+    a group with the most recent K behaviours of that category, oldest first. A group may be empty.
+
+    A rank whose slice is empty still takes part in every collective operation. Its batch is a placeholder: one page
+    (page_id -1) without items, so that lookups have a page, and losses and metrics have no item.
 
     Attributes:
-        page_id: int64 [pages].
-        user: profile features, one key a feature, stride = pages.
-        item: item features of the distinct items, one key a feature, exactly one value each.
-        target: int64 [items], index into the distinct items; page-major.
-        page_lengths: int64 [pages], exposed items of each page; sums to `items`.
-        trigger: int64 [pages], index into the distinct items (the unknown item where a page has none).
-        short: int64 [behaviours], index into the distinct items; page-major, oldest first.
-        short_lengths: int64 [pages].
-        long: int64 [searched behaviours], index into the distinct items; group-major, oldest first.
-        long_lengths: int64 [groups]. Groups are page-major.
-        target_group: int64 [items], the group of each target's category on its page.
-        trigger_group: int64 [pages], the group of each trigger's category.
-        numbers: float32 [items, numbers], standardised.
-        clicks: float32 [items] in {0, 1}; None when the data has no labels (predict).
+        page_id: Int64 [pages].
+        user: Profile features; one key per feature, stride = pages.
+        item: Features of the distinct items; one key per feature, exactly one value each.
+        target: Int64 [items], index into the distinct items; page-major.
+        page_lengths: Int64 [pages], number of exposed items of each page; sums to `items`.
+        trigger: Int64 [pages], index into the distinct items (the unknown item where a page has no trigger).
+        short: Int64 [behaviours], index into the distinct items; page-major, oldest first.
+        short_lengths: Int64 [pages].
+        long: Int64 [searched behaviours], index into the distinct items; group-major, oldest first.
+        long_lengths: Int64 [groups]; groups are page-major.
+        target_group: Int64 [items], the group of each target's category on its page.
+        trigger_group: Int64 [pages], the group of each trigger's category.
+        numbers: Float32 [items, numbers], standardised.
+        clicks: Float32 [items] in {0, 1}; None when the data has no clicks (predict).
     """
 
     page_id: Tensor
@@ -65,12 +68,12 @@ class PageBatch(Pipelineable):
 
     @property
     def items(self) -> int:
-        """Number of exposed items, over all pages."""
+        """Number of exposed items on all pages."""
         return self.target.numel()
 
     @property
     def page(self) -> Tensor:
-        """int64 [items]: the page of each exposed item."""
+        """Int64 [items]: the page of each exposed item."""
         return torch.repeat_interleave(self.page_lengths, output_size=self.items)
 
     def to(self, device: torch.device, non_blocking: bool = False) -> PageBatch:
@@ -82,7 +85,7 @@ class PageBatch(Pipelineable):
         return self._map(lambda value: value.pin_memory())
 
     def record_stream(self, stream: torch.cuda.streams.Stream) -> None:
-        """Marks every tensor as in use by `stream`; TorchRec's pipelines call this."""
+        """Marks every tensor as used by `stream`; TorchRec's pipelines call this."""
         self._map(lambda value: value.record_stream(stream) or value)
 
     def _map(self, apply: Any) -> PageBatch:

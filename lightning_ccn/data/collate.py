@@ -1,4 +1,4 @@
-"""Page rows -> `PageBatch`: the search of the long sequence, and each distinct item once."""
+"""`Collator`: from page rows to a `PageBatch`. It searches the long sequence and finds the distinct items."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from torchrec import KeyedJaggedTensor
 from lightning_ccn.data import page_row
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.page_row import ITEM
-from lightning_ccn.data.parquet import PageRows
+from lightning_ccn.data.parquet import PageRows, list_column, value_column
 from lightning_ccn.data.ragged import Ragged, most_recent, take
 from lightning_ccn.data.schema import Schema
 
 
 @dataclass(frozen=True)
 class Collator:
-    """Makes a `PageBatch` of page rows.
+    """Makes `PageBatch`es of page rows.
 
     Attributes:
-        schema: of the dataset.
-        items: item attributes by name, int [rows of the item table] each.
+        schema: Schema of the dataset.
+        items: Item attributes by name, int [rows of the item table] each.
         moments: (mean, standard deviation) of each per-item number.
-        short_length: most recent short behaviours kept.
-        long_length: most recent long behaviours kept of each category.
+        short_length: How many of the most recent short behaviours are kept.
+        long_length: How many of the most recent long behaviours are kept for each category.
     """
 
     schema: Schema
@@ -37,23 +37,26 @@ class Collator:
     long_length: int
 
     def __call__(self, rows: PageRows) -> PageBatch:
-        """The batch of these pages, in order; pages without items are left out, see `PageBatch` for none left."""
-        kept = np.flatnonzero(_ragged(rows, page_row.ITEMS).lengths)
+        """The batch of these pages, in order.
+
+        Pages without items are skipped. If no page is left, the batch holds one placeholder page, see `PageBatch`.
+        """
+        kept = np.flatnonzero(list_column(rows, page_row.ITEMS).lengths)
         rows = {name: take(column, kept) for name, column in rows.items()} if len(kept) else _placeholder_page(rows)
-        exposed = _ragged(rows, page_row.ITEMS)
+        exposed = list_column(rows, page_row.ITEMS)
         pages = len(exposed.lengths)
-        trigger = _array(rows, page_row.TRIGGER)
-        short = most_recent(_ragged(rows, page_row.SHORT_ITEMS), self.short_length)
+        trigger = value_column(rows, page_row.TRIGGER)
+        short = most_recent(list_column(rows, page_row.SHORT_ITEMS), self.short_length)
         target_page = np.repeat(np.arange(pages), exposed.lengths)
         long, target_group, trigger_group = self._search(
-            _ragged(rows, page_row.LONG_ITEMS), exposed.values, target_page, trigger
+            list_column(rows, page_row.LONG_ITEMS), exposed.values, target_page, trigger
         )
         places = [exposed.values, trigger, short.values, long.values]
         distinct, index = np.unique(np.concatenate(places), return_inverse=True)
         target_at, trigger_at, short_at, long_at = np.split(index, np.cumsum([len(p) for p in places[:-1]]))
         clicks = rows.get(page_row.CLICKS)
         return PageBatch(
-            page_id=_tensor(_array(rows, page_row.PAGE_ID)),
+            page_id=_tensor(value_column(rows, page_row.PAGE_ID)),
             user=self._user(rows, pages),
             item=self._item(distinct),
             target=_tensor(target_at),
@@ -72,9 +75,20 @@ class Collator:
     def _search(
         self, long: Ragged, targets: np.ndarray, target_page: np.ndarray, trigger: np.ndarray
     ) -> tuple[Ragged, np.ndarray, np.ndarray]:
-        """SIM's hard search: one group for each (page, category of a target or the trigger), most recent K each."""
+        """SIM's hard search: the behaviours of the same category, for every target and trigger.
+
+        Args:
+            long: Item rows of the long sequences [pages].
+            targets: Int [items], item rows.
+            target_page: Int [items], page of each target.
+            trigger: Int [pages], item rows.
+
+        Returns:
+            Item rows of the behaviours [groups], see `PageBatch.long`; the group of each target, int [items]; the group
+            of each trigger, int [pages].
+        """
         long_page = np.repeat(np.arange(len(trigger)), long.lengths)
-        if self.schema.category is None:  # the log has no category: one group a page, behaviours of any kind
+        if self.schema.category is None:  # one group per page, with behaviours of any item
             category = [np.ones(len(ids), dtype=np.int64) for ids in (targets, trigger, long.values)]
             categories = 2
         else:
@@ -90,9 +104,9 @@ class Collator:
         groups, group = np.unique(wanted, return_inverse=True)
         key = long_page * categories + of_long
         place = np.minimum(np.searchsorted(groups, key), len(groups) - 1)
-        # an unknown category (row 0) is no category: it finds nothing
+        # items of unknown category (row 0) have no category in common
         hit = np.flatnonzero((groups[place] == key) & (of_long != 0))
-        hit = hit[np.argsort(place[hit], kind="stable")]  # group-major; within a group the order in time stays
+        hit = hit[np.argsort(place[hit], kind="stable")]  # group-major; the stable sort keeps the order in time
         found = Ragged.from_lengths(long.values[hit], np.bincount(place[hit], minlength=len(groups)))
         return most_recent(found, self.long_length), group[: len(targets)], group[len(targets) :]
 
@@ -113,13 +127,13 @@ class Collator:
         scaled = np.zeros((items, len(self.schema.numbers)), dtype=np.float32)
         for at, name in enumerate(self.schema.numbers):
             mean, deviation = self.moments[name]
-            # a missing number (NaN) becomes the mean
-            scaled[:, at] = np.nan_to_num((_ragged(rows, name).values - mean) / deviation, nan=0.0)
+            # replace a missing number (NaN) by the mean
+            scaled[:, at] = np.nan_to_num((list_column(rows, name).values - mean) / deviation, nan=0.0)
         return torch.from_numpy(scaled)
 
 
 def _placeholder_page(rows: PageRows) -> PageRows:
-    """One page of unknown user and trigger, without items."""
+    """One page without items, with an unknown user and trigger."""
     return {
         name: Ragged(column.values[:0], np.zeros(2, np.int64)) if isinstance(column, Ragged) else _unknown(name)
         for name, column in rows.items()
@@ -128,18 +142,6 @@ def _placeholder_page(rows: PageRows) -> PageRows:
 
 def _unknown(name: str) -> np.ndarray:
     return np.full(1, -1 if name == page_row.PAGE_ID else 0)
-
-
-def _ragged(rows: PageRows, name: str) -> Ragged:
-    column = rows[name]
-    assert isinstance(column, Ragged), f"{name} is a list column"
-    return column
-
-
-def _array(rows: PageRows, name: str) -> np.ndarray:
-    column = rows[name]
-    assert isinstance(column, np.ndarray), f"{name} is not a list column"
-    return column
 
 
 def _tensor(values: np.ndarray) -> Tensor:

@@ -1,4 +1,4 @@
-"""The columns of a page row: what each holds, and how a Parquet row group becomes numpy arrays."""
+"""The columns of page rows and of items.parquet, and what each holds."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from lightning_ccn.data.schema import Schema
 
 @dataclass(frozen=True)
 class Column:
-    """What a column of a page row holds.
+    """A column and its values.
 
     Attributes:
-        name: of the column.
-        holds: `id` (a row of `table`), `label` (0 or 1), `time` (seconds since 1970), `integer`,
-            `number` (finite, or NaN where it is not known) or `probability`.
-        many: a list column.
-        table: the table that ids are rows of.
-        beside: the list column whose lengths this one shares.
-        optional: a folder may leave it out.
+        name: Name of the column.
+        holds: What its values are: `id` (a row of `table`), `binary` (0 or 1), `time` (seconds since 1970), `integer`,
+            `number` (finite, or NaN for unknown) or `probability`.
+        many: Whether it is a list column.
+        table: The table whose rows the ids are.
+        beside: The list column that must have the same lengths.
+        optional: Whether a dataset may leave the column out.
     """
 
     name: str
@@ -33,14 +33,14 @@ class Column:
 
     @property
     def expected_type(self) -> str:
-        """The type to write; `type_problem` accepts more."""
+        """The type to ask for in messages; `type_problem` accepts more types."""
         value = "float" if self.holds in ("number", "probability") else "int64"
         return f"list<{value}>" if self.many else value
 
     def type_problem(self, stored: pa.DataType) -> str | None:
-        """What is wrong with this Parquet type, and the remedy; None when it fits.
+        """What is wrong with this Parquet type and how to fix it; None if it fits.
 
-        Any width fits: signed integers, for numbers and probabilities floats too; list and large_list.
+        Signed integers of any width fit, and for numbers and probabilities floats; both list and large_list fit.
         """
         is_list = pa.types.is_list(stored) or pa.types.is_large_list(stored)
         value = stored.value_type if is_list else stored
@@ -55,7 +55,7 @@ class Column:
 
 
 def page_columns(schema: Schema) -> list[Column]:
-    """The columns that a page row may have: the reader's, and those that only `ccn data check` looks at."""
+    """The columns that a page row may have: the reader's, and those that only `ccn data check` reads."""
     truths = (page_row.TRUE_PROBABILITY, page_row.ATTAINABLE_PROBABILITY)
     return [
         Column(page_row.PAGE_ID, "integer"),
@@ -63,8 +63,8 @@ def page_columns(schema: Schema) -> list[Column]:
         Column(page_row.TRIGGER, "id", table=page_row.ITEM),
         *(Column(f.name, "id", many=f.many, table=f.table) for f in schema.user),
         Column(page_row.ITEMS, "id", many=True, table=page_row.ITEM),
-        Column(page_row.CLICKS, "label", many=True, beside=page_row.ITEMS),
-        Column(page_row.PURCHASES, "label", many=True, beside=page_row.ITEMS, optional=True),
+        Column(page_row.CLICKS, "binary", many=True, beside=page_row.ITEMS),
+        Column(page_row.PURCHASES, "binary", many=True, beside=page_row.ITEMS, optional=True),
         Column(page_row.POSITIONS, "integer", many=True, beside=page_row.ITEMS, optional=True),
         *(Column(name, "number", many=True, beside=page_row.ITEMS) for name in schema.numbers),
         Column(page_row.SHORT_ITEMS, "id", many=True, table=page_row.ITEM),
@@ -76,5 +76,5 @@ def page_columns(schema: Schema) -> list[Column]:
 
 
 def item_columns(schema: Schema) -> list[Column]:
-    """The columns of items.parquet: the row's number, and the attributes."""
+    """The columns of items.parquet: the number of the row, and the attributes."""
     return [Column(page_row.ITEM, "integer"), *(Column(f.name, "id", table=f.table) for f in schema.attributes)]

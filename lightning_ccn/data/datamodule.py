@@ -16,16 +16,21 @@ from lightning_ccn.data.stream import PageOrder
 class PageData(L.LightningDataModule):
     """Page views of a dataset folder, for every stage.
 
+    A page view is a page that one user saw once, with the items exposed on it.
+
     Args:
-        folder: the dataset folder, as `ccn data world` or `ccn data convert` writes it.
-        batch_pages: pages of a global batch, over all ranks. The stream of global batches, and so what is learned,
-            does not depend on the number of ranks.
-        short_length: most recent behaviours of the short sequence that are kept.
-        long_length: most recent behaviours of the long sequence that are kept for each category on the page.
-        lanes: upper bound of the number of ranks; the largest divisor of batch_pages up to it is used.
-        seed: of the order of the training pages.
-        workers: processes of each rank that read ahead; 0 reads in the training process.
-        predict_split: the split that `ccn predict` scores.
+        folder: Dataset folder, as `ccn data world` or `ccn data convert` writes it.
+        batch_pages: Number of page views in a global batch, over all ranks. The order of the global batches, and so
+            what a model learns, does not depend on the number of ranks.
+        short_length: How many of the most recent behaviours of the short sequence are kept.
+        long_length: How many of the most recent behaviours of the long sequence are kept for each category on the page.
+        lanes: Upper bound of the number of ranks; the largest divisor of batch_pages up to this is used.
+        seed: Seed of the order of the training pages.
+        workers: Number of processes per rank that prefetch batches; 0 reads in the training process.
+        predict_split: Split that `ccn predict` scores.
+
+    Raises:
+        DataError: The folder is missing or malformed.
     """
 
     def __init__(
@@ -47,18 +52,18 @@ class PageData(L.LightningDataModule):
         self._training: PageLoader | None = None
 
     def train_dataloader(self) -> PageLoader:
-        """Training pages, shuffled anew each epoch."""
+        """Training pages, shuffled differently in each epoch."""
         self._training = self._loader("train", seed=self.seed)
         return self._training
 
     def state_dict(self) -> dict[str, Any]:
-        """The position in the stream of training batches, the same for every world size."""
+        """The position in the stream of training batches; the same for every world size."""
         return self._training.state_dict() if self._training else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on at a saved position."""
-        # Lightning restores loaders too, but only those made after it: asking the Trainer for its number of steps, as
-        # a schedule must, makes them before.
+        """Continues at a saved position."""
+        # Lightning restores loaders too, but only those made later. A learning rate schedule asks the Trainer for its
+        # number of steps, which makes the loaders earlier.
         if self._training is not None and state_dict:
             self._training.load_state_dict(state_dict)
 
@@ -71,11 +76,15 @@ class PageData(L.LightningDataModule):
         return self._loader("test")
 
     def predict_dataloader(self) -> PageLoader:
-        """Pages to score; their clicks, if there are any, are not read."""
+        """Pages to score, without their clicks."""
         return self._loader(self.predict_split, with_clicks=False)
 
     def check_ranks(self, world_size: int) -> None:
-        """Whether so many ranks can share a global batch; raises DataError."""
+        """Checks that this many ranks can share a global batch.
+
+        Raises:
+            DataError: They cannot.
+        """
         PageOrder(np.zeros(0), self.batch_pages, self.lanes, self.seed).lanes_of(0, world_size)
 
     def _loader(self, split: str, seed: int | None = None, with_clicks: bool = True) -> PageLoader:

@@ -1,4 +1,4 @@
-"""A dataset folder, opened: its schema and the counts of its splits."""
+"""`Dataset`: an open dataset folder, with its schema and the counts of its splits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,19 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass
 class SplitStats:
-    """Counts of one split, as they stand in stats.json. What an older file does not count is None."""
+    """Counts of one split, as stored in stats.json; None: an older file without this count.
+
+    Attributes:
+        pages: Number of page views.
+        items: Number of exposed items.
+        clicks: Number of clicked items.
+        first_time, last_time: Times of the first and last page view, seconds since 1970; None for an empty split.
+        pages_with_trigger: Pages that were entered by a click on an item.
+        pages_with_short: Pages with at least one behaviour in the short sequence.
+        pages_with_long: Pages with at least one behaviour in the long sequence.
+        pages_of_two_labels: Pages with both clicked and unclicked items.
+        pages_of_two_clicks: Pages with two or more clicked items.
+    """
 
     pages: int = 0
     items: int = 0
@@ -23,14 +35,14 @@ class SplitStats:
     first_time: int | None = None
     last_time: int | None = None
     pages_with_trigger: int | None = 0
-    pages_with_short: int | None = 0  # behaviours in the short sequence
+    pages_with_short: int | None = 0
     pages_with_long: int | None = 0
-    pages_of_two_labels: int | None = 0  # clicked items and unclicked ones
-    pages_of_two_clicks: int | None = 0  # or more
+    pages_of_two_labels: int | None = 0
+    pages_of_two_clicks: int | None = 0
 
     @property
     def missing_inputs(self) -> dict[str, str]:
-        """What systems use and no page of the split has, in words, by name; nothing of a split without pages."""
+        """Inputs that no page of the split has: name -> "no page with ..."; empty for a split without pages."""
         counts = {
             "trigger": (self.pages_with_trigger, "no page with a trigger"),
             "short": (self.pages_with_short, "no page with short behaviours"),
@@ -38,11 +50,19 @@ class SplitStats:
             "two_labels": (self.pages_of_two_labels, "no page with both clicked and unclicked items"),
             "two_clicks": (self.pages_of_two_clicks, "no page with two clicked items"),
         }
-        return {name: words for name, (count, words) in counts.items() if self.pages and count == 0}
+        return {name: lack for name, (count, lack) in counts.items() if self.pages and count == 0}
 
     @staticmethod
     def from_dict(plain: dict[str, Any], source: str) -> SplitStats:
-        """The counts of stats.json; raises ValueError for one that is unknown or no number."""
+        """Reads the counts of one split from stats.json.
+
+        Args:
+            plain: The split's entry of stats.json.
+            source: Name of the entry, for messages.
+
+        Raises:
+            ValueError: A count is unknown, missing or not an integer.
+        """
         known = [field.name for field in fields(SplitStats)]
         for name, value in plain.items():
             if name not in known:
@@ -56,17 +76,17 @@ class SplitStats:
 
 
 class Dataset:
-    """A dataset folder, opened: what models and readers need to know before the first page is read.
+    """An open dataset folder: what models and readers need to know before they read a page.
 
     Attributes:
-        folder: where it is.
-        schema: its tables and features.
-        splits: counts by split.
-        numbers: by per-item number, its mean and standard deviation over training items.
-        digests: by table with a vocabulary, the digest of that.
+        folder: Path of the folder.
+        schema: Tables and features.
+        splits: Counts by split.
+        numbers: Mean and standard deviation of each per-item number over the training items.
+        digests: Digest of the vocabulary of each table that has one.
     """
 
-    # Not a dataclass: the command line would take one apart into options of its own.
+    # Not a dataclass: the command line would turn the fields of a dataclass into options.
     def __init__(
         self,
         folder: Path,
@@ -80,18 +100,18 @@ class Dataset:
 
     @property
     def clicked_per_page(self) -> float:
-        """Mean clicked items of a training page: N1 of Eq. 9."""
+        """Mean number of clicked items per training page: N1 of Eq. 9 of the CCN paper."""
         train = self.splits["train"]
         return train.clicks / max(train.pages, 1)
 
     @property
     def unclicked_per_page(self) -> float:
-        """Mean unclicked items of a training page: N0 of Eq. 9."""
+        """Mean number of unclicked items per training page: N0 of Eq. 9 of the CCN paper."""
         train = self.splits["train"]
         return (train.items - train.clicks) / max(train.pages, 1)
 
     def parts(self, split: str) -> list[Path]:
-        """The Parquet parts of a split, in name order."""
+        """The Parquet files of a split, ordered by name."""
         return sorted((self.folder / split).glob("*.parquet"))
 
     @staticmethod
@@ -99,7 +119,7 @@ class Dataset:
         """Opens a dataset folder.
 
         Raises:
-            DataError: the folder, or a file of it, is missing or malformed.
+            DataError: The folder or one of its files is missing or malformed.
         """
         folder = Path(folder)
         if not folder.is_dir():
@@ -107,11 +127,11 @@ class Dataset:
         for name in ("schema.yaml", "items.parquet", "stats.json"):
             if not (folder / name).is_file():
                 raise DataError(
-                    f"{folder}: {name} is missing, so this is not a whole dataset folder; "
+                    f"{folder}: {name} is missing, so this dataset folder is incomplete; "
                     "prepare it again, or run `ccn data check` on a folder that another job wrote"
                 )
         schema = read_schema(folder)
-        path, remedy = folder / "stats.json", f"`ccn data check {folder} --write_stats true` writes it anew"
+        path, remedy = folder / "stats.json", f"`ccn data check {folder} --write_stats true` writes it"
         try:
             stats = json.loads(path.read_text())
             dataset = Dataset(
@@ -129,5 +149,5 @@ class Dataset:
             raise DataError(f"{path}: {error}; {remedy}") from None
         for name in schema.numbers:
             if name not in dataset.numbers:
-                raise DataError(f"{path}: numbers.{name}: missing, and schema.yaml has it; {remedy}")
+                raise DataError(f"{path}: numbers.{name}: missing, but schema.yaml has it; {remedy}")
         return dataset

@@ -14,40 +14,55 @@ import pyarrow.parquet as pq
 from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.errors import DataError
 
-PageRows = Mapping[str, np.ndarray | Ragged]
-NULL = np.iinfo(np.int64).min  # a null integer decodes to this: no id, label or time, so checks can name it
+PageRows = Mapping[str, np.ndarray | Ragged]  # page rows by column; [pages] each
+NULL = np.iinfo(np.int64).min  # what a null integer decodes to: never a valid id, click or time
 
 
 @contextmanager
 def open_part(path: Path) -> Iterator[pq.ParquetFile]:
-    """Opens a Parquet file; within the block, whatever Parquet cannot read is a DataError that names it.
+    """Opens a Parquet file; reading errors within the `with` block become DataErrors that name the file.
 
     Raises:
-        DataError: the file is missing, truncated or corrupt, or a column that was asked for is corrupt.
+        DataError: The file is missing, truncated or corrupt, or a requested column is corrupt.
     """
     try:
         with pq.ParquetFile(path) as file:
             yield file
     except (OSError, pa.ArrowException) as error:
         why = " ".join(str(error).split())
-        raise DataError(f"{path}: not whole Parquet, truncated perhaps; write it again ({why})") from None
+        raise DataError(f"{path}: not a complete Parquet file; write it again ({why})") from None
 
 
 def decode(file: pq.ParquetFile, row_group: int, columns: Sequence[str]) -> dict[str, np.ndarray | Ragged]:
-    """One row group as numpy arrays.
+    """Decodes one row group to numpy arrays.
 
-    A null list is an empty one, a null float NaN, and a null integer `NULL`, which `check_rows` refuses.
+    A null list becomes an empty list, a null float becomes NaN, and a null integer becomes `NULL`, which `check_rows`
+    rejects.
 
     Args:
-        file: opened by `open_part`.
-        row_group: its number in the file.
-        columns: the columns wanted; each must be in the file.
+        file: A file opened by `open_part`.
+        row_group: Number of the row group in the file.
+        columns: Columns to decode; the file must have each of them.
 
     Returns:
-        By column: an array [pages], or a `Ragged` of so many rows; dtypes as stored.
+        An array [pages] or a `Ragged` [pages] per column, with the stored dtype.
     """
     table = file.read_row_group(row_group, columns=list(columns))
     return {name: _column(table.column(name)) for name in columns}
+
+
+def list_column(rows: PageRows, name: str) -> Ragged:
+    """A column that is a list column by the schema."""
+    column = rows[name]
+    assert isinstance(column, Ragged), f"{name} is a list column"
+    return column
+
+
+def value_column(rows: PageRows, name: str) -> np.ndarray:
+    """A column that has one value per page by the schema."""
+    column = rows[name]
+    assert isinstance(column, np.ndarray), f"{name} is not a list column"
+    return column
 
 
 def _column(column: pa.ChunkedArray) -> np.ndarray | Ragged:

@@ -1,4 +1,4 @@
-"""List columns as one array of values and one of offsets."""
+"""List columns, stored as one array of values and one of offsets."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Ragged:
     """A list column: row i is `values[offsets[i]:offsets[i + 1]]`.
 
     Attributes:
-        values: any dtype [sum of lengths].
-        offsets: int64 [rows + 1], starting at 0.
+        values: Any dtype [sum of lengths].
+        offsets: Int64 [rows + 1], starting at 0.
     """
 
     values: np.ndarray
@@ -22,24 +22,24 @@ class Ragged:
 
     @staticmethod
     def from_lengths(values: np.ndarray, lengths: np.ndarray) -> Ragged:
-        """PageRows of the given lengths, in order."""
+        """Splits `values` into consecutive rows of these lengths."""
         return Ragged(values, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
 
     @property
     def lengths(self) -> np.ndarray:
-        """int64 [rows]."""
+        """Int64 [rows]: number of values of each row."""
         return np.diff(self.offsets)
 
 
 def take(column: np.ndarray | Ragged, rows: np.ndarray) -> np.ndarray | Ragged:
-    """The given rows of a column, in the given order."""
+    """Selects rows of a column, in the given order."""
     if not isinstance(column, Ragged):
         return column[rows]
     return slices(column, column.offsets[rows], column.lengths[rows])
 
 
 def concatenate(parts: Sequence[np.ndarray | Ragged]) -> np.ndarray | Ragged:
-    """Columns one after another."""
+    """Joins the rows of several columns, in order."""
     if not isinstance(parts[0], Ragged):
         return np.concatenate([part for part in parts if not isinstance(part, Ragged)])
     ragged = [part for part in parts if isinstance(part, Ragged)]
@@ -49,10 +49,18 @@ def concatenate(parts: Sequence[np.ndarray | Ragged]) -> np.ndarray | Ragged:
 
 
 def slices(column: Ragged, starts: np.ndarray, lengths: np.ndarray) -> Ragged:
-    """Row i: `lengths[i]` values from position `starts[i]` on."""
+    """Row i of the result is `column.values[starts[i] : starts[i] + lengths[i]]`."""
+    return Ragged.from_lengths(column.values[ranges(starts, lengths)], lengths)
+
+
+def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The integers of the ranges [starts[i], starts[i] + lengths[i]), one range after another; int64.
+
+    >>> ranges(np.array([5, 0]), np.array([2, 3]))
+    array([5, 6, 0, 1, 2])
+    """
     ends = np.cumsum(lengths)
-    at = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
-    return Ragged.from_lengths(column.values[at], lengths)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
 
 
 def most_recent(column: Ragged, count: int) -> Ragged:

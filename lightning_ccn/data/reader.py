@@ -1,4 +1,4 @@
-"""Parquet -> `PageBatch`: deterministic, sharded over ranks, resumable at any global batch."""
+"""Reads Parquet files as `PageBatch`es: deterministic, split over ranks, resumable at any global batch."""
 
 from __future__ import annotations
 
@@ -24,21 +24,25 @@ from lightning_ccn.errors import DataError
 
 
 class PageBatches(TorchDataset[PageBatch]):
-    """A rank's slices of a split's global batches, by (epoch, step).
+    """One rank's slices of a split's global batches, indexed by (epoch, step).
+
+    A global batch is what all ranks together train on in one step.
 
     Args:
-        dataset: an open dataset folder.
-        split: train, validation or test.
-        batch_pages: pages of a global batch.
-        short_length: most recent short behaviours kept.
-        long_length: most recent long behaviours kept of each category on the page.
-        lanes: see `PageOrder`.
-        seed: of the epochs' orders; None keeps the order of the files.
-        with_clicks: read clicks; False for a split that has none.
-        rank, world_size: whose slice.
+        dataset: An open dataset folder.
+        split: `train`, `validation` or `test`.
+        batch_pages: Number of pages of a global batch.
+        short_length: How many of the most recent short behaviours are kept.
+        long_length: How many of the most recent long behaviours are kept for each category on the page.
+        lanes: Upper bound of the world size, see `PageOrder`.
+        seed: Seed of the page order of each epoch; None keeps the order of the files.
+        with_clicks: Whether to read clicks; False for a split without them.
+        rank: This process's rank.
+        world_size: Number of ranks.
 
     Raises:
-        DataError: the split is empty, or a part lacks a column, is truncated or holds a wrong type.
+        DataError: The split is empty, a file of it is truncated, or a column is missing or has a wrong type; or there
+            are more ranks than lanes.
     """
 
     def __init__(
@@ -65,59 +69,67 @@ class PageBatches(TorchDataset[PageBatch]):
             metadata = pq.read_metadata(path)
             row_groups += [(part, g, metadata.row_group(g).num_rows) for g in range(metadata.num_row_groups)]
         if not sum(rows for *_, rows in row_groups):
-            raise DataError(f"{dataset.folder / split}: no page views; this split is needed here")
+            raise DataError(f"{dataset.folder / split}: no page views in this split")
         self.row_groups = [(part, group) for part, group, _ in row_groups]
         self.order = PageOrder(np.array([rows for *_, rows in row_groups]), batch_pages, lanes, seed)
-        self.order.lanes_of(rank, world_size)  # refuses too many ranks now, not in a worker
+        self.order.lanes_of(rank, world_size)  # raises for too many ranks here rather than in a worker
         self._capacity = len(self.order.lanes_of(rank, world_size)) + 2
-        self._decoded: OrderedDict[int, PageRows] = OrderedDict()  # row groups in use, most recent last
+        self._decoded: OrderedDict[int, PageRows] = OrderedDict()  # row groups in use, the most recently used last
         self.collator = Collator(
             dataset.schema, read_items(dataset), dataset.numbers, short_length=short_length, long_length=long_length
         )
 
     def __len__(self) -> int:
-        """Global batches of an epoch; the same on every rank."""
+        """Number of global batches of an epoch; the same on every rank."""
         return self.order.steps
 
     def __getitem__(self, at: tuple[int, int]) -> PageBatch:
-        """This rank's slice of global batch `step` of epoch `epoch`, `at` = (epoch, step)."""
+        """This rank's slice of a global batch; `at` is (epoch, step)."""
         epoch, step = at
-        pieces = self.order.pages(epoch, step, self.rank, self.world_size)
-        rows = [(self._rows(group), within) for group, within in pieces] or [(self._rows(0), np.zeros(0, np.int64))]
+        pieces = self.order.pages(epoch, step, self.rank, self.world_size) or [(0, np.zeros(0, np.int64))]
+        groups = [(self.row_group(number), rows) for number, rows in pieces]
         return self.collator(
-            {name: concatenate([take(piece[name], within) for piece, within in rows]) for name in self.columns}
+            {name: concatenate([take(group[name], rows) for group, rows in groups]) for name in self.columns}
         )
 
-    def _rows(self, group: int) -> PageRows:
-        if group not in self._decoded:
-            part, number = self.row_groups[group]
+    def row_group(self, number: int) -> PageRows:
+        """The decoded and checked page rows of one row group.
+
+        Args:
+            number: Number of the row group in the split, counted across its files in the order of their names.
+
+        Raises:
+            DataError: The file is corrupt, or a value breaks a rule of `rules`.
+        """
+        if number not in self._decoded:
+            part, within = self.row_groups[number]
             path = self.parts[part]
             with open_part(path) as file:
-                rows = decode(file, number, self.columns)
-                first = sum(file.metadata.row_group(g).num_rows for g in range(number))
-            check_rows(self.dataset.schema, rows, path, first)  # ids outside a table end here, not in a kernel
-            self._decoded[group] = rows
+                rows = decode(file, within, self.columns)
+                first = sum(file.metadata.row_group(g).num_rows for g in range(within))
+            check_rows(self.dataset.schema, rows, path, first)  # rejects bad ids here rather than in a GPU kernel
+            self._decoded[number] = rows
             if len(self._decoded) > self._capacity:
                 self._decoded.popitem(last=False)
-        self._decoded.move_to_end(group)
-        return self._decoded[group]
+        self._decoded.move_to_end(number)
+        return self._decoded[number]
 
 
 class PageLoader:
-    """Iterates an epoch's slices, and remembers the global position: Lightning saves and restores it by itself.
+    """Iterates over one epoch's slices, with a position that Lightning saves and restores.
 
-    The position counts batches handed out, not those that workers have made ahead.
+    The position counts the batches that were handed out, not those that workers have prefetched.
 
     Args:
-        batches: what to iterate.
-        workers: processes that decode and collate; 0: in this process.
-        pin_memory: put batches into page-locked memory (for a GPU).
+        batches: The slices to iterate over.
+        workers: Number of worker processes that decode and collate; 0 does it in this process.
+        pin_memory: Whether to put batches into page-locked memory (for a GPU).
     """
 
     def __init__(self, batches: PageBatches, workers: int = 0, pin_memory: bool = False) -> None:
         self.batches = batches
         self.sampler = GlobalSteps(len(batches))
-        self.batch_sampler = None  # Lightning asks for it wherever there is a sampler
+        self.batch_sampler = None  # Lightning reads it of every loader with a sampler
         self._loader = DataLoader(
             batches,
             sampler=self.sampler,
@@ -132,34 +144,34 @@ class PageLoader:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[PageBatch]:
-        # A generator: Lightning calls iter() before it restores the position and the epoch
+        # A generator, because Lightning calls iter() before it restores the position and sets the epoch.
         self._done = self.sampler.start
         try:
             for batch in self._loader:
                 self._done += 1
                 yield batch
-        except DataError as error:  # a worker's error comes wrapped in its traceback
+        except DataError as error:  # a worker's error message contains the worker's traceback
             raise DataError(str(error).rsplit("DataError: ", 1)[-1].strip()) from None
 
     def state_dict(self) -> dict[str, Any]:
-        """The global position: the same on every rank and for every world size."""
+        """The position in the stream of global batches; the same on every rank and for every world size."""
         return {"epoch": self.sampler.epoch, "step": self._done}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on at a saved position; an epoch saved at its end goes on with the next one."""
+        """Continues at a saved position; after a complete epoch, with the next epoch."""
         over = state["step"] >= len(self)
         self.sampler.epoch = state["epoch"] + int(over)
         self.sampler.start = 0 if over else state["step"]
 
 
 class GlobalSteps(Sampler[tuple[int, int]]):
-    """(epoch, step) of an epoch's global batches from `start` on. Lightning calls `set_epoch`."""
+    """Yields (epoch, step) of one epoch's global batches, from step `start` on. Lightning calls `set_epoch`."""
 
     def __init__(self, steps: int) -> None:
         self.steps, self.epoch, self.start = steps, 0, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Another epoch starts at its first batch; naming the present one changes nothing."""
+        """Moves to the first batch of another epoch; does nothing for the current epoch."""
         if epoch != self.epoch:
             self.epoch, self.start = epoch, 0
 
@@ -171,7 +183,7 @@ class GlobalSteps(Sampler[tuple[int, int]]):
 
 
 def needed_columns(dataset: Dataset, with_clicks: bool = True) -> list[str]:
-    """Columns of a page row that a model's batch is made of; nothing that only a synthetic world knows."""
+    """The columns that `PageBatches` reads; never the probabilities of a synthetic world."""
     names = [page_row.PAGE_ID, page_row.TRIGGER, page_row.ITEMS, page_row.SHORT_ITEMS, page_row.LONG_ITEMS]
     names += [feature.name for feature in dataset.schema.user]
     names += dataset.schema.numbers

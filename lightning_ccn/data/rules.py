@@ -1,4 +1,4 @@
-"""What must hold of columns and values: the reader refuses what breaks it, `ccn data check` lists it."""
+"""The rules for columns and values: the reader raises at the first violation, `ccn data check` lists them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 
 from lightning_ccn.data import page_row
-from lightning_ccn.data.check.report import SHOWN
 from lightning_ccn.data.columns import Column, item_columns, page_columns
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.parquet import NULL, PageRows, decode, open_part
@@ -18,17 +17,19 @@ from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.data.schema import Schema
 from lightning_ccn.errors import DataError
 
+SHOWN = 20  # how many violations of one rule are written out; the rest are counted
+
 
 @dataclass(frozen=True)
 class Problem:
-    """Values of one column that break one rule, in one row group.
+    """The values of one column that violate one rule, in one row group.
 
     Attributes:
-        column: its name.
-        rows: int64, the row of each offence within the row group; at most `SHOWN` of them.
-        found: what stands there, one text an offence.
-        count: how many offences there are.
-        remedy: what to do about it.
+        column: Name of the column.
+        rows: Int64, the rows of the first `SHOWN` violations within the row group.
+        found: What was found there, one text per row of `rows`.
+        count: Number of violations.
+        remedy: How to fix them.
     """
 
     column: str
@@ -38,7 +39,7 @@ class Problem:
     remedy: str
 
     def messages(self, path: Path, first_row: int) -> list[str]:
-        """One line an offence; `first_row` is the number of the row group's first row in the file."""
+        """One line per row of `rows`; `first_row` is the number of the row group's first row in the file."""
         return [
             f"{path}: row {first_row + row}, column {self.column}: {found}; {self.remedy}"
             for row, found in zip(self.rows, self.found, strict=True)
@@ -46,10 +47,10 @@ class Problem:
 
 
 def check_columns(dataset: Dataset, split: str, columns: Sequence[str]) -> None:
-    """Reads the footers of a split's parts, no rows.
+    """Checks that a split's files have these columns, by their footers alone.
 
     Raises:
-        DataError: a part is truncated, or lacks one of the columns, or has it in a wrong type.
+        DataError: A file is truncated, or a column is missing or has a wrong type.
     """
     wanted = [column for column in page_columns(dataset.schema) if column.name in columns]
     for path in dataset.parts(split):
@@ -59,16 +60,16 @@ def check_columns(dataset: Dataset, split: str, columns: Sequence[str]) -> None:
 
 
 def check_rows(schema: Schema, rows: PageRows, path: Path, first_row: int) -> None:
-    """Checks one decoded row group, those columns that it has.
+    """Checks the values of one decoded row group.
 
     Args:
-        schema: of the dataset.
-        rows: what `decode` gave.
-        path: the file, for the message.
-        first_row: the number of the row group's first row in the file, for the message.
+        schema: Schema of the dataset.
+        rows: The row group, as `decode` returns it. Columns may be missing.
+        path: The file, for the message.
+        first_row: Number of the row group's first row in the file, for the message.
 
     Raises:
-        DataError: an id outside its table, lists of unequal lengths, a label that is not 0 or 1, a null, ...
+        DataError: An id is outside its table, lists have unequal lengths, a click is not 0 or 1, a value is null, ...
     """
     for problem in row_problems(schema, page_columns(schema), rows):
         raise DataError(problem.messages(path, first_row)[0])
@@ -78,7 +79,7 @@ def read_items(dataset: Dataset) -> dict[str, np.ndarray]:
     """Item attributes by name, int32 [rows of the item table] each.
 
     Raises:
-        DataError: items.parquet is not one row an item in order, or holds a value outside its table.
+        DataError: items.parquet does not have one row per item in order, or a value is outside its table.
     """
     items, problems = scan_items(dataset.folder / "items.parquet", dataset.schema)
     for message in problems:
@@ -87,9 +88,9 @@ def read_items(dataset: Dataset) -> dict[str, np.ndarray]:
 
 
 def scan_items(path: Path, schema: Schema) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Reads items.parquet: the attributes as `read_items` gives them, and what is wrong in words."""
+    """Reads items.parquet: the attributes as `read_items` returns them, and one message per problem."""
     if path.is_dir():
-        return {}, [f"{path}: a folder (Spark writes one): give its only part this name; order it by item first"]
+        return {}, [f"{path}: is a folder, as Spark writes; order it by item and replace it by its only part"]
     columns, expected = item_columns(schema), schema.tables[page_row.ITEM].rows
     items = {column.name: np.zeros(expected, dtype=np.int32) for column in columns}
     with open_part(path) as file:
@@ -97,7 +98,7 @@ def scan_items(path: Path, schema: Schema) -> tuple[dict[str, np.ndarray], list[
         if file.metadata.num_rows != expected:
             problems.append(
                 f"{path}: {file.metadata.num_rows} rows, tables.item.rows in schema.yaml is {expected}; "
-                "write one row an item, row 0 the unknown item, or correct the schema"
+                "write one row per item, row 0 for the unknown item, or correct the schema"
             )
         if problems:
             return {}, problems
@@ -115,19 +116,19 @@ def scan_items(path: Path, schema: Schema) -> tuple[dict[str, np.ndarray], list[
 
 
 def type_problems(columns: Sequence[Column], stored: pa.Schema, path: Path) -> list[str]:
-    """What a Parquet file lacks of these columns, or has in a wrong type; one line each."""
+    """One line per column that is missing from a Parquet file or has a wrong type there."""
     found = []
     for column in columns:
         if column.name not in stored.names:
             if not column.optional:
-                found.append(f"{path}: column {column.name}: missing; write it, {column.expected_type}")
+                found.append(f"{path}: column {column.name}: missing; write it as {column.expected_type}")
         elif problem := column.type_problem(stored.field(column.name).type):
             found.append(f"{path}: column {column.name}: {problem}")
     return found
 
 
 def row_problems(schema: Schema, columns: Sequence[Column], rows: PageRows) -> Iterator[Problem]:
-    """What is wrong in one decoded row group. Looks at those of `columns` that `rows` has."""
+    """The problems of one decoded row group; columns that `rows` does not have are skipped."""
     for column in columns:
         if column.name not in rows:
             continue
@@ -150,22 +151,22 @@ def _value_problems(schema: Schema, column: Column, stored: np.ndarray | Ragged)
             last = schema.tables[column.table].rows - 1
             wrong = (values < 0) | (values > last)
             what = f"is not a row of table '{column.table}' (0 to {last})"
-            remedy = f"0 is unknown; if the table grew, correct tables.{column.table}.rows of the schema"
-        case "label":
+            remedy = f"write 0 for an unknown id; if the table grew, correct tables.{column.table}.rows of the schema"
+        case "binary":
             wrong = (values != 0) & (values != 1)
-            what, remedy = "is not a label", "write 0 or 1"
+            what, remedy = "is neither 0 nor 1", "write 0 or 1"
         case "time":
             wrong = (values < 0) | (values >= 1 << 32)
             what, remedy = "is not a time", "write seconds since 1970 (milliseconds: divide by 1000)"
         case "number":
             wrong = np.isinf(values)
-            what, remedy = "is not a number", "write NaN where it is not known"
+            what, remedy = "is not finite", "write NaN for an unknown number"
         case "probability":
             wrong = ~((values >= 0) & (values <= 1))
             what, remedy = "is not a probability", "write a number from 0 to 1"
         case _:
             wrong = null
-    yield from _problem(column, stored, null, lambda at: "null", "write a value (an unknown id is 0)")
+    yield from _problem(column, stored, null, lambda at: "null", "write a value (0 for an unknown id)")
     yield from _problem(column, stored, wrong & ~null, lambda at: f"{values[at]} {what}", remedy)
 
 
@@ -173,9 +174,9 @@ def _length_problems(column: Column, stored: Ragged, beside: np.ndarray) -> Iter
     lengths = stored.lengths
 
     def found(row: int) -> str:
-        return f"{lengths[row]} values, column {column.beside} has {beside[row]}"
+        return f"{lengths[row]} values, but column {column.beside} has {beside[row]}"
 
-    yield from _problem(column, lengths, lengths != beside, found, "the two lists must go together")
+    yield from _problem(column, lengths, lengths != beside, found, "give both lists the same length")
 
 
 def _order_problems(column: Column, times: Ragged, page: np.ndarray | Ragged | None) -> Iterator[Problem]:
@@ -185,18 +186,18 @@ def _order_problems(column: Column, times: Ragged, page: np.ndarray | Ragged | N
     back[1:] = (values[1:] < values[:-1]) & (row[1:] == row[:-1]) & (values[1:] != NULL)
 
     def earlier(at: int) -> str:
-        return f"{values[at]} stands after {values[at - 1]}"
+        return f"{values[at]} follows {values[at - 1]}"
 
     yield from _problem(column, times, back, earlier, "sort behaviours by time, oldest first")
     if not isinstance(page, np.ndarray):
         return
-    seen_at = page[row]
+    page_time = page[row]
 
     def later(at: int) -> str:
-        return f"{values[at]} is later than the page, {seen_at[at]}"
+        return f"{values[at]} is later than the page's time, {page_time[at]}"
 
-    late = (values > seen_at) & (seen_at != NULL)
-    yield from _problem(column, times, late, later, "leave it out: the model would see the future")
+    late = (values > page_time) & (page_time != NULL)
+    yield from _problem(column, times, late, later, "leave it out, or the model would see the future")
 
 
 def _item_problems(columns: Sequence[Column], rows: dict[str, np.ndarray], first: int) -> Iterator[Problem]:
@@ -204,11 +205,11 @@ def _item_problems(columns: Sequence[Column], rows: dict[str, np.ndarray], first
     for column in columns:
         values = rows[column.name]
         if column.name == page_row.ITEM:
-            remedy = "order the rows by item: 0, 1, 2, ..., none left out"
+            remedy = "order the rows by item: 0, 1, 2, ... without gaps"
             yield from _problem(column, values, (values != here) & (values != NULL), values.item, remedy)
         else:
             unknown = (here == 0) & (values != 0)
-            yield from _problem(column, values, unknown, values.item, "row 0 is the unknown item: write 0")
+            yield from _problem(column, values, unknown, values.item, "write 0 in row 0, the unknown item")
 
 
 def _problem(
@@ -218,7 +219,7 @@ def _problem(
     found: Callable[[int], object],
     remedy: str,
 ) -> Iterator[Problem]:
-    """The Problem of the places where `wrong` is set, if there are any."""
+    """The Problem of the values where `wrong` is true, if there are any."""
     if not wrong.any():
         return
     places = np.flatnonzero(wrong)

@@ -1,15 +1,15 @@
-"""What a dataset of page views holds: tables, features, columns. The one place that names columns.
+"""The schema of a dataset of page views: its embedding tables and features.
 
 A dataset is a folder::
 
-    schema.yaml            this file's `Schema`
-    items.parquet          one row an item, row 0 the unknown item; one int column per item attribute
-    vocabulary/*.parquet   one file a table with a vocabulary: column `id`, row by row (optional)
-    train/ validation/ test/   Parquet parts, one row a page view
-    stats.json             counts; written last, so a folder without it is not whole
+    schema.yaml            the `Schema`
+    items.parquet          one row per item, row 0 the unknown item; column `item` and one per item attribute
+    vocabulary/*.parquet   optional: the original ids of a table's rows 1, 2, ... as column `id`
+    train/ validation/ test/   Parquet parts, one row per page view
+    stats.json             counts; written last, so a folder without it is incomplete
 
-Every id in the folder is a row of a table: dense, 0 means unknown. A page row has the columns below, one column
-for each profile feature, and one list column for each per-item number.
+Every id in the folder is a row of a table; row 0 is the unknown id. A page row has the columns of `page_row`, one
+column per profile feature, and one list column per per-item number.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Table:
     """An embedding table.
 
     Attributes:
-        rows: number of rows, the unknown row 0 included.
-        mapping: how original ids became rows: `dense` (a vocabulary, which later data extends) or
-            `hash` (a 64-bit mix modulo rows, for ids without a vocabulary).
+        rows: Number of rows, including row 0, the unknown id.
+        mapping: How original ids became rows: `dense` (by a vocabulary, which later data extends) or
+            `hash` (by a 64-bit hash, without a vocabulary).
     """
 
     rows: int
@@ -40,12 +40,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Feature:
-    """A categorical feature: a column of rows of one table.
+    """A categorical feature: a column whose values are rows of a table.
 
     Attributes:
-        name: the column, in page rows (profile features) or in items.parquet (item attributes).
-        table: the table that it indexes; several features may share one.
-        many: a list column with any number of values (profile features only), pooled by sum.
+        name: Name of the column, in page rows (profile features) or in items.parquet (item attributes).
+        table: Name of the table; features may share a table.
+        many: Whether it is a list column, with any number of values, pooled by sum (profile features only).
     """
 
     name: str
@@ -58,12 +58,15 @@ class Schema:
     """Tables and features of a dataset.
 
     Attributes:
-        tables: by name; must hold `item`.
-        user: profile features of a page row. The user id is one of them, where the log has it.
-        attributes: item attributes, columns of items.parquet (category, seller, ...), without the id itself.
-        numbers: per-item numbers of a page row (list columns, float), standardised by the reader.
-        category: the attribute by which the long sequence is searched (SIM's hard search);
-            None: the log has no category, and the search takes the most recent behaviours of any.
+        tables: Tables by name; one is `item`.
+        user: Profile features, columns of page rows. The user id is one of them, if the log has it.
+        attributes: Item attributes, columns of items.parquet (category, seller, ...), without the item id.
+        numbers: Per-item numbers, float list columns of page rows; the reader standardises them.
+        category: The attribute by which the long sequence is searched (SIM's hard search).
+            None: there is no category, and the search takes the most recent behaviours of any item.
+
+    Raises:
+        DataError: The schema is inconsistent, see `problems`.
     """
 
     tables: dict[str, Table]
@@ -82,7 +85,7 @@ class Schema:
         return (Feature(ITEM, ITEM), *self.attributes)
 
     def problems(self) -> list[str]:
-        """What is inconsistent in this schema, in words; empty when nothing is."""
+        """One sentence per inconsistency of this schema."""
         found = []
         if ITEM not in self.tables:
             found.append(f"tables has no '{ITEM}': every dataset needs the item table")
@@ -99,17 +102,15 @@ class Schema:
         ]
         for name, table in self.tables.items():
             if table.rows < 2:
-                found.append(
-                    f"table '{name}' has {table.rows} rows: row 0 is the unknown one, so at least 2 are needed"
-                )
+                found.append(f"table '{name}' has {table.rows} rows: row 0 is the unknown id, so it needs at least 2")
             if table.mapping not in ("dense", "hash"):
                 found.append(f"table '{name}' has mapping '{table.mapping}': choose dense or hash")
         if self.category is not None and self.category not in {f.name for f in self.attributes}:
-            found.append(f"category names '{self.category}', which is not an item attribute")
+            found.append(f"category is '{self.category}', which is not an item attribute")
         return found
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as they stand in schema.yaml and in checkpoints."""
+        """Plain values, as stored in schema.yaml and in checkpoints."""
         plain = asdict(self)
         return {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
 
@@ -118,7 +119,7 @@ class Schema:
         """The inverse of `to_dict`.
 
         Raises:
-            DataError: a field is missing, unknown or of the wrong type; `source` names where it came from.
+            DataError: A field is missing, unknown or of the wrong type; the message starts with `source`.
         """
         try:
             known = [field.name for field in fields(Schema)]
@@ -142,7 +143,7 @@ class Schema:
 
 
 def _items(plain: dict[str, Any], name: str) -> list[tuple[Any, Any]]:
-    """The entries of a mapping (`tables`) or of a list (the others), each with its name or place."""
+    """The entries of a mapping (`tables`) or of a list (the other fields), each with its key or index."""
     value, kind = plain.get(name), dict if name == "tables" else list
     if value is None:
         return []
@@ -152,7 +153,7 @@ def _items(plain: dict[str, Any], name: str) -> list[tuple[Any, Any]]:
 
 
 def _entry(kind: type, plain: Any, where: str) -> Any:
-    """A `Table` or `Feature` of its plain fields."""
+    """A `Table` or `Feature` from plain values."""
     known = {field.name: field for field in fields(kind)}
     if not isinstance(plain, dict):
         raise DataError(f"{where}: {plain!r} is not a mapping of {', '.join(known)}")
@@ -168,7 +169,11 @@ def _entry(kind: type, plain: Any, where: str) -> Any:
 
 
 def read_schema(folder: Path) -> Schema:
-    """Reads schema.yaml of a dataset folder; raises DataError."""
+    """Reads schema.yaml of a dataset folder.
+
+    Raises:
+        DataError: The file is missing, is not YAML, or is not a consistent schema.
+    """
     path = folder / "schema.yaml"
     try:
         plain = yaml.safe_load(path.read_text())

@@ -1,12 +1,12 @@
-"""The stream of global batches: a pure function of (seed, epoch, step) that does not know the world size.
+"""The order of page views: a pure function of (seed, epoch, step), independent of the world size.
 
-An epoch is a sequence of global batches of `batch_pages` page views. Rank r of W takes its slice of each, so a run
-that stops on N ranks goes on with M ranks at the next page: none lost, none twice.
+An epoch is a sequence of global batches of `batch_pages` page views each. Every rank takes its slice of each global
+batch. So a run that stopped on N ranks can continue on M ranks, and sees every page exactly once.
 
-For a rank to decode only what it needs, the epoch is cut into *lanes*: row groups are put in the epoch's order,
-their pages in a row, and lane l is the l-th of `lanes` equal stretches of that row. Each global batch takes the
-next `batch_pages / lanes` pages of every lane, and a rank owns a run of lanes. A global batch so mixes pages from
-as many places of the data as there are lanes, and a page never moves to another lane when the world grows.
+An epoch is cut into *lanes*, so that a rank decodes only the row groups that it needs. The row groups are put in the
+epoch's order, and their pages are cut into `lanes` contiguous stretches of equal length. Each global batch takes the
+next `batch_pages / lanes` pages of every lane, and each rank owns consecutive lanes. A global batch thus mixes pages
+from as many places of the data as there are lanes, and a page stays in its lane when the world size changes.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ from lightning_ccn.errors import DataError
 
 
 class PageOrder:
-    """Which pages make up each global batch.
+    """The pages of each global batch.
 
     Args:
-        row_groups: int [row groups], pages in each Parquet row group, in file order.
-        batch_pages: pages of a global batch.
-        lanes: at most so many lanes (the largest divisor of `batch_pages` up to it is taken); the upper bound of
-            the world size.
-        seed: None keeps the order of the files.
+        row_groups: Int [row groups], number of pages in each Parquet row group, in file order.
+        batch_pages: Number of pages of a global batch.
+        lanes: Upper bound of the number of lanes, and so of the world size. The number used is the largest divisor of
+            `batch_pages` up to this.
+        seed: Seed of the order; None keeps the order of the files.
+
+    Raises:
+        DataError: `batch_pages` is less than 1.
 
     >>> order = PageOrder(np.array([4, 4]), batch_pages=4, lanes=2, seed=None)
     >>> order.steps
@@ -39,7 +42,7 @@ class PageOrder:
         self.row_groups = np.asarray(row_groups, dtype=np.int64)
         self.most_lanes = lanes
         self.lanes = max(n for n in range(1, min(lanes, batch_pages) + 1) if batch_pages % n == 0)
-        self.lane_pages = batch_pages // self.lanes  # pages that a lane gives to a global batch
+        self.lane_pages = batch_pages // self.lanes  # pages per lane and global batch
         self.seed = seed
         total = int(self.row_groups.sum())
         self.bounds = total * np.arange(self.lanes + 1) // self.lanes  # lane l: pages bounds[l] .. bounds[l + 1]
@@ -50,7 +53,7 @@ class PageOrder:
         """The lanes that a rank owns.
 
         Raises:
-            DataError: there are more ranks than lanes.
+            DataError: There are more ranks than lanes.
         """
         if world_size > self.lanes:
             raise DataError(
@@ -61,9 +64,12 @@ class PageOrder:
         return range(self.lanes * rank // world_size, self.lanes * (rank + 1) // world_size)
 
     def pages(self, epoch: int, step: int, rank: int, world_size: int) -> list[tuple[int, np.ndarray]]:
-        """A rank's slice of one global batch: (row group, int64 rows of it) pairs, in order.
+        """A rank's slice of one global batch: pairs of a row group and int64 rows in it, in order.
 
-        In the last step lanes may have run out: the slice is then smaller, and may be empty.
+        The slice may be smaller or empty in the last steps of an epoch, when lanes have run out of pages.
+
+        Raises:
+            DataError: There are more ranks than lanes.
         """
         groups, starts = self._order(epoch)
         found = []
@@ -90,7 +96,7 @@ class PageOrder:
 
     def _shuffled(self, epoch: int, group: int) -> np.ndarray:
         if group not in self._rows:
-            if len(self._rows) > 2 * self.lanes:  # lanes move on and do not come back: forget the oldest
+            if len(self._rows) > 2 * self.lanes:  # lanes never return to an earlier row group: drop the oldest
                 self._rows.pop(next(iter(self._rows)))
             generator = np.random.default_rng([self.seed or 0, epoch, group])
             self._rows[group] = generator.permutation(int(self.row_groups[group]))

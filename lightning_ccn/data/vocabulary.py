@@ -1,4 +1,4 @@
-"""From original ids to table rows: a dense vocabulary that later data extends, or a hash."""
+"""From original ids to rows of an embedding table: by a vocabulary that later data extends, or by a hash."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lightning_ccn.data.splitmix64 import splitmix64
 from lightning_ccn.errors import DataError
 
 
 class Vocabulary:
-    """Original ids in the order in which they were first met; row 0 is the unknown id.
+    """Original ids in the order of their first appearance; row 0 is the unknown id.
 
-    PageRows never change their meaning: extending appends. So a checkpoint's tables grow with the vocabulary and
-    its old rows stay right.
+    The row of an id never changes: `extend` only appends. So the tables of a checkpoint can grow with the vocabulary,
+    and their old rows stay valid.
 
     >>> vocabulary = Vocabulary()
     >>> vocabulary.extend(np.array([70, 30, 70]))
@@ -29,22 +30,22 @@ class Vocabulary:
         self._ids: pa.Array | None = ids
 
     def __len__(self) -> int:
-        """PageRows, the unknown one included."""
+        """Number of rows, including row 0."""
         return 1 + (0 if self._ids is None else len(self._ids))
 
     @property
     def ids(self) -> pa.Array:
-        """Original ids, row 1 first."""
+        """The original ids of rows 1, 2, ..."""
         return pa.array([], pa.int64()) if self._ids is None else self._ids
 
     def extend(self, ids: np.ndarray | pa.Array) -> None:
-        """Appends the ids that are new, in the order of their first appearance; nulls are unknown, not new.
+        """Appends new ids in the order of their first appearance; a null is the unknown id, not a new one.
 
         Raises:
-            DataError: the ids are not of the type that the vocabulary holds.
+            DataError: The ids cannot be cast to the vocabulary's type.
         """
         fresh = pc.drop_null(pc.unique(ids if isinstance(ids, pa.Array) else pa.array(ids)))
-        if len(fresh) == 0:  # an empty array's type says nothing about the ids to come
+        if len(fresh) == 0:  # do not take over the type of an empty array
             return
         if len(self) > 1:
             fresh = self._cast(fresh)
@@ -52,10 +53,10 @@ class Vocabulary:
         self._ids = fresh
 
     def encode(self, ids: np.ndarray | pa.Array) -> np.ndarray:
-        """PageRows of the ids; 0 for an id that is null or not in the vocabulary. int64, same length.
+        """Rows of the ids, int64 [n]; 0 for an id that is null or not in the vocabulary.
 
         Raises:
-            DataError: the ids are not of the type that the vocabulary holds.
+            DataError: The ids cannot be cast to the vocabulary's type.
         """
         ids = ids if isinstance(ids, pa.Array) else pa.array(ids)
         if len(self) == 1:
@@ -64,12 +65,12 @@ class Vocabulary:
         return pc.add(pc.fill_null(rows, -1).cast(pa.int64()), 1).to_numpy(zero_copy_only=False)
 
     def digest(self, rows: int | None = None) -> str:
-        """SHA-256 of the first `rows` rows (all by default): equal when, and only when, they mean the same ids."""
+        """SHA-256 of the ids of the first `rows` rows (default: all). Equal digests mean equal ids."""
         ids = self.ids if rows is None else self.ids.slice(0, rows - 1)
         sha = hashlib.sha256()
         for start in range(0, len(ids), 1 << 20):  # in chunks: a vocabulary may hold tens of millions of ids
             texts = [str(id_) for id_ in ids.slice(start, 1 << 20).to_pylist()]
-            # each with its length, so that no two lists of ids read alike
+            # the lengths make the concatenation unambiguous
             sha.update("".join(f"{len(text)}:{text}" for text in texts).encode())
         return sha.hexdigest()
 
@@ -79,11 +80,11 @@ class Vocabulary:
         except pa.ArrowException as error:
             raise DataError(
                 f"ids of type {ids.type} do not fit a vocabulary of {self.ids.type} ({error}); "
-                "give both the same type, or prepare the data anew"
+                "give both the same type, or prepare the data again"
             ) from None
 
     def save(self, path: Path) -> None:
-        """Writes the ids, one column `id`, row 1 first."""
+        """Writes the ids of rows 1, 2, ... as the column `id` of a Parquet file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.table({"id": self.ids}), path, compression="zstd")
 
@@ -92,26 +93,26 @@ class Vocabulary:
         """Reads what `save` wrote.
 
         Raises:
-            DataError: the file is missing, is not Parquet, has no column `id`, or names an id twice.
+            DataError: The file is missing, is not Parquet, or has no column `id`; or an id is null or repeated.
         """
         try:
             ids = pq.read_table(path, columns=["id"]).column("id").combine_chunks()
         except (OSError, pa.ArrowInvalid) as error:
             raise DataError(f"{path}: cannot be read as a vocabulary (one column `id`): {error}") from None
         if len(pc.unique(ids)) != len(ids) or ids.null_count:
-            raise DataError(f"{path}: column id: an id stands twice or is null; each row must be a distinct id")
+            raise DataError(f"{path}: column id: an id is repeated or null; every row needs an id of its own")
         return Vocabulary(ids)
 
 
 def hash_rows(ids: np.ndarray, rows: int) -> np.ndarray:
-    """PageRows of integer ids by hash: a 64-bit mix (splitmix64's finaliser), modulo the rows after row 0.
+    """Rows of integer ids by hash: `splitmix64` of the id, modulo the number of rows after row 0.
 
     Args:
-        ids: integers [n]; the same id gives the same row on every machine and at every time.
-        rows: rows of the table, the unknown row 0 included; no id hashes to it.
+        ids: Integers [n]. An id gets the same row on every machine, in every version of this package.
+        rows: Rows of the table, including row 0, the unknown id; no id hashes to row 0.
+
+    Returns:
+        Int64 [n] in [1, rows).
     """
-    mixed = ids.astype(np.uint64)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed ^= mixed >> np.uint64(31)
-    return (1 + mixed % np.uint64(rows - 1)).astype(np.int64)
+    hashed = splitmix64(ids.astype(np.int64)).view(np.uint64)
+    return (1 + hashed % np.uint64(rows - 1)).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Writes a dataset folder, streaming: memory does not grow with the number of pages."""
+"""Writes dataset folders as a stream: memory does not grow with the number of pages."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from lightning_ccn.data.schema import Schema
 from lightning_ccn.data.vocabulary import Vocabulary
 from lightning_ccn.errors import DataError
 
-PAGES_PER_ROW_GROUP = 512  # what the reader decodes at a time: small, so that many can stand open at once
+PAGES_PER_ROW_GROUP = 512  # the reader holds one decoded row group per lane, so they are small
 ROW_GROUPS_PER_PART = 64
 
 
 class Tally:
-    """Counts of page rows, as stats.json keeps them.
+    """Counts page rows for stats.json.
 
     Attributes:
-        splits: the counts of each split so far.
+        splits: Counts of each split so far.
     """
 
     def __init__(self, schema: Schema) -> None:
@@ -39,7 +39,7 @@ class Tally:
         self._moments = {name: np.zeros(3) for name in schema.numbers}  # count, sum, sum of squares
 
     def add(self, split: str, rows: Mapping[str, Any]) -> None:
-        """Counts page rows (at least one) of a split; rows without clicks count none."""
+        """Counts page rows of a split, at least one; clicks may be missing."""
         stats = self.splits[split]
         stats.pages += len(rows[page_row.PAGE_ID])
         stats.items += len(rows[page_row.ITEMS].values)
@@ -49,12 +49,12 @@ class Tally:
             "pages_with_long": rows[page_row.LONG_ITEMS].lengths > 0,
         }
         if page_row.CLICKS in rows:
-            labels = rows[page_row.CLICKS]
-            total = np.concatenate([[0], np.cumsum(labels.values, dtype=np.int64)])
-            clicks = total[labels.offsets[1:]] - total[labels.offsets[:-1]]  # [pages]
+            clicks = rows[page_row.CLICKS]
+            total = np.concatenate([[0], np.cumsum(clicks.values, dtype=np.int64)])
+            per_page = total[clicks.offsets[1:]] - total[clicks.offsets[:-1]]  # [pages]
             stats.clicks += int(total[-1])
-            found["pages_of_two_labels"] = (clicks > 0) & (clicks < labels.lengths)
-            found["pages_of_two_clicks"] = clicks > 1
+            found["pages_of_two_labels"] = (per_page > 0) & (per_page < clicks.lengths)
+            found["pages_of_two_clicks"] = per_page > 1
         for name, pages in found.items():
             setattr(stats, name, getattr(stats, name) + int(pages.sum()))
         first, last = int(rows[page_row.TIME].min()), int(rows[page_row.TIME].max())
@@ -67,7 +67,7 @@ class Tally:
                 moments += (values.size, values.sum(), np.square(values).sum())
 
     def numbers(self) -> dict[str, tuple[float, float]]:
-        """Mean and standard deviation of each per-item number over the training items that have it."""
+        """Mean and standard deviation of each per-item number, over the training items where it is known."""
         result = {}
         for name, (count, total, squares) in self._moments.items():
             mean = float(total / max(count, 1))
@@ -76,14 +76,17 @@ class Tally:
 
 
 class DatasetWriter:
-    """Collects page rows of any number of calls into Parquet parts, and counts what stats.json needs.
+    """Writes page rows to Parquet files of even size, and counts them for stats.json.
 
-    Everything goes to `<folder>.part` and takes its own name in `close`, when it is whole; leaving the `with`
-    block by an exception removes it.
+    It writes to `<folder>.part`, which `close` renames to `<folder>`. Leaving the `with` block without `close`, as by
+    an exception, removes it.
 
     Args:
-        folder: the dataset folder; must not hold a dataset yet.
-        schema: what the rows hold. Tables may still grow: pass the final one to `close`.
+        folder: Dataset folder to write; it must be empty or not exist.
+        schema: Schema of the rows. If tables may still grow, pass the final schema to `close`.
+
+    Raises:
+        DataError: The folder exists and is not empty.
     """
 
     def __init__(self, folder: str | Path, schema: Schema) -> None:
@@ -107,7 +110,7 @@ class DatasetWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             for writer in self._open.values():
-                writer.close()  # writes the footer: fails once more where the disk is full
+                writer.close()  # writes the footer, which fails if the disk is full
         finally:
             shutil.rmtree(self.part, ignore_errors=True)
 
@@ -115,8 +118,8 @@ class DatasetWriter:
         """Adds page rows to a split.
 
         Args:
-            split: train, validation or test.
-            rows: one entry a column: an array [pages] or a `Ragged` of so many rows.
+            split: `train`, `validation` or `test`.
+            rows: An array [pages] or a `Ragged` [pages] per column.
         """
         table = pa.table({name: _arrow(column) for name, column in rows.items()})
         if table.num_rows == 0:
@@ -133,13 +136,16 @@ class DatasetWriter:
         schema: Schema | None = None,
         extra: Mapping[str, str] | None = None,
     ) -> Path:
-        """Writes the rest and gives the folder its name.
+        """Writes the remaining rows and all other files, and renames the folder.
 
         Args:
-            items: the item attributes, int [rows of the item table] each, row 0 the unknown item.
-            vocabularies: by table; a table without one has rows that are ids by themselves.
-            schema: the final schema, where tables grew while writing.
-            extra: further text files of the folder, by name (a world's knobs, a converter's report).
+            items: Item attributes by name, int [rows of the item table] each; row 0 is the unknown item.
+            vocabularies: Vocabularies by table; the rows of a table without one have no original ids.
+            schema: The final schema, if tables grew while writing.
+            extra: Contents of further text files by name, such as a world's knobs or a converter's report.
+
+        Returns:
+            The dataset folder.
         """
         self.schema = schema or self.schema
         vocabularies = vocabularies or {}
@@ -167,17 +173,17 @@ class DatasetWriter:
         if not self._pending[split]:
             return
         table = pa.concat_tables(self._pending[split]).combine_chunks()
-        whole = table.num_rows if rest else table.num_rows // PAGES_PER_ROW_GROUP * PAGES_PER_ROW_GROUP
-        for start in range(0, whole, PAGES_PER_ROW_GROUP):
+        complete = table.num_rows if rest else table.num_rows // PAGES_PER_ROW_GROUP * PAGES_PER_ROW_GROUP
+        for start in range(0, complete, PAGES_PER_ROW_GROUP):
             if self._groups[split] % ROW_GROUPS_PER_PART == 0:
                 if split in self._open:
                     self._open[split].close()
                 path = self.part / split / f"part-{self._groups[split] // ROW_GROUPS_PER_PART:05d}.parquet"
                 self._open[split] = pq.ParquetWriter(path, table.schema, compression="zstd")
-            # slice clamps at the end of the table; `whole` is the end of what may go out now
-            self._open[split].write_table(table.slice(start, min(PAGES_PER_ROW_GROUP, whole - start)))
+            # without `min`, the last slice would go past `complete`
+            self._open[split].write_table(table.slice(start, min(PAGES_PER_ROW_GROUP, complete - start)))
             self._groups[split] += 1
-        self._pending[split] = [table.slice(whole)] if whole < table.num_rows else []
+        self._pending[split] = [table.slice(complete)] if complete < table.num_rows else []
 
 
 def write_stats(
@@ -186,7 +192,7 @@ def write_stats(
     numbers: Mapping[str, tuple[float, float]],
     digests: Mapping[str, str],
 ) -> None:
-    """Writes stats.json of a dataset folder."""
+    """Writes stats.json of a dataset folder, see `Dataset` for the arguments."""
     plain = {
         "splits": {split: asdict(stats) for split, stats in splits.items()},
         "numbers": {name: list(pair) for name, pair in numbers.items()},

@@ -1,13 +1,16 @@
-"""Metrics of click prediction, as sums: they add up over batches and over ranks.
+"""Metrics of click prediction, kept as sums that add up over batches and ranks.
 
-All take logits, not probabilities, which near 1 have lost in float32 what tells items apart. A metric that does
-not exist for what was seen (the AUC of labels that are all 0, say) is NaN and says why in `undefined`.
+All take logits, not probabilities: in float32, probabilities near 1 no longer tell items apart. A metric that is
+undefined for the data (such as the AUC when no item was clicked) is NaN, and `undefined` says why.
+
+To add a metric: a subclass of `ClickMetric` and its entry in `METRICS`.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, distributed
@@ -15,17 +18,35 @@ from torch.nn import functional
 from torchmetrics import Metric, MetricCollection
 
 
-class ClickMetric(Metric):
-    """What the metrics of clicks share: counts of what was seen, and words for what is undefined.
+class SummedMetric(Metric):
+    """A metric whose states are sums: over batches, and in `compute` over ranks.
 
-    `compute` gives a float64 scalar over all batches and ranks since `reset`. Where torch.distributed is
-    initialised it is a collective call.
-
-    Attributes:
-        undefined: why the last `compute` gave NaN; None if it did not.
+    `compute` covers all batches and ranks since `reset`. Where torch.distributed is initialised, it is a collective
+    call.
     """
 
     full_state_update = False
+
+    def __init__(self) -> None:
+        super().__init__(dist_sync_fn=_sum_over_ranks)
+
+    def add_sum(self, name: str, dtype: torch.dtype, *shape: int) -> None:
+        """Adds a state that starts at zero; a scalar unless a shape is given."""
+        self.add_state(name, torch.zeros(shape, dtype=dtype), dist_reduce_fx="sum")
+
+
+class ClickMetric(SummedMetric):
+    """Base class of the metrics in `METRICS`; `compute` gives a float64 scalar.
+
+    A subclass sets `title`, adds its sums in `__init__`, fills them in `update`, and defines `value`. A subclass that
+    inherits `update` from another metric shares that metric's sums.
+
+    Attributes:
+        title: Name in tables and figures.
+        undefined: Why the last `compute` gave NaN; None if it did not.
+    """
+
+    title: ClassVar[str]
     undefined: str | None = None
 
     items: Tensor
@@ -33,19 +54,19 @@ class ClickMetric(Metric):
     broken: Tensor
 
     def __init__(self) -> None:
-        super().__init__(dist_sync_fn=_sum_over_ranks)
+        super().__init__()
         for name in ("items", "clicks", "broken"):
-            _add_sum(self, name, torch.int64)
+            self.add_sum(name, torch.int64)
 
     def update(self, logits: Tensor, clicks: Tensor) -> None:
         """Adds a batch, which may be empty.
 
         Args:
-            logits: float [items].
-            clicks: [items], any dtype, 0 or 1.
+            logits: Float [items].
+            clicks: [items] of any dtype, 0 or 1.
 
         Raises:
-            ValueError: the shapes differ or are not [items].
+            ValueError: The shapes differ or are not [items].
         """
         if logits.dim() != 1 or logits.shape != clicks.shape:
             raise ValueError(f"logits are {list(logits.shape)}, clicks {list(clicks.shape)}; both must be [items]")
@@ -55,14 +76,15 @@ class ClickMetric(Metric):
 
     def compute(self) -> Tensor:
         """The metric, NaN where it is undefined."""
-        self.undefined = self._why_undefined()
-        return self._value() if self.undefined is None else self.items.new_full((), torch.nan, dtype=torch.float64)
+        self.undefined = self.why_undefined()
+        return self.value() if self.undefined is None else self.items.new_full((), torch.nan, dtype=torch.float64)
 
     @abstractmethod
-    def _value(self) -> Tensor:
+    def value(self) -> Tensor:
         """The metric where it is defined."""
 
-    def _why_undefined(self) -> str | None:
+    def why_undefined(self) -> str | None:
+        """Why `value` is undefined for the data so far; None where it is defined."""
         if self.items == 0:
             return "no impression was seen"
         if self.broken > 0:
@@ -78,7 +100,7 @@ class ClickMetric(Metric):
 
 
 class AUC(ClickMetric):
-    """Area under the ROC curve, ties counted half, from a histogram of the logits for each label (33 MiB in all).
+    """Area under the ROC curve, from one histogram of the logits per label (33 MiB in all); a tie counts half.
 
     Resolution: logits closer than `(|logit| + 1) / 2^18` may share a bin and then count as tied; that is 4e-6 at 0 and
     1.5e-5 at -3. The AUC is within 1e-5 of the exact one while the logits' standard deviation is 50 such steps or more.
@@ -90,10 +112,12 @@ class AUC(ClickMetric):
     0.875
     """
 
-    # The bits of positive floats, read as integers, are ordered as the floats are, and their leading bits are bins of
-    # constant relative width. The bits of |logit| + 1 make bins that are evenly wide around 0: 2^18 for each doubling
-    # from 1 to 16, where CTR models live, 2^8 from 16 to infinity.
-    low, knee, high = 127 << 23, 131 << 23, 1 << 31  # the bits of 1 and of 16, and what all bits are below
+    title = "AUC"
+
+    # The bits of positive floats, read as integers, have the order of the floats, and their leading bits are bins of
+    # constant relative width. The bits of |logit| + 1 give bins that are evenly wide around 0: 2^18 per doubling
+    # from 1 to 16, the range of CTR models, and 2^8 per doubling above.
+    low, knee, high = 127 << 23, 131 << 23, 1 << 31  # the bits of 1 and of 16; an upper bound of all bits
     fine, coarse = 23 - 18, 23 - 8  # trailing bits to drop
     side = ((knee - low) >> fine) + ((high - knee) >> coarse)  # bins on each side of 0
 
@@ -101,7 +125,7 @@ class AUC(ClickMetric):
 
     def __init__(self) -> None:
         super().__init__()
-        _add_sum(self, "histogram", torch.int64, 2, 2 * self.side)  # label, bin
+        self.add_sum("histogram", torch.int64, 2, 2 * self.side)  # label, bin
 
     def update(self, logits: Tensor, clicks: Tensor) -> None:
         """Adds a batch: see `ClickMetric.update`."""
@@ -113,21 +137,25 @@ class AUC(ClickMetric):
         index = torch.where(clicks > 0, 2 * self.side, 0) + bins
         self.histogram.view(-1).index_add_(0, index, torch.ones_like(index))
 
-    def _value(self) -> Tensor:
+    def value(self) -> Tensor:
+        """Share of (clicked, unclicked) pairs that the logits order correctly."""
         negative, positive = self.histogram.double()  # [bins] each, lowest logits first
         below = negative.cumsum(0) - negative / 2
         return (positive * below).sum() / (positive.sum() * negative.sum())
 
-    def _why_undefined(self) -> str | None:
-        return super()._why_undefined() or self._one_label()
+    def why_undefined(self) -> str | None:
+        """See `ClickMetric.why_undefined`."""
+        return super().why_undefined() or self._one_label()
 
 
 class PageAUC(ClickMetric):
-    """Page-grouped AUC: the exact AUC within each page that has both labels, averaged with the page's items as weight.
+    """Page-grouped AUC: the exact AUC within each page, averaged with the number of the page's items as weight.
 
-    This is the GAUC that DIN weights by impressions, with pages for groups. Pages of one label have no AUC and are left
-    out. A page must lie whole within one `update` on one rank.
+    This is DIN's impression-weighted GAUC with pages as groups. Pages without both labels have no AUC and are left out.
+    All items of a page must come in the same `update`.
     """
+
+    title = "page AUC"
 
     pages: Tensor
     weight: Tensor
@@ -135,20 +163,20 @@ class PageAUC(ClickMetric):
 
     def __init__(self) -> None:
         super().__init__()
-        _add_sum(self, "pages", torch.int64)
-        _add_sum(self, "weight", torch.int64)
-        _add_sum(self, "weighted_auc", torch.float64)
+        self.add_sum("pages", torch.int64)
+        self.add_sum("weight", torch.int64)
+        self.add_sum("weighted_auc", torch.float64)
 
     def update(self, logits: Tensor, clicks: Tensor, page_lengths: Tensor) -> None:  # type: ignore[override]
         """Adds a batch of whole pages.
 
         Args:
-            logits: float [items], page-major.
-            clicks: [items], any dtype, 0 or 1.
-            page_lengths: int64 [pages], sums to `items`.
+            logits: Float [items], page-major.
+            clicks: [items] of any dtype, 0 or 1.
+            page_lengths: Int64 [pages]; sums to `items`.
 
         Raises:
-            ValueError: the shapes of logits and labels differ or are not [items].
+            ValueError: The shapes of logits and clicks differ or are not [items].
         """
         super().update(logits, clicks)
         page = torch.repeat_interleave(page_lengths, output_size=logits.numel())
@@ -159,14 +187,14 @@ class PageAUC(ClickMetric):
         # The rank of an item within its page; ties share the mean of their ranks.
         first = torch.ones_like(page, dtype=torch.bool)
         first[1:] = (logits[1:] != logits[:-1]) | (page[1:] != page[:-1])
-        tie = first.cumsum(0) - 1  # [items], number of the run of equal logits
+        tie = first.cumsum(0) - 1  # [items], number of the group of tied logits
         start = page_lengths.cumsum(0) - page_lengths
         position = torch.arange(1, logits.numel() + 1, device=page.device) - start[page]
         zeros = clicked.new_zeros(logits.numel())
         in_tie, positions = zeros.index_add(0, tie, zeros + 1), zeros.index_add(0, tie, position.double())
         rank = (positions / in_tie)[tie]
 
-        # Mann-Whitney: a clicked item of rank r beats r - 1 items, some of them clicked.
+        # Mann-Whitney: a clicked item of rank r beats r - 1 items, of which the clicked ones do not count.
         zeros = clicked.new_zeros(page_lengths.numel())
         page_clicks = zeros.index_add(0, page, clicked)
         wins = zeros.index_add(0, page, clicked * rank) - page_clicks * (page_clicks + 1) / 2
@@ -176,79 +204,90 @@ class PageAUC(ClickMetric):
         self.weight += weight.sum()
         self.weighted_auc += (weight * wins / pairs.clamp(min=1)).sum()
 
-    def _value(self) -> Tensor:
+    def value(self) -> Tensor:
+        """Weighted mean of the pages' AUCs."""
         return self.weighted_auc / self.weight
 
-    def _why_undefined(self) -> str | None:
+    def why_undefined(self) -> str | None:
+        """See `ClickMetric.why_undefined`."""
         no_page = f"none of the {self.pages} pages has both labels" if self.weight == 0 else None
-        return super()._why_undefined() or no_page
+        return super().why_undefined() or no_page
 
 
 class LogLoss(ClickMetric):
-    """Mean cross entropy of labels and logits, in nats for each impression (Eq. 11 of the CCN paper)."""
+    """Mean cross entropy of clicks and logits, in nats per impression (Eq. 11 of the CCN paper)."""
+
+    title = "log loss"
 
     loss: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        _add_sum(self, "loss", torch.float64)
+        self.add_sum("loss", torch.float64)
 
     def update(self, logits: Tensor, clicks: Tensor) -> None:
         """Adds a batch: see `ClickMetric.update`."""
         super().update(logits, clicks)
         self.loss += functional.binary_cross_entropy_with_logits(logits.double(), clicks.double(), reduction="sum")
 
-    def _value(self) -> Tensor:
+    def value(self) -> Tensor:
+        """Mean over the items."""
         return self.loss / self.items
 
 
 class NormalizedEntropy(LogLoss):
-    """Log loss over the entropy of the base rate: 1 is what predicting the mean click rate everywhere gives."""
+    """Log loss over the entropy of the mean click rate; 1: as good as predicting that rate for every item."""
 
-    def _value(self) -> Tensor:
+    title = "normalized entropy"
+
+    def value(self) -> Tensor:
+        """Log loss over entropy."""
         rate = self.clicks.double() / self.items
-        return super()._value() / -(torch.xlogy(rate, rate) + torch.xlogy(1 - rate, 1 - rate))
+        return super().value() / -(torch.xlogy(rate, rate) + torch.xlogy(1 - rate, 1 - rate))
 
-    def _why_undefined(self) -> str | None:
-        return super()._why_undefined() or self._one_label()
+    def why_undefined(self) -> str | None:
+        """See `ClickMetric.why_undefined`."""
+        return super().why_undefined() or self._one_label()
 
 
 class Calibration(ClickMetric):
-    """Predicted over observed clicks: above 1 the model promises too much."""
+    """Predicted clicks over observed clicks; above 1 the model predicts too many."""
+
+    title = "calibration"
 
     predicted: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        _add_sum(self, "predicted", torch.float64)
+        self.add_sum("predicted", torch.float64)
 
     def update(self, logits: Tensor, clicks: Tensor) -> None:
         """Adds a batch: see `ClickMetric.update`."""
         super().update(logits, clicks)
         self.predicted += logits.double().sigmoid().sum()
 
-    def _value(self) -> Tensor:
+    def value(self) -> Tensor:
+        """Sum of the probabilities over the clicks."""
         return self.predicted / self.clicks
 
-    def _why_undefined(self) -> str | None:
-        return super()._why_undefined() or (self._one_label() if self.clicks == 0 else None)
+    def why_undefined(self) -> str | None:
+        """See `ClickMetric.why_undefined`."""
+        return super().why_undefined() or (self._one_label() if self.clicks == 0 else None)
 
 
-class Volume(Metric):
-    """How many pages and items were seen."""
-
-    full_state_update = False
+class Volume(SummedMetric):
+    """Number of pages and items."""
 
     pages: Tensor
     items: Tensor
 
     def __init__(self) -> None:
-        super().__init__(dist_sync_fn=_sum_over_ranks)
-        _add_sum(self, "pages", torch.int64)
-        _add_sum(self, "items", torch.int64)
+        super().__init__()
+        self.add_sum("pages", torch.int64)
+        self.add_sum("items", torch.int64)
 
     def update(self, logits: Tensor, page_lengths: Tensor) -> None:
-        """Counts a batch: logits [items], page_lengths [pages]; a page without items is none."""
+        """Counts a batch: logits [items], page_lengths [pages]. Pages without items do not count."""
         self.pages += (page_lengths > 0).sum()
         self.items += logits.numel()
 
@@ -257,51 +296,58 @@ class Volume(Metric):
         return {"pages": self.pages, "items": self.items}
 
 
-class CTRMetrics(MetricCollection):
-    """The metrics that every run reports, updated once a batch.
+# What every run reports and `ccn compare` compares, by name in metrics.json. An own package may add entries.
+METRICS: dict[str, type[ClickMetric]] = {
+    "auc": AUC,
+    "page_gauc": PageAUC,
+    "logloss": LogLoss,
+    "normalized_entropy": NormalizedEntropy,
+    "calibration": Calibration,
+}
 
-    `compute` gives a dict of scalars: `auc`, `page_gauc`, `logloss`, `normalized_entropy`, `calibration` (float64, NaN
-    where undefined), `pages`, `items` (int64). It is a collective call where torch.distributed is initialised.
+
+def metric_titles() -> dict[str, str]:
+    """Title of each metric by its name; `intent_auc` is reported only by systems that estimate an intent."""
+    return {name: metric.title for name, metric in METRICS.items()} | {"intent_auc": "intent AUC"}
+
+
+class CTRMetrics(MetricCollection):
+    """The metrics that every run reports, updated once per batch.
+
+    `compute` gives a dict of scalars: one per entry of `METRICS` (float64, NaN where undefined), `pages` and `items`
+    (int64). It is a collective call where torch.distributed is initialised.
     """
 
     def __init__(self) -> None:
-        super().__init__(
-            {
-                "auc": AUC(),
-                "page_gauc": PageAUC(),
-                "logloss": LogLoss(),
-                "normalized_entropy": NormalizedEntropy(),
-                "calibration": Calibration(),
-                "volume": Volume(),
-            },
-            # Named, not found out from the first batch: equal sums of a first batch may differ in the second.
-            compute_groups=[["auc"], ["page_gauc"], ["logloss", "normalized_entropy"], ["calibration"], ["volume"]],
-        )
+        metrics: dict[str, Metric | MetricCollection] = {name: metric() for name, metric in METRICS.items()}
+        metrics["volume"] = Volume()
+        # Metrics with the same `update` share their sums. torchmetrics would guess this from the first batch, whose
+        # sums may be equal by chance.
+        groups: dict[Callable[..., None], list[str]] = {}
+        for name, metric in metrics.items():
+            groups.setdefault(type(metric).update, []).append(name)
+        super().__init__(metrics, compute_groups=list(groups.values()))
 
     def update(self, logits: Tensor, clicks: Tensor, page_lengths: Tensor) -> None:  # type: ignore[override]
         """Adds a batch of whole pages, which may be empty.
 
         Args:
-            logits: float [items], page-major.
-            clicks: [items], any dtype, 0 or 1.
-            page_lengths: int64 [pages], sums to `items`.
+            logits: Float [items], page-major.
+            clicks: [items] of any dtype, 0 or 1.
+            page_lengths: Int64 [pages]; sums to `items`.
         """
         super().update(logits=logits, clicks=clicks, page_lengths=page_lengths)
 
     @property
     def undefined(self) -> list[str]:
-        """What of the last `compute` is NaN and why, e.g. "auc undefined: every one of the 123 labels is 0"."""
+        """Which metrics of the last `compute` are NaN, and why: "auc undefined: every one of the 123 labels is 0"."""
         metrics = self.items(keep_base=True, copy_state=False)
         reasons = {name: metric.undefined for name, metric in metrics if isinstance(metric, ClickMetric)}
         return [f"{name} undefined: {reason}" for name, reason in reasons.items() if reason is not None]
 
 
-def _add_sum(metric: Metric, name: str, dtype: torch.dtype, *shape: int) -> None:
-    metric.add_state(name, torch.zeros(shape, dtype=dtype), dist_reduce_fx="sum")
-
-
 def _sum_over_ranks(state: Tensor, group: Any = None) -> list[Tensor]:
-    """The sum over ranks, in the form of torchmetrics' gather, which would hold every rank's histogram on each rank."""
+    """The sum over ranks, in the form of torchmetrics' gather, which would hold the histograms of all ranks on each."""
     total = state.clone()
     distributed.all_reduce(total, group=group)
     return [total]

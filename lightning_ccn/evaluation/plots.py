@@ -7,13 +7,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lightning_ccn.evaluation.score_sums import PAGE_SIZES, calibration_groups
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-from lightning_ccn.evaluation.score_sums import PAGE_SIZES, calibration_groups
 
 
 def calibration_plot(sums: np.ndarray) -> np.ndarray:
-    """Click rate against prediction, with two standard errors; uint8 [height, width, 4]."""
+    """Click rate against mean prediction, with error bars of two standard errors.
+
+    Args:
+        sums: [3, BINS], `ScoreSums.calibration`.
+
+    Returns:
+        RGBA image, uint8 [height, width, 4].
+    """
     items, predicted, clicked = calibration_groups(sums)
 
     def draw(axes: Axes) -> None:
@@ -27,7 +35,15 @@ def calibration_plot(sums: np.ndarray) -> np.ndarray:
 
 
 def page_auc_plot(auc: Sequence[float] | np.ndarray, pages: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Page-grouped AUC by exposed items a page; uint8 [height, width, 4]. Sizes without an AUC stay empty."""
+    """Page-grouped AUC by number of exposed items per page; sizes without an AUC (NaN) stay empty.
+
+    Args:
+        auc: [sizes], the AUC of each of `PAGE_SIZES`.
+        pages: [sizes], number of pages of each size.
+
+    Returns:
+        RGBA image, uint8 [height, width, 4].
+    """
 
     def draw(axes: Axes) -> None:
         axes.plot(range(len(PAGE_SIZES)), auc, "o-")
@@ -41,7 +57,7 @@ def page_auc_plot(auc: Sequence[float] | np.ndarray, pages: Sequence[float] | np
 
 
 def _pixels(draw: Callable[[Axes], None]) -> np.ndarray:
-    # half a second to import, which only the rank that draws spends; Agg needs no window, whatever the default is
+    # The import takes half a second, so only the rank that draws does it. Agg needs no display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,21 +12,19 @@ from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.evaluation.metrics import PageAUC
 from lightning_ccn.models.system import Prediction
 
-if TYPE_CHECKING:
-    pass
-
 BINS = 512
-LOGITS, DEGREES = 16.0, 8.0  # bins reach from minus to plus this; what lies beyond counts in the outermost
+LOGITS, DEGREES = 16.0, 8.0  # bins cover [-limit, limit]; values beyond count in the outermost bins
 PAGE_SIZES = ((2, 3), (4, 6), (7, 10), (11, 15), (16, 25), (26, 10**9))
 
 
 class ScoreSums:
-    """Sums over scored items, from which the pictures are drawn; they add up over batches and ranks.
+    """Sums over scored items, for the plots; they add up over batches and ranks.
 
     Attributes:
-        calibration: float64 [3, BINS], by logit: items, sum of predicted probabilities, clicks.
-        degrees: float64 [2, BINS], items by collaborative degree: unclicked, clicked.
-        pages: float64 [sizes], pages of each of `PAGE_SIZES`.
+        calibration: Float64 [3, BINS], by logit: number of items, sum of predicted probabilities, number of clicks.
+        degrees: Float64 [2, BINS], by collaborative degree: number of unclicked and of clicked items.
+        pages: Float64 [sizes], number of pages of each of `PAGE_SIZES`.
+        page_aucs: Page-grouped AUC of each of `PAGE_SIZES`.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -51,18 +48,18 @@ class ScoreSums:
             self.page_aucs[number].update(logit[items], clicks[items], batch.page_lengths[pages])
 
     def reduce(self, over_ranks: Callable[[Tensor], Tensor]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """(calibration, degrees, pages, page AUC [sizes]) over all ranks, each of which must call it."""
+        """(calibration, degrees, pages, page AUC [sizes]) over all ranks; every rank must call this."""
         sums = [over_ranks(value).cpu().numpy() for value in (self.calibration, self.degrees, self.pages)]
         return sums[0], sums[1], sums[2], np.array([auc.compute().item() for auc in self.page_aucs])
 
 
 def _bin(value: Tensor, limit: float) -> Tensor:
-    """int64 [items]: the bin of each value; of what is not a number, an outermost one."""
+    """Int64 [items]: the bin of each value; NaN goes to the outermost bin."""
     return (((value / limit).clamp(-1, 1) + 1) * (BINS / 2)).long().clamp(0, BINS - 1)
 
 
 def degree_histogram(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Counts and edges of the bins from the first to the last that is not empty; None where all are.
+    """Counts and edges of the bins from the first to the last one that is not empty; None if all are empty.
 
     Args:
         counts: [BINS], a row of `ScoreSums.degrees`.
@@ -75,16 +72,17 @@ def degree_histogram(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None
 
 
 def calibration_groups(sums: np.ndarray, groups: int = 20) -> np.ndarray:
-    """Items in at most `groups` runs of neighbouring logits, about equally many in each.
+    """Splits the items by logit into groups of about equal size.
 
     Args:
         sums: [3, BINS], `ScoreSums.calibration`.
+        groups: Largest number of groups.
 
     Returns:
         [3, groups]: items, their mean prediction, their click rate; lowest prediction first.
     """
     items = sums[0]
-    middle = items.cumsum() - items / 2  # of each bin, in items
+    middle = items.cumsum() - items / 2  # of each bin, as a number of items
     group = np.minimum((middle * groups / max(items.sum(), 1)).astype(int), groups - 1)
     totals = np.stack([np.bincount(group, row, groups) for row in sums])
     totals = totals[:, totals[0] > 0]

@@ -1,23 +1,20 @@
-"""Weights & Biases, in such a way that it can neither stop nor slow a run.
+"""Weights & Biases, used such that it can neither stop nor slow down a run.
 
-A folder of a run has one W&B run. Its id stands in `wandb_id` there, so that a requeued job, a resume or a later
-`ccn test` goes on with it. Rank 0 alone talks to the client. Without a key or a network the client writes its files
-into the run's folder, and `wandb sync` uploads them later, the parts of a requeued run in order.
+Every run folder has one W&B run, whose id is in the folder's file `wandb_id`: a requeued job, a resumed run and a later
+`ccn test` continue it. Only rank 0 talks to the client. Without a key or a network the client writes its files into the
+run's folder. `wandb sync` uploads them later, the parts of a requeued run in their order.
 
-The client's own variables stand: WANDB_API_KEY, WANDB_BASE_URL, WANDB_PROJECT (here `lightning_ccn` by default),
-WANDB_ENTITY, WANDB_TAGS, WANDB_RUN_GROUP (by default the experiment), WANDB_MODE, and those of a sweep's agent.
+The client's own environment variables work as usual: WANDB_API_KEY, WANDB_BASE_URL, WANDB_PROJECT (default here:
+`lightning_ccn`), WANDB_ENTITY, WANDB_TAGS, WANDB_RUN_GROUP (default: the experiment), WANDB_MODE, and those that a
+sweep's agent sets.
 """
 
 from __future__ import annotations
 
 import json
-import netrc
 import os
 import secrets
-import ssl
 import time
-import urllib.error
-import urllib.request
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -25,55 +22,55 @@ from functools import wraps
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, Literal, ParamSpec
-from urllib.parse import urlsplit
 
 import numpy as np
-from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+from lightning_ccn.lightning_private import ExperimentOwner, is_rank_zero
+from lightning_ccn.loggers.wandb_server import why_offline, why_unreachable
 from lightning_ccn.provenance import git_state, slurm_state
 from lightning_ccn.sharding.checkpoint import read_manifest, read_trainer_state, why_not_whole
 from lightning_ccn.signals import terminated
 
 Mode = Literal["auto", "offline", "off"]
-PROBE_SECONDS, INIT_SECONDS = 5, 30
-FINISH_SECONDS, UPLOAD_SECONDS = 20, 3600  # at the end: to send the last lines, and checkpoints where that is asked for
-FLUSH_SECONDS = 1  # what a job that is killed may lose of its offline files; the client's own interval is 15
+INIT_SECONDS = 30
+FINISH_SECONDS, UPLOAD_SECONDS = 20, 3600  # at the end, for the last lines, and for checkpoints
+FLUSH_SECONDS = 1  # a killed job may lose so much of its offline files; the client's own interval is 15
 ID_FILE = "wandb_id"
 
 P = ParamSpec("P")
 
 
 def _harmless(method: Callable[Concatenate[WandbTracker, P], object]) -> Callable[Concatenate[WandbTracker, P], None]:
-    """On rank 0 alone; the first error is said, and ends the tracking instead of the run."""
+    """Makes a method run on rank 0 only; its first error is printed, and ends the tracking instead of the run."""
 
     @wraps(method)
     def guarded(self: WandbTracker, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        if self.ended or not _rank_zero():
+        if self.ended or not is_rank_zero():
             return
         try:
             method(self, *args, **kwargs)
         except Exception as error:
             self.ended = self.failed = True
-            rank_zero_warn(f"W&B failed, the run goes on without it: {_words(error)}{self._upload_later()}")
+            rank_zero_warn(f"W&B failed, the run continues without it: {_one_line(error)}{self._upload_later()}")
 
     return guarded
 
 
-class WandbTracker(WandbLogger):
+class WandbTracker(ExperimentOwner, WandbLogger):
     """Lightning's WandbLogger for one run folder; as a context manager it closes the W&B run.
 
-    Nothing happens before the first value is logged, so a command that fails on its options leaves no W&B run.
+    The W&B run starts when the first value is logged, so a command with wrong options leaves none.
 
     Args:
-        folder: of the run, RUNS/EXPERIMENT/ID.
-        config: of the W&B run: every option of the command.
-        job_type: the command.
-        parent: id of the W&B run whose checkpoint this one is fine-tuned from.
-        offline: do not try to reach the server.
-        upload_checkpoints: upload the checkpoints; otherwise W&B is told where they are.
+        folder: Folder of the run, RUNS/EXPERIMENT/ID.
+        config: Every option of the command.
+        job_type: Name of the command.
+        parent: Id of the W&B run whose checkpoint this one is fine-tuned from.
+        offline: Do not try to reach the server.
+        upload_checkpoints: Upload the checkpoints; otherwise W&B gets their paths.
     """
 
     def __init__(
@@ -108,23 +105,16 @@ class WandbTracker(WandbLogger):
     # ------------------------------------------------------------------------------------------- the W&B run
 
     @property
-    @rank_zero_experiment
-    def experiment(self) -> Any:
-        """The `wandb.Run`, begun when first asked for; what it raises is the caller's to catch."""
-        if self._experiment is None:
-            self._experiment = self._begin()
-        return self._experiment
-
-    @property
     def run_id(self) -> str:
-        """Id of this folder's W&B run; made by the first that asks, and a sweep's agent's where there is one."""
+        """Id of this folder's W&B run: that of the sweep's agent, or one that the first call makes."""
         path = self.folder / ID_FILE
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             path.write_text(os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4))
         return path.read_text().strip()
 
-    def _begin(self) -> Any:
+    def new_experiment(self) -> Any:
+        """Starts the `wandb.Run`, online or offline."""
         import wandb
 
         def begin(mode: Literal["online", "offline"]) -> Any:
@@ -139,7 +129,7 @@ class WandbTracker(WandbLogger):
             return wandb.init(id=self.run_id, mode=mode, settings=settings, **self._init)
 
         run = None
-        because = self._offline_because or _why_offline()
+        because = self._offline_because or why_offline()
         if because is None:
             try:
                 run = begin("online")
@@ -147,7 +137,7 @@ class WandbTracker(WandbLogger):
                 self._upload = f"wandb sync --include-online {Path(run.dir).parent}"
             except Exception as error:
                 wandb.teardown()  # or the id would count as in use
-                because = _words(error)
+                because = _one_line(error)
         if run is None:
             run = begin("offline")
             self._upload = f"wandb sync {self.folder / 'wandb'}"
@@ -156,7 +146,7 @@ class WandbTracker(WandbLogger):
         run.define_metric("trainer/global_step")
         run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
         here = {"git": git_state(), "slurm": slurm_state()}
-        run.config.update({**self.config, **here}, allow_val_change=True)  # of a requeued run, some are new
+        run.config.update({**self.config, **here}, allow_val_change=True)  # a requeued run has new ones
         return run
 
     def __enter__(self) -> WandbTracker:
@@ -165,10 +155,10 @@ class WandbTracker(WandbLogger):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._experiment is not None or self._recent:
+        if self.has_experiment or self._recent:
             self._finish(0 if kind is None else 1)
         self.ended = True
-        if self.failed:  # the client would try again when the interpreter exits, and print what it meets
+        if self.failed:  # the client would try again when the interpreter exits, and print its errors
             _end_client()
 
     @_harmless
@@ -179,23 +169,23 @@ class WandbTracker(WandbLogger):
         if metrics.exists():
             self.experiment.summary.update(json.loads(metrics.read_text()))
         stopped = self.upload_checkpoints and exit_code != 0  # SLURM waits for seconds, not for gigabytes
-        if not stopped and (self._offline_because or not _why_unreachable(self.experiment.settings.base_url)):
+        if not stopped and (self._offline_because or not why_unreachable(self.experiment.settings.base_url)):
             self._log_checkpoints()  # online, the client asks the server first, and for long if it is gone
         try:
             self.experiment.finish(exit_code)
         except TimeoutError:
-            rank_zero_info(f"W&B: not all was sent within {self._patience} s.{self._upload_later()}")
+            rank_zero_info(f"W&B: the upload did not finish within {self._patience} s.{self._upload_later()}")
         if self._offline_because:
             rank_zero_info(f"W&B: logged offline ({self._offline_because}).{self._upload_later()}")
 
     def _upload_later(self) -> str:
-        return f" To upload what there is:  {self._upload}" if self._upload else ""
+        return f" To upload it later:  {self._upload}" if self._upload else ""
 
     # ------------------------------------------------------------------------------------------- what is logged
 
     @_harmless
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Logs a line; after SIGTERM, which ended the client's process too, it waits until the checkpoint is safe."""
+        """Logs the values of a step. After SIGTERM, which ended the client's process too, it keeps them for later."""
         now = time.monotonic()
         self._recent.append((now, metrics, step))
         if terminated():
@@ -205,24 +195,24 @@ class WandbTracker(WandbLogger):
         try:
             super().log_metrics(metrics, step)
         except ConnectionError:
-            if not terminated(within=1.0):  # the client may hear of it first
+            if not terminated(within=1.0):  # SIGTERM may reach the client first
                 raise
 
     def _begin_again(self) -> None:
-        """The same W&B run with a new client, which gets what the old one may have taken with it."""
+        """Continues the W&B run with a new client, and logs again what the old one may have lost."""
         _end_client()
-        self._experiment = None
+        self.forget_experiment()
         for _, metrics, step in self._recent:
             super().log_metrics(metrics, step)
 
     log_hyperparams = _harmless(WandbLogger.log_hyperparams)
 
     @_harmless
-    def log_pictures(
+    def log_figures(
         self, images: Mapping[str, np.ndarray], histograms: Mapping[str, tuple[np.ndarray, np.ndarray]], step: int
     ) -> None:
         """Logs images, uint8 [height, width, 4], and histograms, (counts [bins], edges [bins + 1])."""
-        if terminated():  # they belong to a validation, which will be run again
+        if terminated():  # their validation will be run again
             return
         import wandb
 
@@ -231,11 +221,11 @@ class WandbTracker(WandbLogger):
         self.experiment.log({**media, "trainer/global_step": step})
 
     def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
-        """Remembers who saves; Lightning's would upload."""
+        """Remembers the callback for later; Lightning's logger would upload at once."""
         self._savers[checkpoint_callback.state_key] = checkpoint_callback
 
     def finalize(self, status: str) -> None:
-        """Nothing: `fit` and the `test` after it are one W&B run."""
+        """Does nothing: `fit` and the `test` after it are one W&B run."""
 
     def _log_checkpoints(self) -> None:
         import wandb
@@ -251,14 +241,14 @@ class WandbTracker(WandbLogger):
             metadata = {key: about[path][key] for key in ("epoch", "global_step", "world_size")}
             artifact = wandb.Artifact(f"checkpoint-{self.run_id}", "model", metadata=metadata)
             if self.upload_checkpoints:
-                artifact.add_dir(str(path), policy="immutable")  # else the client copies it to the home folder first
-            else:  # without a checksum, which would read the tables
+                artifact.add_dir(str(path), policy="immutable")  # or the client copies it to the home folder first
+            else:  # without a checksum, for which the client would read the whole tables
                 artifact.add_reference(path.resolve().as_uri(), checksum=False)
             self.experiment.log_artifact(artifact, aliases=[path.stem, *(["best"] if path.name in best else [])])
 
 
 def wanted(mode: Mode) -> bool:
-    """Whether to track at all; the same on every rank."""
+    """Whether to track the run; the same on every rank."""
     return mode == "offline" or (mode == "auto" and os.environ.get("WANDB_MODE") != "disabled")
 
 
@@ -270,59 +260,15 @@ def _end_client() -> None:
             end()
 
 
-def _rank_zero() -> bool:
-    return rank_zero_only.rank == 0  # type: ignore[attr-defined]
-
-
-def _words(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-# ------------------------------------------------------------------------------------------- key and network
-
-
-def _why_offline() -> str | None:
-    """Why the server is not worth trying, in words; None if it is."""
-    import wandb
-
-    if os.environ.get("WANDB_MODE") in ("offline", "dryrun"):
-        return f"WANDB_MODE={os.environ['WANDB_MODE']}"
-    url = str(wandb.setup(wandb.Settings(silent=True)).settings.base_url)
-    if not has_key(url):
-        return "no API key: `wandb login` stores one"
-    return _why_unreachable(url)
-
-
-def has_key(url: str) -> bool:
-    """Whether the client will find an API key for the server at `url` without asking the user."""
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
-    try:
-        hosts = netrc.netrc(path).hosts
-    except (OSError, netrc.NetrcParseError):
-        return False
-    return urlsplit(url).netloc in hosts or "api.wandb.ai" in hosts
-
-
-def _why_unreachable(url: str) -> str | None:
-    """An answer of any kind will do: the client's own first try would go on for half a minute."""
-    try:
-        urllib.request.urlopen(url, timeout=PROBE_SECONDS).close()
-    except urllib.error.HTTPError:
-        return None
-    except OSError as error:
-        reason = getattr(error, "reason", error)
-        # the client has its own certificates
-        return None if isinstance(reason, ssl.SSLError) else f"{url} cannot be reached: {reason}"
-    return None
-
-
 def parent_of(checkpoint: Path) -> str | None:
-    """Id of the W&B run that wrote a checkpoint; None if the checkpoint is gone, or had none.
+    """Id of the W&B run that wrote a checkpoint; None if the checkpoint is missing or was not tracked.
 
     Raises:
-        ShardingError: the checkpoint is not whole.
+        ShardingError: The checkpoint is incomplete.
     """
     if not checkpoint.is_dir():
         return None

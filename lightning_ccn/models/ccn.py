@@ -1,4 +1,4 @@
-"""CCN: TAN, taught by which items of a page were clicked together (Figure 3)."""
+"""CCN, the Collaborative Contrastive Network: TAN plus two contrastive losses over the items of a page (Figure 3)."""
 
 from __future__ import annotations
 
@@ -19,25 +19,26 @@ from lightning_ccn.nn.tables import ItemKernel
 class CCN(TAN):
     """L = L_CE + lambda (L_repulsion + P_S-/P_S+ L_attraction), Eq. 12.
 
-    Serving is TAN's: the losses exist in training alone.
+    Scoring is TAN's; the losses exist in training only. They teach the collaborative degree from the page's
+    context: items with different labels repel each other, items with the same label attract each other.
 
     Args:
-        dataset: the data that it will read; Eq. 9 takes its clicked and unclicked items a page from it.
-        dim: of each feature's embedding.
-        heads: of the target attention.
-        hidden: widths of the head's hidden layers.
-        trigger_interaction: have the trigger's own attention over the sequences (TSI in the paper's table).
-        bound: of the collaborative degree.
-        gain: of the product in the collaborative module.
-        item_kernel: how items are looked up; `auto` chooses by device.
-        contrast_weight: lambda.
-        temperature: tau of the repulsion loss.
-        scale: xi of the attraction loss.
-        orientation: the reading of Eq. 5 for unclicked targets; see `nn.contrastive`.
-        detach_weights: hold the importance weights constant in the backward pass.
-        repulsion: have the repulsion loss.
-        attraction: have the attraction loss.
-        attraction_ratio: P_S-/P_S+ where it shall not come from the data.
+        dataset: The data to train on or score; its mean counts of clicked and unclicked items per page enter Eq. 9.
+        dim: Width of each feature's embedding.
+        heads: Number of attention heads.
+        hidden: Widths of the head's hidden layers.
+        trigger_interaction: Whether the trigger attends to the sequences too (TSI in the paper's Table 2).
+        bound: Bound of the collaborative degree, see `nn.collaborative`.
+        gain: Factor on the product of item and trigger in the collaborative module.
+        item_kernel: Lookup kernel of the item tables, see `nn.tables.ItemTables`; `auto` chooses by device.
+        contrast_weight: Lambda of Eq. 12, the weight of both contrastive losses.
+        temperature: Tau of the repulsion loss.
+        scale: Xi of the attraction loss.
+        orientation: How Eq. 5 treats unclicked targets, see `nn.contrastive`.
+        detach_weights: Whether the importance weights are constants in the backward pass.
+        repulsion: Whether the repulsion loss is used.
+        attraction: Whether the attraction loss is used.
+        attraction_ratio: P_S-/P_S+ of Eq. 12; computed from the training data if None.
     """
 
     def __init__(
@@ -78,16 +79,17 @@ class CCN(TAN):
         if repulsion and (missing := train.missing_inputs.get("two_labels")):
             raise ValueError(
                 f"repulsion: the training split has {missing}, so CCN has nothing to contrast; put "
-                "all items that a user saw under one trigger on one page, or train TAN (conf/model/tan.yaml)"
+                "all items that a user saw after one trigger on one page, or train TAN (conf/model/tan.yaml)"
             )
         if attraction:
-            warn_of_missing_inputs(self, dataset, two_clicks="the attraction loss pulls unclicked items together alone")
-        if attraction and attraction_ratio is None and train.pages:  # a folder to be scored may have no training split
+            warn_of_missing_inputs(self, dataset, two_clicks="the attraction loss only pulls unclicked items together")
+        # a folder that is only scored may have no training split
+        if attraction and attraction_ratio is None and train.pages:
             attraction_ratio = attraction_weight(dataset.clicked_per_page, dataset.unclicked_per_page)
         self.attraction_ratio = attraction_ratio
 
     def auxiliary_losses(self, prediction: Prediction, batch: PageBatch) -> dict[str, tuple[Tensor, float]]:
-        """The two contrastive losses over each page's exposed items, with their weights in Eq. 12."""
+        """Repulsion and attraction over each page's exposed items, with their weights in Eq. 12."""
         degree, clicks, pages = prediction.degree, batch.clicks, batch.page_lengths
         assert degree is not None
         assert clicks is not None

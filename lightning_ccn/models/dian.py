@@ -1,36 +1,35 @@
-"""DIAN, the deep intention-aware network (Xia et al., 2023): two answers, mixed by why the user entered."""
+"""DIAN, the deep intention-aware network (Xia et al., 2023): two predictions, mixed by why the user entered."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.dataset import Dataset
-from lightning_ccn.models.system import Prediction, warn_of_missing_inputs
+from lightning_ccn.models.system import Prediction, System, warn_of_missing_inputs
 from lightning_ccn.nn.head import PageMLP
 from lightning_ccn.nn.intent import IntentNet, intent_loss
 from lightning_ccn.nn.interest import InterestExtraction
 from lightning_ccn.nn.tables import ItemKernel, PageEmbedding
 
 
-class DIAN(nn.Module):
-    """P(click) = p P(click | entered for the trigger) + (1 - p) P(click | entered for the page as such).
+class DIAN(System):
+    """P(click) = p P(click | entered because of the trigger) + (1 - p) P(click | entered for the promotion).
 
-    p, the probability that the entry is due to the trigger, is the intent net's; the trigger-aware net answers for
-    the first case and the trigger-free net for the second. All three share the embeddings and learn together, the
-    intent net from a second cross entropy too, see `nn.intent`.
+    The intent net estimates p. The trigger-aware net predicts the first case and the trigger-free net the second. All
+    three share the embeddings and are trained together; the intent net has a cross entropy of its own, see `nn.intent`.
 
     Args:
-        dataset: the data that it will read.
-        dim: of each feature's embedding.
-        heads: of the attentions.
-        hidden: widths of the hidden layers of both nets' heads; the intent net has the last.
-        intent_weight: of the intent's cross entropy.
-        item_kernel: how items are looked up; `auto` chooses by device.
+        dataset: The data to train on or score; its schema sizes the tables.
+        dim: Width of each feature's embedding.
+        heads: Number of heads of each attention.
+        hidden: Widths of the hidden layers of both nets' heads; the intent net has one layer, of the last width.
+        intent_weight: Weight of the intent's cross entropy.
+        item_kernel: Lookup kernel of the item tables, see `nn.tables.ItemTables`; `auto` chooses by device.
     """
 
     def __init__(
@@ -55,10 +54,10 @@ class DIAN(nn.Module):
         warn_of_missing_inputs(
             self,
             dataset,
-            trigger="the unknown item stands for it, and no intent can be told: what is left is close to SIM",
-            category="the intent has no label and learns from clicks alone, and long behaviours are of any kind",
-            short="the attention over them gives zeros",
-            long="the search finds nothing, and the attention gives zeros",
+            trigger="every page gets the unknown item as its trigger, so the model is close to SIM",
+            category="the intent has no label of its own, and the search returns behaviours of any category",
+            short="its attention returns zeros",
+            long="the search finds nothing, and its attention returns zeros",
         )
 
     def forward(self, batch: PageBatch) -> Prediction:
@@ -82,7 +81,7 @@ class DIAN(nn.Module):
 
 
 def mix(intent: Tensor, aware: Tensor, free: Tensor) -> Tensor:
-    """logit of p sigmoid(aware) + (1 - p) sigmoid(free), p = sigmoid(intent), without leaving logarithms.
+    """The logit of p sigmoid(aware) + (1 - p) sigmoid(free), p = sigmoid(intent), computed in logarithms throughout.
 
     All float [items].
 

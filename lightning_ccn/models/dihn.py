@@ -1,36 +1,36 @@
-"""DIHN, the deep interest highlight network (Shen et al., 2022): the more it is the trigger, the less the target."""
+"""DIHN, the deep interest highlight network (Shen et al., 2022): trigger and target, fused by the estimated intent."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import embedding as gather
 
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.dataset import Dataset
-from lightning_ccn.models.system import Prediction, warn_of_missing_inputs
+from lightning_ccn.models.system import Prediction, System, warn_of_missing_inputs
 from lightning_ccn.nn.head import PageMLP
 from lightning_ccn.nn.intent import IntentNet, intent_loss
 from lightning_ccn.nn.interest import InterestExtraction
 from lightning_ccn.nn.tables import Embedded, ItemKernel, PageEmbedding
 
 
-class DIHN(nn.Module):
-    """User intent network, fusion embedding module, hybrid interest extraction.
+class DIHN(System):
+    """An intent net, a fused embedding of trigger and target, and interest extraction with it.
 
-    The intent g, the probability that the entry is due to the trigger, fuses trigger and target into one query,
-    `g E_trigger + (1 - g) E_target`, for two sequences: the soft one, all short behaviours, and the hard one, the long
-    behaviours of the trigger's category. A second cross entropy teaches the intent, see `nn.intent`.
+    The intent g is the probability that the user entered because of the trigger. It fuses trigger and target into one
+    query, `g E_trigger + (1 - g) E_target`, for two sequences: the soft one (all short behaviours) and the hard one
+    (the long behaviours of the trigger's category). The intent has a cross entropy of its own, see `nn.intent`.
 
     Args:
-        dataset: the data that it will read.
-        dim: of each feature's embedding.
-        heads: of the attentions.
-        hidden: widths of the head's hidden layers; the intent network has the last.
-        intent_weight: of the intent's cross entropy.
-        item_kernel: how items are looked up; `auto` chooses by device.
+        dataset: The data to train on or score; its schema sizes the tables.
+        dim: Width of each feature's embedding.
+        heads: Number of heads of each attention.
+        hidden: Widths of the head's hidden layers; the intent net has one layer, of the last width.
+        intent_weight: Weight of the intent's cross entropy.
+        item_kernel: Lookup kernel of the item tables, see `nn.tables.ItemTables`; `auto` chooses by device.
     """
 
     def __init__(
@@ -52,10 +52,10 @@ class DIHN(nn.Module):
         warn_of_missing_inputs(
             self,
             dataset,
-            trigger="the unknown item stands for it, and no intent can be told: what is left is close to SIM",
-            category="the intent has no label and learns from clicks alone, and the hard sequence is of any kind",
-            short="the soft sequence gives zeros",
-            long="the hard sequence gives zeros",
+            trigger="every page gets the unknown item as its trigger, so the model is close to SIM",
+            category="the intent has no label of its own, and the hard sequence has behaviours of any category",
+            short="the attention to the soft sequence returns zeros",
+            long="the attention to the hard sequence returns zeros",
         )
 
     def forward(self, batch: PageBatch) -> Prediction:

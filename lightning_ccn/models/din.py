@@ -5,25 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
 
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.dataset import Dataset
-from lightning_ccn.models.system import Prediction, warn_of_missing_inputs
+from lightning_ccn.models.system import Prediction, System, warn_of_missing_inputs
 from lightning_ccn.nn.activation_unit import Activation, ActivationUnit
 from lightning_ccn.nn.head import PageMLP
 from lightning_ccn.nn.tables import ItemKernel, PageEmbedding
 
 
-class DIN(nn.Module):
+class DIN(System):
     """Sigmoid(MLP(concat(E_user, E_target, sum_j a(e_j, E_target) e_j))), j over the short sequence.
 
     Args:
-        dataset: the data that it will read.
-        dim: of each feature's embedding.
-        hidden: widths of the head's hidden layers.
-        activation: of the activation unit: `prelu`, or `dice`, which moves with the data.
-        item_kernel: how items are looked up; `auto` chooses by device.
+        dataset: The data to train on or score; its schema sizes the tables.
+        dim: Width of each feature's embedding.
+        hidden: Widths of the head's hidden layers.
+        activation: Activation of the activation unit: `prelu`, or `dice`, which adapts to the data (see `nn.dice`).
+        item_kernel: Lookup kernel of the item tables, see `nn.tables.ItemTables`; `auto` chooses by device.
     """
 
     def __init__(
@@ -40,7 +39,7 @@ class DIN(nn.Module):
         self.activation_unit = ActivationUnit(item_dim, activation=activation)
         self.head = PageMLP(user_dim, 2 * item_dim + len(dataset.schema.numbers), hidden)
         warn_of_missing_inputs(
-            self, dataset, short="the activation unit gives zeros, and user and target alone are scored"
+            self, dataset, short="the activation unit returns zeros, and only user and target are scored"
         )
 
     def forward(self, batch: PageBatch) -> Prediction:
@@ -49,7 +48,3 @@ class DIN(nn.Module):
         page = batch.page
         interest = self.activation_unit(e.target, page, e.item, batch.short, batch.short_lengths)  # [items, item_dim]
         return Prediction(self.head(e.user, torch.cat([e.target, interest, batch.numbers], 1), page))
-
-    def auxiliary_losses(self, prediction: Prediction, batch: PageBatch) -> dict[str, tuple[Tensor, float]]:
-        """None: DIN learns from clicks alone."""
-        return {}

@@ -1,32 +1,31 @@
-"""SIM, search-based interest (Pi et al., 2020): the long sequence cut to the target's category."""
+"""SIM, the search-based interest model (Pi et al., 2020): attention to the long behaviours of the target's category."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
 
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.dataset import Dataset
-from lightning_ccn.models.system import Prediction, warn_of_missing_inputs
+from lightning_ccn.models.system import Prediction, System, warn_of_missing_inputs
 from lightning_ccn.nn.head import PageMLP
 from lightning_ccn.nn.interest import InterestExtraction
 from lightning_ccn.nn.tables import ItemKernel, PageEmbedding
 
 
-class SIM(nn.Module):
+class SIM(System):
     """Sigmoid(MLP(concat(E_user, E_target, MHTA(E_target, short), MHTA(E_target, search(long, target's category))))).
 
-    The search itself is the reader's (`PageBatch.long`), with as many behaviours of a category as `data.long_length`
-    says. The paper's baseline, and TAN without trigger, collaborative module and trigger-sequence interaction.
+    The reader does the search (`PageBatch.long`) and keeps up to `data.long_length` behaviours of each category. SIM is
+    the paper's baseline: TAN without trigger, collaborative module and trigger-sequence interaction.
 
     Args:
-        dataset: the data that it will read.
-        dim: of each feature's embedding.
-        heads: of the target attention.
-        hidden: widths of the head's hidden layers.
-        item_kernel: how items are looked up; `auto` chooses by device.
+        dataset: The data to train on or score; its schema sizes the tables.
+        dim: Width of each feature's embedding.
+        heads: Number of attention heads.
+        hidden: Widths of the head's hidden layers.
+        item_kernel: Lookup kernel of the item tables, see `nn.tables.ItemTables`; `auto` chooses by device.
     """
 
     def __init__(
@@ -45,9 +44,9 @@ class SIM(nn.Module):
         warn_of_missing_inputs(
             self,
             dataset,
-            category="the search finds the most recent long behaviours of any kind",
-            short="the attention over them gives zeros",
-            long="the search finds nothing, and the attention gives zeros",
+            category="the search returns the most recent long behaviours of any category",
+            short="its attention returns zeros",
+            long="the search finds nothing, and its attention returns zeros",
         )
 
     def forward(self, batch: PageBatch) -> Prediction:
@@ -55,7 +54,3 @@ class SIM(nn.Module):
         e = self.embedding(batch)
         interest = self.interest.of_targets(e.target, e.item, batch)  # [items, 2 * item_dim]
         return Prediction(self.head(e.user, torch.cat([e.target, interest, batch.numbers], 1), batch.page))
-
-    def auxiliary_losses(self, prediction: Prediction, batch: PageBatch) -> dict[str, tuple[Tensor, float]]:
-        """None: SIM learns from clicks alone."""
-        return {}

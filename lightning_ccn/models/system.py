@@ -1,12 +1,11 @@
-"""What a system is to the code that trains it."""
+"""`System`, the base class of every CTR model here, and `Prediction`, its answer."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.dataset import Dataset
@@ -14,13 +13,13 @@ from lightning_ccn.data.dataset import Dataset
 
 @dataclass
 class Prediction:
-    """A system's answer for every exposed item.
+    """A system's answer for every exposed item of a batch.
 
     Attributes:
-        logit: float [items], of the click probability.
-        degree: float [items], the collaborative degree; None in a system without one.
-        intent: float [pages], logit of the probability that the user entered for the trigger; None in a system that
-            does not estimate it. `nn.intent.intent_label` is what it is measured against.
+        logit: Float [items], the logit of the click probability.
+        degree: Float [items], the collaborative degree (see `nn.collaborative`); None in a system without one.
+        intent: Float [pages], the logit of the probability that the user entered because of the trigger; None in a
+            system that does not estimate it. `nn.intent.intent_label` is what it is compared with.
     """
 
     logit: Tensor
@@ -28,33 +27,45 @@ class Prediction:
     intent: Tensor | None = None
 
 
-class System(Protocol):
-    """A CTR model over page views: an `nn.Module` with these two."""
+class System(nn.Module):
+    """A CTR model over page views.
 
-    def __call__(self, batch: PageBatch) -> Prediction:
-        """ScoreCollector every exposed item from the page and the item alone: no label, no context."""
-        ...
+    A subclass is built from a `Dataset` (its schema and counts) and its own options, and implements `forward`:
+    `PageBatch` -> `Prediction`. `forward` scores a target from the page and the target itself. It never reads clicks
+    or the page's other items, because neither exists when a target is served.
+
+    `lightning_ccn.CTRModule` trains it on the cross entropy of the clicks, plus the losses that `auxiliary_losses`
+    returns.
+    """
 
     def auxiliary_losses(self, prediction: Prediction, batch: PageBatch) -> dict[str, tuple[Tensor, float]]:
-        """Losses beside the cross entropy, by name: (mean over the batch's items, weight). Training only."""
-        ...
+        """Training losses on top of the cross entropy: none by default.
+
+        Args:
+            prediction: What `forward` returned for this batch.
+            batch: The batch, with clicks.
+
+        Returns:
+            By name, under which it is logged: (the loss's mean over the batch's items, its weight).
+        """
+        return {}
 
 
-def warn_of_missing_inputs(system: object, dataset: Dataset, **otherwise: str) -> None:
-    """Warns of what a system would use and this data lacks.
+def warn_of_missing_inputs(system: System, dataset: Dataset, **consequences: str) -> None:
+    """Warns about each input that a system uses and this data does not have.
 
     Args:
-        system: that warns.
-        dataset: the data.
-        otherwise: what the system does without it, by the name of what may be lacking: `profile`, `category`, or one
-            of `SplitStats.missing_inputs`.
+        system: The system; its class name is in the warning.
+        dataset: The data.
+        **consequences: What the system does without an input, by the input's name: `profile`, `category`, or a name
+            in `SplitStats.missing_inputs`.
     """
     schema = dataset.schema
-    lacks = {name: f"the training split has {words}" for name, words in dataset.splits["train"].missing_inputs.items()}
+    missing = {name: f"the training split has {what}" for name, what in dataset.splits["train"].missing_inputs.items()}
     if all(feature.many for feature in schema.user):
-        lacks["profile"] = "the dataset has no profile feature of one value"
+        missing["profile"] = "the dataset has no profile feature of one value"
     if schema.category is None:
-        lacks["category"] = "the dataset has no category"
-    for name, words in otherwise.items():
-        if name in lacks:
-            rank_zero_warn(f"{type(system).__name__}: {lacks[name]}; {words}")
+        missing["category"] = "the dataset has no category"
+    for name, consequence in consequences.items():
+        if name in missing:
+            rank_zero_warn(f"{type(system).__name__}: {missing[name]}; {consequence}")

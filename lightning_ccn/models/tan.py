@@ -5,30 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
 
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.dataset import Dataset
-from lightning_ccn.models.system import Prediction, warn_of_missing_inputs
+from lightning_ccn.models.system import Prediction, System, warn_of_missing_inputs
 from lightning_ccn.nn.attention import TargetAttention
 from lightning_ccn.nn.collaborative import Bound, CollaborativeModule
 from lightning_ccn.nn.head import PageMLP
 from lightning_ccn.nn.tables import ItemKernel, PageEmbedding
 
 
-class TAN(nn.Module):
+class TAN(System):
     """Sigmoid(MLP(concat(E_user, E_target, E_trigger, H_tsi, s_target))), Eq. 3.
 
     Args:
-        dataset: the data that it will read.
-        dim: of each feature's embedding.
-        heads: of the target attention.
-        hidden: widths of the head's hidden layers.
-        collaborative: have the collaborative module and its s_target (CM in the paper's table).
-        trigger_interaction: have the trigger's own attention over the sequences (TSI in the paper's table).
-        bound: of the collaborative degree.
-        gain: of the product in the collaborative module.
-        item_kernel: how items are looked up; `auto` chooses by device.
+        dataset: The data to train on or score; its schema sizes the tables.
+        dim: Width of each feature's embedding.
+        heads: Number of attention heads.
+        hidden: Widths of the head's hidden layers.
+        collaborative: Whether there is a collaborative module and its s_target (CM in the paper's Table 2).
+        trigger_interaction: Whether the trigger attends to the sequences too (TSI in the paper's Table 2).
+        bound: Bound of the collaborative degree, see `nn.collaborative`.
+        gain: Factor on the product of item and trigger in the collaborative module.
+        item_kernel: Lookup kernel of the item tables, see `nn.tables.ItemTables`; `auto` chooses by device.
     """
 
     def __init__(
@@ -61,10 +60,10 @@ class TAN(nn.Module):
         warn_of_missing_inputs(
             self,
             dataset,
-            trigger="the unknown item stands for it and tells no page from another: what is left is close to SIM",
-            category="the search finds the most recent long behaviours of any kind",
-            short="the attention over them gives zeros",
-            long="the search finds nothing, and the attention gives zeros",
+            trigger="every page gets the unknown item as its trigger, so the model is close to SIM",
+            category="the search returns the most recent long behaviours of any category",
+            short="its attention returns zeros",
+            long="the search finds nothing, and its attention returns zeros",
         )
 
     def forward(self, batch: PageBatch) -> Prediction:
@@ -89,7 +88,3 @@ class TAN(nn.Module):
             degree = self.collaborative(e.user, e.target, e.trigger, page)
             of_item.append(degree[:, None])
         return Prediction(self.head(torch.cat(of_page, 1), torch.cat(of_item, 1), page), degree)
-
-    def auxiliary_losses(self, prediction: Prediction, batch: PageBatch) -> dict[str, tuple[Tensor, float]]:
-        """None: TAN learns from clicks alone."""
-        return {}

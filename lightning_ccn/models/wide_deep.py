@@ -5,29 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.dataset import Dataset
-from lightning_ccn.models.system import Prediction, warn_of_missing_inputs
+from lightning_ccn.models.system import Prediction, System, warn_of_missing_inputs
 from lightning_ccn.nn.crosses import HashedCrosses
 from lightning_ccn.nn.head import PageMLP
 from lightning_ccn.nn.tables import ItemKernel, PageEmbedding
 
 
-class WideDeep(nn.Module):
+class WideDeep(System):
     """Sigmoid(w . crosses(user, target) + MLP(concat(E_user, mean(E_short), E_target))).
 
-    The behaviours are pooled without a look at the target: of the long sequence the reader keeps the categories on
-    the page, so its mean would depend on the page's other items, and that of the target's category is SIM's search.
+    Only the short sequence is pooled. The reader cuts the long one to the categories on the page, so its mean would
+    depend on the page's other items; and the part of the target's category would be SIM's search.
 
     Args:
-        dataset: the data that it will read.
-        dim: of each feature's embedding.
-        hidden: widths of the head's hidden layers.
-        cross_rows: rows of the wide part's table.
-        item_kernel: how items are looked up; `auto` chooses by device.
+        dataset: The data to train on or score; its schema sizes the tables.
+        dim: Width of each feature's embedding.
+        hidden: Widths of the head's hidden layers.
+        cross_rows: Rows of the wide part's table.
+        item_kernel: Lookup kernel of the item tables, see `nn.tables.ItemTables`; `auto` chooses by device.
     """
 
     def __init__(
@@ -46,7 +45,7 @@ class WideDeep(nn.Module):
         warn_of_missing_inputs(
             self,
             dataset,
-            profile="nothing to cross the items with, so there is no wide part",
+            profile="there is nothing to cross the items with, so the model has no wide part",
             short="the pooled behaviours are zeros",
         )
         self.deep = PageMLP(user_dim + item_dim, item_dim + len(dataset.schema.numbers), hidden)
@@ -58,7 +57,3 @@ class WideDeep(nn.Module):
         pooled = embedding_bag(batch.short, e.item, starts, mode="mean")  # [pages, item_dim]
         logit = self.deep(torch.cat([e.user, pooled], 1), torch.cat([e.target, batch.numbers], 1), batch.page)
         return Prediction(logit if self.wide is None else logit + self.wide(batch))
-
-    def auxiliary_losses(self, prediction: Prediction, batch: PageBatch) -> dict[str, tuple[Tensor, float]]:
-        """None: it learns from clicks alone."""
-        return {}

@@ -1,1 +1,1 @@
-"""The parts that the models are made of."""
+"""Layers and losses that the systems are built from."""

@@ -1,4 +1,4 @@
-"""DIN's activation unit: a sum of behaviours, each weighted by how it bears on the target."""
+"""DIN's activation unit: a sum of behaviours, each weighted by its relevance to the target."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Activation = Literal["prelu", "dice"]
 class ActivationUnit(nn.Module):
     """sum_j a(e_j, e_target) e_j over the behaviours of the target's page (DIN, Eq. 3).
 
-    The weight a is an MLP of behaviour, target and their product. It is no softmax: many matching behaviours give a
-    long sum, few a short one, which is the strength of the interest. DIN's code adds the difference of the two; to a
-    linear layer that already sees both it is nothing new.
+    The weight a is an MLP of behaviour, target and their product. It is not a softmax: many matching behaviours give a
+    large sum, which expresses a strong interest. (DIN's code also feeds the difference of the two, which adds nothing
+    to a linear layer that sees both.)
 
-    The first layer is a sum of one term each of the behaviour, the target and the product: the first is computed once
-    for each distinct item of the batch, the second once for each target, and only the third for each pair.
+    The first layer is linear, so it splits into three terms: the behaviour's is computed once per distinct item of the
+    batch, the target's once per target, and only the product's once per (target, behaviour) pair.
 
     Args:
-        dim: of an item's embedding.
-        hidden: width of the hidden layer, 36 in the paper.
-        activation: of the hidden layer.
-        gain: of the product. Embeddings start at +-0.05, their product near 0.001: without a gain the weights would
-            for long not tell one behaviour from another.
+        dim: Width of an item's embedding.
+        hidden: Width of the hidden layer, 36 in the paper.
+        activation: Activation of the hidden layer.
+        gain: Factor on the product. Embeddings start within +-0.05 and their product near 0.001; without a gain, the
+            weights would not distinguish behaviours for a long time.
     """
 
     def __init__(self, dim: int, hidden: int = 36, activation: Activation = "prelu", gain: float = 20.0) -> None:
@@ -43,7 +43,7 @@ class ActivationUnit(nn.Module):
     def forward(
         self, target: Tensor, page: Tensor, item: Tensor, behaviour: Tensor, behaviour_lengths: Tensor
     ) -> Tensor:
-        """The weighted sums.
+        """Sums the behaviours of each target's page, weighted for that target.
 
         Args:
             target: float [items, dim].
@@ -57,9 +57,9 @@ class ActivationUnit(nn.Module):
         """
         starts = behaviour_lengths.cumsum(0) - behaviour_lengths  # [pages]
         lengths = behaviour_lengths[page]  # [items]
-        of_pair = torch.repeat_interleave(lengths)  # [pairs], the target
+        of_pair = torch.repeat_interleave(lengths)  # [pairs], the target's index
         place = torch.arange(of_pair.numel(), device=page.device) - (lengths.cumsum(0) - lengths)[of_pair]
-        in_pair = behaviour[starts[page][of_pair] + place]  # [pairs], the behaviour
+        in_pair = behaviour[starts[page][of_pair] + place]  # [pairs], the behaviour's index
         embedded = gather(in_pair, item)  # [pairs, dim]
         hidden = (
             gather(of_pair, self.of_target(target))

@@ -11,26 +11,26 @@ from torch.nn.functional import scaled_dot_product_attention
 
 
 class TargetAttention(nn.Module):
-    """What in a sequence of behaviours answers to an item.
+    """Attention of items to a behaviour sequence.
 
-    Items are queries (targets or triggers), behaviours are keys and values, both ragged in *segments*: a page with
-    its short sequence, or a (page, category) with the long behaviours of that category. Keys and values are projected
-    once for each distinct item of the batch, whatever number of pages it stands in.
+    Items are the queries (targets or triggers); behaviours are keys and values. Both are ragged in *segments*: a page
+    with its short sequence, or a (page, category) group with the long behaviours of that category. Keys and values
+    are projected once per distinct item of the batch, however many pages it appears on.
 
-    Eq. 2 prints its sqrt(d) outside the softmax; as everywhere, the logits are divided by sqrt(d / heads).
+    Eq. 2 prints its sqrt(d) outside the softmax. Here the logits are divided by sqrt(d / heads), as is usual.
 
     Args:
-        dim: of an item's embedding; a multiple of `heads`.
+        dim: Width of an item's embedding; a multiple of `heads`.
         heads: h of Eq. 1.
-        gain: of the logits. Embeddings start at +-0.05 and the logits near 0.001: without a gain the attention stays a
-            mean over the sequence for most of a single epoch. (Chosen on SIM, see docs/reproduction.md.)
+        gain: Factor on the logits. Embeddings start within +-0.05 and the logits near 0.001; without a gain, attention
+            stays close to a plain mean for most of the only epoch. (Chosen on SIM, see docs/reproduction.md.)
     """
 
     def __init__(self, dim: int, heads: int, gain: float = 20.0) -> None:
         super().__init__()
         if dim % heads:
             raise ValueError(
-                f"heads: {dim} values of an item's embedding cannot be shared by {heads} heads; change heads or dim"
+                f"heads: an item's embedding of width {dim} cannot be split into {heads} heads; change heads or dim"
             )
         self.heads, self.scale = heads, gain / math.sqrt(dim / heads)
         self.query = nn.Linear(dim, dim, bias=False)
@@ -52,16 +52,16 @@ class TargetAttention(nn.Module):
         Returns:
             float [queries, dim]; zeros where the segment has no behaviours.
         """
-        asked, row, column = _places(query_lengths)
+        queries, row, column = _places(query_lengths)
         behaviours, key_row, key_column = _places(behaviour_lengths)
         segments = query_lengths.numel()
-        projected = self.query(query)  # [queries, dim], of autocast's type where that is on
-        padded_query = projected.new_zeros(segments, asked, query.shape[1])
-        padded_query[row, column] = projected  # [segments, asked, dim]
+        projected = self.query(query)  # [queries, dim], in autocast's dtype where that is on
+        padded_query = projected.new_zeros(segments, queries, query.shape[1])
+        padded_query[row, column] = projected  # [segments, queries, dim]
         index = behaviour.new_zeros(segments, behaviours)
         index[key_row, key_column] = behaviour  # [segments, behaviours]
         seen = torch.arange(behaviours, device=index.device) < behaviour_lengths[:, None]  # [segments, behaviours]
-        # a segment without behaviours attends to its padding, and is set to zero below
+        # a segment without behaviours attends to its padding; its result is zeroed below
         mask = (seen | (behaviour_lengths == 0)[:, None])[:, None, None, :]
         attended = scaled_dot_product_attention(
             self._split(padded_query),
@@ -69,7 +69,7 @@ class TargetAttention(nn.Module):
             self._split(gather(index, self.value(item))),
             attn_mask=mask,
             scale=self.scale,
-        )  # [segments, heads, asked, dim / heads]
+        )  # [segments, heads, queries, dim / heads]
         attended = attended.transpose(1, 2).flatten(2)[row, column]  # [queries, dim]
         return attended * (behaviour_lengths > 0)[row, None]
 
@@ -87,11 +87,11 @@ class TargetAttention(nn.Module):
             float [queries, dim]; zeros where the group is empty.
         """
         order = torch.argsort(group, stable=True)
-        asked, query_lengths = torch.unique_consecutive(group[order], return_counts=True)
+        queried, query_lengths = torch.unique_consecutive(group[order], return_counts=True)
         starts = long_lengths.cumsum(0) - long_lengths
-        _, row, column = _places(long_lengths[asked])
-        behaviour = long[starts[asked][row] + column]  # only of groups that are asked for
-        attended = self(query[order], query_lengths, item, behaviour, long_lengths[asked])
+        _, row, column = _places(long_lengths[queried])
+        behaviour = long[starts[queried][row] + column]  # only of the groups that have a query
+        attended = self(query[order], query_lengths, item, behaviour, long_lengths[queried])
         return attended[torch.argsort(order)]
 
     def _split(self, x: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ class TargetAttention(nn.Module):
 
 
 def _places(lengths: Tensor) -> tuple[int, Tensor, Tensor]:
-    """Where the elements of a ragged tensor stand in the padded one: (padded length, row, column)."""
+    """Positions of a ragged tensor's elements in the padded tensor: (padded length, row, column)."""
     longest = max(int(lengths.max()) if lengths.numel() else 0, 1)
     row = torch.repeat_interleave(lengths)
     starts = lengths.cumsum(0) - lengths

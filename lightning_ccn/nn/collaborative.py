@@ -1,4 +1,4 @@
-"""The collaborative module: one degree for each exposed item (Eq. 4)."""
+"""The collaborative module: one collaborative degree per exposed item (Eq. 4)."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ Bound = Literal["sigmoid", "none"]
 
 
 class CollaborativeModule(nn.Module):
-    """s = bound(MLP(E_user + (E_item * E_trigger))): how an item stands to this user under this trigger.
+    """s = bound(MLP(concat(E_user, E_item * E_trigger))).
 
-    An item's degree does not depend on which item of the page is called the target, so a page of n items needs n
-    projections and not n^2; and the degree of a target needs no context, which is why this module serves too.
+    The collaborative degree s of an item is a scalar that says how well the item fits this user after this trigger.
+    The contrastive losses compare the degrees of a page's items; the head reads the target's degree as a feature.
+
+    An item's degree does not depend on which item of the page is the target, so a page of n items needs n projections,
+    not n^2. It does not need the context either, which is why scoring keeps this module.
 
     Args:
-        user_dim, item_dim: widths of E_user and of E_item.
-        hidden: widths of the hidden layers.
-        bound: `sigmoid` keeps a degree in (0, 1), as the losses' angles need; `none` leaves it free.
-        gain: of the product. Embeddings start at +-0.05, their product near 0.001: without a gain the degree would
-            not move, and the contrastive losses would teach nothing.
+        user_dim, item_dim: Widths of E_user and E_item.
+        hidden: Widths of the hidden layers.
+        bound: `sigmoid` keeps a degree within (0, 1), as the angles of the attraction loss require; `none` leaves it
+            unbounded.
+        gain: Factor on the product. Embeddings start within +-0.05 and their product near 0.001; without a gain, the
+            degree would barely move and the contrastive losses would teach nothing.
     """
 
     def __init__(
@@ -35,7 +39,7 @@ class CollaborativeModule(nn.Module):
         self.bound, self.gain = bound, gain
 
     def forward(self, user: Tensor, target: Tensor, trigger: Tensor, page: Tensor) -> Tensor:
-        """The collaborative degree.
+        """The collaborative degree of every exposed item.
 
         Args:
             user: float [pages, user_dim].

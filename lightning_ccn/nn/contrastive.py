@@ -1,23 +1,23 @@
 """The repulsion and the attraction loss over a page's exposed items (CCN, Eq. 5 to 10), in O(items).
 
-Each exposed item is a target; the page's other items are its context. Those of the other label repel it,
-those of its own label attract it. Both losses compare `e^s` of the target with an importance-weighted sum of
-`e^s` over such a set S: `sum_j w_j e^{s_j}`, `w_j = e^{-s_j} / sum_k e^{-s_k}`. Every `e^{-s_j} e^{s_j}` is 1,
-so the sum is the harmonic mean of the `e^{s_j}`, in logarithms `ln|S| - logsumexp_S(-s)`: sums for each page
-and label are enough, pairs of items never appear.
+An item's *label* is whether it was clicked. Each exposed item is a target in turn, and the page's other items are its
+context: those with the other label repel it, those with the same label attract it. Both losses compare `e^s` of the
+target (s is its collaborative degree) with an importance-weighted sum of `e^s` over such a set S: `sum_j w_j e^{s_j}`,
+`w_j = e^{-s_j} / sum_k e^{-s_k}`. As every `e^{-s_j} e^{s_j}` is 1, the sum is the harmonic mean of the `e^{s_j}`; its
+logarithm is `ln|S| - logsumexp_S(-s)`. So sums per page and label are enough, and no pair of items is ever formed.
 
-Where the print needs a reading, this is ours:
+Where the paper's formulas need an interpretation, this is ours:
 
-- Eq. 7 takes the cosine similarity of two positive scalars, which is always 1. It also speaks of the cosine's
-  period and wants `e^{s/xi}` within [0, pi]. So `e^{s/xi}` is an angle here, and the cosine is that of the
+- Eq. 7 takes the cosine similarity of two positive scalars, which is always 1. But the paper also mentions the cosine's
+  period and requires `e^{s/xi}` to lie in [0, pi]. So here `e^{s/xi}` is an angle, and the cosine is that of the
   difference of two angles.
-- Eq. 5 as printed raises every target over its opposite-label context: the unclicked over the clicked ones as
-  well. The two pulls cancel, and where clicks are few the wrong one wins. The text wants interests and
-  disinterests set apart. Orientation "label" does that: for an unclicked target it puts -s in place of s
-  throughout Eq. 5 and 6. Orientation "printed" stays available.
-- An item whose set is empty has loss 0 and counts in the mean, as the paper divides by |D|.
+- Eq. 5 as printed pushes every target above its opposite-label context, so it also pushes unclicked items above clicked
+  ones. The two pushes cancel, and where clicks are few the wrong one wins. The text wants interests and disinterests
+  apart. Orientation "label" does that: for an unclicked target, -s replaces s throughout Eq. 5 and 6. Orientation
+  "printed" is available for comparison.
+- An item whose set is empty has loss 0 and counts in the mean, since the paper divides by |D|.
 
-Degrees are worked on in float32 at least, whatever the autocast state.
+Computations use at least float32, whatever the autocast state.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def repulsion_loss(
     orientation: str = "label",
     detach_weights: bool = False,
 ) -> Tensor:
-    """Mean over items of Eq. 5, where N is the target's page's items of the other label, M of them.
+    """Mean over items of Eq. 5. N is the set of the page's items with the other label than the target, M its size.
 
     `-log( e^{s_i/tau} / (e^{s_i/tau} + M sum_{j in N} w_j e^{s_j/tau}) )`
 
@@ -50,7 +50,7 @@ def repulsion_loss(
         page_lengths: int64 [pages], sums to `items`; pages may be empty.
         temperature: tau of Eq. 5 and 6.
         orientation: "label" or "printed", see the module's docstring.
-        detach_weights: hold the weights of Eq. 6 constant in the backward pass.
+        detach_weights: Whether the weights of Eq. 6 are constants in the backward pass.
 
     Returns:
         Scalar, float32 (float64 for float64 degrees). 0, with a gradient of 0, where no page has both labels.
@@ -68,17 +68,17 @@ def repulsion_loss(
     groups = 2 * page_lengths.numel()
     own = context = _exponent(degree, temperature, "temperature")  # [items]
     if orientation == "label":
-        # An unclicked target sees -s, its own and the clicked items'; a clicked one sees s. So an item is seen
-        # by the other label with the sign that it does not have itself.
+        # An unclicked target uses -s for itself and for the clicked items; a clicked target uses s for both. So an
+        # item enters the other label's context with the opposite of its own sign.
         own = torch.where(clicked, own, -own)
         context = -own
 
     size = own.new_zeros(groups).index_add(0, group, torch.ones_like(own))  # [groups]
     lowest = own.new_full((groups,), math.inf).scatter_reduce(0, group, context.detach(), "amin")
     lowest = lowest.masked_fill(size == 0, 0)
-    # Relative to the lowest member nothing overflows, and that member's share of 1 keeps the sum at 1 or above;
-    # the clamp is for empty groups.
-    total = own.new_zeros(groups).index_add(0, group, torch.exp(lowest[group] - context)).clamp(min=1)
+    # Relative to the group's lowest member nothing overflows, and that member's own term of 1 keeps the sum at 1 or
+    # above. Empty groups get a 1, not a clamp: at a sum of exactly 1, torch 2.14 gives a clamp no gradient.
+    total = own.new_zeros(groups).index_add(0, group, torch.exp(lowest[group] - context)).masked_fill(size == 0, 1)
     log_size = size.clamp(min=1).log()
     log_mean = log_size + lowest - total.log()  # [groups], log of the harmonic mean
     if detach_weights:
@@ -93,17 +93,17 @@ def repulsion_loss(
 def attraction_loss(
     degree: Tensor, clicks: Tensor, page_lengths: Tensor, *, scale: float, detach_weights: bool = False
 ) -> Tensor:
-    """Mean over items of Eq. 7, where P is the target's page's other items of the target's label.
+    """Mean over items of Eq. 7. P is the set of the page's other items with the target's label.
 
     `-log( (1 + cos(a_i - b_i)) / 2 )`, the angles `a_i = e^{s_i/xi}` and `b_i = sum_{j in P} w_j e^{s_j/xi}`.
-    It pulls the two together as long as they differ by less than pi: `check_scale` tells whether they must.
+    It pulls the two angles together as long as they differ by less than pi, which `check_scale` guarantees.
 
     Args:
         degree: float [items], s of Eq. 4, page-major.
         clicks: [items], any dtype, 0 or 1.
         page_lengths: int64 [pages], sums to `items`; pages may be empty.
         scale: xi of Eq. 7 and 8.
-        detach_weights: hold the weights of Eq. 8 constant in the backward pass.
+        detach_weights: Whether the weights of Eq. 8 are constants in the backward pass.
 
     Returns:
         Scalar, float32 (float64 for float64 degrees). 0, with a gradient of 0, where no page has two items of
@@ -123,10 +123,10 @@ def attraction_loss(
     size = exponent.new_zeros(groups).index_add(0, group, torch.ones_like(exponent))  # [groups]
     alone = size[group] == 1  # [items]
 
-    # "The others" as total minus own share cancels where the own share is nearly all of the total, which only
-    # the group's lowest item can reach. That item (the first of equals) gets a sum of its own, relative to the
-    # second lowest. For every other item the lowest one's share of 1 stays: the difference is at least half
-    # of the total.
+    # The sum over the others is the total minus the item's own term. That cancels numerically if the own term is
+    # nearly the whole total, which can only happen to the group's lowest item. So that item (the first, if several are
+    # equal) gets a sum of its own, relative to the second lowest. For every other item, the lowest item's term of 1
+    # stays in the sum, and the difference is at least half of the total.
     infinite = exponent.new_full((groups,), math.inf)
     lowest = infinite.scatter_reduce(0, group, fixed, "amin")
     index = torch.arange(group.numel(), device=group.device)
@@ -137,7 +137,7 @@ def attraction_loss(
 
     share = torch.exp(lowest[group] - exponent)
     total = exponent.new_zeros(groups).index_add(0, group, share)
-    # Masked before exp: relative to the second the lowest item's share may overflow, and 0 * inf is NaN in the
+    # Masked before exp: relative to the second lowest, the lowest item's term may overflow, and 0 * inf is NaN in the
     # backward pass.
     share_of_rest = torch.exp((second[group] - exponent).masked_fill(is_lowest, -math.inf))
     total_of_rest = exponent.new_zeros(groups).index_add(0, group, share_of_rest)
@@ -150,24 +150,24 @@ def attraction_loss(
         exponents = exponent.new_zeros(groups).index_add(0, group, exponent)
         log_mean = _with_gradient_of(log_mean, (exponents[group] - exponent) / others_size)
 
-    # An item without a set: both angles are 1, so loss and gradient are exactly 0 whatever its degree. Far out of
-    # the cosine's first period an angle means nothing, but it must not become an inf - inf.
+    # An item without a set gets two angles of 1, so its loss and gradient are exactly 0 whatever its degree. Far
+    # beyond the cosine's first period an angle has no meaning, but it must not become inf - inf.
     angle, others_angle = (log.masked_fill(alone, 0).clamp(max=60).exp() for log in (exponent, log_mean))
-    # (1 + cos x) / 2 = cos(x/2)^2; near pi the sum loses its digits in float32, the square does not. The clamp
-    # cuts the pole at pi: there the gradient in x has grown to 1e3, within 2e-3 of pi it is 0.
+    # (1 + cos x) / 2 = cos(x/2)^2; near pi the sum loses its digits in float32 and the square does not. The clamp cuts
+    # off the pole at pi: the gradient in x grows to 1e3 before it, and is 0 within 2e-3 of pi.
     return _mean(-2 * torch.cos((angle - others_angle) / 2).abs().clamp(min=1e-3).log())
 
 
 def attraction_weight(clicked_per_page: float, unclicked_per_page: float) -> float:
-    """P_{S-} / P_{S+} of Eq. 9, 10 and 12: pairs of items of unlike labels over pairs of like labels.
+    """P_{S-} / P_{S+} of Eq. 9, 10 and 12: the ratio of pairs with different labels to pairs with the same label.
 
     Args:
-        clicked_per_page: N_1, mean number of clicked items on a page of the training data.
-        unclicked_per_page: N_0, mean number of unclicked items.
+        clicked_per_page: N_1, the mean number of clicked items on a training page.
+        unclicked_per_page: N_0, the mean number of unclicked items.
 
     Raises:
-        ValueError: a count is negative or not finite; or, on average, a page has no pair of items, or no pair
-            of like labels, without which the ratio does not exist.
+        ValueError: A count is negative or not finite; or a page has, on average, no pair of items, or no pair with the
+            same label, and the ratio does not exist.
 
     >>> attraction_weight(1, 9)
     0.25
@@ -175,40 +175,40 @@ def attraction_weight(clicked_per_page: float, unclicked_per_page: float) -> flo
     counts = {"clicked_per_page": clicked_per_page, "unclicked_per_page": unclicked_per_page}
     for name, count in counts.items():
         if not (math.isfinite(count) and count >= 0):
-            raise ValueError(f"{name} is {count}; a mean count of items is finite and not below 0")
+            raise ValueError(f"{name} is {count}; a mean number of items must be finite and 0 or more")
     if clicked_per_page + unclicked_per_page <= 1:
         raise ValueError(
-            f"a page has {clicked_per_page + unclicked_per_page:g} items on average, so no pair to compare; "
-            "the contrastive losses need pages of two items and more"
+            f"a page has {clicked_per_page + unclicked_per_page:g} items on average, so there is no pair to compare; "
+            "the contrastive losses need pages with two or more items"
         )
     # Twice the numbers of pairs. The denominator of Eq. 9 cancels in the ratio.
     like = clicked_per_page * (clicked_per_page - 1) + unclicked_per_page * (unclicked_per_page - 1)
     unlike = 2 * clicked_per_page * unclicked_per_page
     if like <= 0:
         raise ValueError(
-            f"with {clicked_per_page:g} clicked and {unclicked_per_page:g} unclicked items on a page Eq. 9 "
-            "counts no pair of like labels, so the attraction weight does not exist; set it by hand, or train "
-            "without the attraction loss"
+            f"with {clicked_per_page:g} clicked and {unclicked_per_page:g} unclicked items on a page, Eq. 9 "
+            "counts no pair with the same label, so the attraction weight does not exist; set attraction_ratio, or "
+            "train without the attraction loss"
         )
     return unlike / like
 
 
 def check_scale(bound: str, scale: float) -> None:
-    """Refuses a bound on the degree and a scale xi with which the angles of Eq. 7 may differ by pi or more.
+    """Rejects a bound of the degree and a scale xi with which the angles of Eq. 7 may differ by pi or more.
 
     With `s = sigmoid(.)` the angles `e^{s/xi}` lie within (1, e^{1/xi}). Without a bound no xi is enough.
 
     Args:
-        bound: what bounds the degree, "sigmoid" or "none".
+        bound: Bound of the degree, "sigmoid" or "none".
         scale: xi of Eq. 7 and 8.
 
     Raises:
-        ValueError: the pair guarantees nothing (the message says which xi would do), or the bound is unknown.
+        ValueError: The pair gives no guarantee (the message names an xi that does), or the bound is unknown.
 
     >>> check_scale("sigmoid", 0.8)
     """
     least = 1 / math.log1p(math.pi)  # e^{1/xi} - 1 < pi
-    remedy = f"use the sigmoid bound with a scale xi of {least:.4f} or more, or leave out the attraction loss"
+    remedy = f"use the sigmoid bound with a scale xi of {least:.4f} or more, or train without the attraction loss"
     if bound not in ("sigmoid", "none"):
         raise ValueError(f"bound is {bound!r}; use 'sigmoid' or 'none'")
     if bound == "none":
@@ -236,7 +236,7 @@ def _exponent(degree: Tensor, divisor: float, name: str) -> Tensor:
 
 
 def _with_gradient_of(log_mean: Tensor, mean: Tensor) -> Tensor:
-    """`log_mean` with the gradient that it has under constant weights, which is that of the exponents' mean.
+    """`log_mean`, with the gradient that it has if the weights are constants: that of the exponents' mean.
 
     d ln(sum_j w_j e^{x_j}) / d x_j = w_j e^{x_j} / sum_k w_k e^{x_k} = 1 / |S|, as all w_j e^{x_j} are equal.
     """
@@ -244,5 +244,5 @@ def _with_gradient_of(log_mean: Tensor, mean: Tensor) -> Tensor:
 
 
 def _mean(loss: Tensor) -> Tensor:
-    """Mean over items; of no items a 0 that is part of the graph all the same."""
+    """Mean over items; for a batch without items a 0 that is still part of the graph."""
     return loss.sum() / max(loss.numel(), 1)

@@ -9,23 +9,24 @@ from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedJaggedTens
 
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.schema import Schema
+from lightning_ccn.data.splitmix64 import splitmix64
 from lightning_ccn.nn.tables import table_device
 
-# fbgemm wants a multiple of 4 values a row. A weight is the mean of its row's 4: they start equal, have equal
-# gradients and so stay equal, and under AdaGrad move as the single weight would.
+# fbgemm needs a multiple of 4 values per row. A weight is the mean of its row's 4 values: they start equal and get
+# equal gradients, so they stay equal, and under AdaGrad they move as a single weight would.
 COPIES = 4
 
 
 class HashedCrosses(nn.Module):
-    """w . phi(x): a weight for each pair of a profile value and an item value that occur together.
+    """w . phi(x): one weight per pair of a profile value and an item value.
 
-    Every profile feature with one value is crossed with every item feature: user x item, user x category, city x
-    seller, and so on. Pairs are far too many for a vocabulary; a 64-bit hash gives each a row of one table, and an
-    item's weights are one bag, summed.
+    Every single-valued profile feature is crossed with every item feature: user x item, user x category, city x seller,
+    and so on. There are far too many pairs for a vocabulary, so a 64-bit hash maps each pair to a row of one table. The
+    weights of an item are one bag, summed.
 
     Args:
-        schema: features to cross; at least one profile feature has one value.
-        rows: of the table. Pairs that share a row share a weight.
+        schema: The features to cross; at least one profile feature has a single value.
+        rows: Rows of the table. Pairs that share a row share a weight.
     """
 
     def __init__(self, schema: Schema, rows: int) -> None:
@@ -49,7 +50,7 @@ class HashedCrosses(nn.Module):
 
     def forward(self, batch: PageBatch) -> Tensor:
         """float [items], the wide part's logit."""
-        ids = pad(self.ids(batch), (0, 0, 0, 1))  # a lookup needs an entry, and a batch may have no item: one of nobody
+        ids = pad(self.ids(batch), (0, 0, 0, 1))  # a lookup needs an entry, and a batch may be empty
         bags = KeyedJaggedTensor(
             keys=["crosses"],
             values=ids.flatten(),
@@ -59,17 +60,9 @@ class HashedCrosses(nn.Module):
         return weights[:-1].mean(1)
 
     def ids(self, batch: PageBatch) -> Tensor:
-        """int64 [items, crosses]: the row of each pair, never 0."""
+        """int64 [items, crosses]: the table row of each pair; never 0, the unknown row."""
         of_page = torch.stack([batch.user[name].values() for name in self.of_page], 1)[batch.page]  # [items, .]
         of_item = torch.stack([batch.item[name].values() for name in self.of_item], 1)[batch.target]  # [items, .]
-        pair = (_mixed(of_page)[:, :, None] + of_item[:, None, :]).flatten(1)  # [items, crosses]
-        crossing = torch.arange(pair.shape[1], device=pair.device)  # so that equal pairs of other features differ
-        return 1 + _mixed(_mixed(pair) + crossing) % (self.rows - 1)
-
-
-def _mixed(value: Tensor) -> Tensor:
-    """splitmix64's finaliser on int64: equal values stay equal, others scatter."""
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
-        high = (value >> shift) & ((1 << (64 - shift)) - 1)  # as of an unsigned integer
-        value = (value ^ high) * (factor - (1 << 64) if factor >> 63 else factor)
-    return value
+        pair = (splitmix64(of_page)[:, :, None] + of_item[:, None, :]).flatten(1)  # [items, crosses]
+        crossing = torch.arange(pair.shape[1], device=pair.device)  # equal values of other feature pairs get other rows
+        return 1 + splitmix64(splitmix64(pair) + crossing) % (self.rows - 1)

@@ -1,4 +1,4 @@
-"""Dice: PReLU whose bend moves with the data (DIN, section 5.3)."""
+"""Dice: a PReLU whose bend adapts to the data (DIN, section 5.3)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 class Dice(nn.Module):
     """f(x) = p(x) x + (1 - p(x)) alpha x, p(x) = sigmoid((x - mean) / sqrt(variance + eps)), channel by channel.
 
-    Mean and variance are the batch's in training and running averages after it; the gradient takes them as constants.
-    With several ranks they are those of the global batch, so that every rank keeps the same averages and the world
-    size does not change what is learned. Every rank must then call it equally often; an empty batch is no exception.
+    Mean and variance come from the batch in training and from running averages otherwise; the gradient treats them as
+    constants. With several ranks, they are those of the global batch, so all ranks keep the same averages and the
+    world size does not change what is learned. Every rank must call it equally often, with empty batches too.
 
     Args:
         channels: C.
-        momentum: of the running averages.
+        momentum: Momentum of the running averages.
 
     Shape: float [rows, C] -> float [rows, C].
     """
@@ -38,7 +38,7 @@ class Dice(nn.Module):
         return p * x + (1 - p) * self.alpha * x
 
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance [C] of the global batch, which the running averages take a step to."""
+        """Mean and variance [C] of the global batch; updates the running averages."""
         sums = torch.cat([x.sum(0), x.square().sum(0), x.new_tensor([len(x)])])
         if dist.is_initialized():
             dist.all_reduce(sums)

@@ -1,4 +1,4 @@
-"""Holding tables and layers as they are, for fine-tuning."""
+"""Freezing tables and layers, for fine-tuning."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from lightning_ccn.nn.tables import ItemTables, UserTables
 def freeze(model: nn.Module, names: Sequence[str]) -> None:
     """Freezes tables by name, and layers by the beginning of their parameters' names.
 
-    A frozen table is looked up without a gradient, so that its optimizer, which runs inside the backward pass, finds
-    nothing to do.
+    A frozen table is looked up without a gradient, so its optimizer, which runs inside the backward pass, has nothing
+    to do.
 
     Args:
-        model: a system, before it is sharded.
-        names: `item`, `user`, ...: a table; `head`, `target_short.query`, ...: a layer, with all that it holds.
+        model: A system, before it is sharded.
+        names: Tables (`item`, `user`, ...) and layers (`head`, `target_short.query`, ...) with everything in them.
 
     Raises:
-        ValueError: a name that nothing has, or nothing is left to train.
+        ValueError: A name matches no table and no layer, or no layer is left to train.
 
     >>> model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
     >>> freeze(model, ["0"])
@@ -37,12 +37,12 @@ def freeze(model: nn.Module, names: Sequence[str]) -> None:
             tables = sorted({table for lookup in lookups for table in lookup.tables.values()})
             parts = sorted({full.split(".")[0] for full in layers})
             raise ValueError(
-                f"freeze: nothing is named '{name}'; tables: {', '.join(tables)}; "
-                f"layers: {', '.join(parts)} and their parts"
+                f"freeze: no table or layer is named '{name}'; tables: {', '.join(tables)}; "
+                f"layers: {', '.join(parts)}, and their parts"
             )
         for lookup in holding:
             lookup.frozen.add(name)
         for parameter in held:
             parameter.requires_grad_(False)
     if names and not any(parameter.requires_grad for parameter in layers.values()):
-        raise ValueError("freeze: every layer is frozen, and tables alone are not trained; leave one out")
+        raise ValueError("freeze: every layer is frozen, and training tables alone is not supported; leave a layer out")

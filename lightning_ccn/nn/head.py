@@ -9,14 +9,14 @@ from torch.nn.functional import embedding as gather
 
 
 class PageMLP(nn.Module):
-    """MLP(concat(page features, item features)) -> one value an item, with the page's part computed once a page.
+    """MLP(concat(page features, item features)) -> one value per item; the page's part is computed once per page.
 
-    The first layer is linear in the concatenation, so it is a sum of one term of the page and one of the item: the
-    same function as on the concatenated vector, without copying the page's vector to each of its items.
+    The first layer is linear, so it is the sum of a page term and an item term. This is the same function as an MLP on
+    the concatenated vector, without a copy of the page's vector for each of its items.
 
     Args:
-        page_dim, item_dim: numbers of page and item features.
-        hidden: widths of the hidden layers, at least one.
+        page_dim, item_dim: Numbers of page features and item features.
+        hidden: Widths of the hidden layers; at least one.
     """
 
     def __init__(self, page_dim: int, item_dim: int, hidden: Sequence[int]) -> None:
@@ -29,7 +29,7 @@ class PageMLP(nn.Module):
         self.rest = nn.Sequential(*layers)
 
     def forward(self, page_features: Tensor, item_features: Tensor, page: Tensor) -> Tensor:
-        """One value an item.
+        """Computes one value per item.
 
         Args:
             page_features: float [pages, page_dim].

@@ -1,4 +1,4 @@
-"""Why the user entered: for the trigger, or for the page as such."""
+"""The intent: did the user enter the promotion because of the trigger, or to look around?"""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from lightning_ccn.nn.tables import Embedded
 
 
 class IntentNet(nn.Module):
-    """logit of P(the entry is due to the trigger) = MLP(concat(E_user, E_trigger, trigger's interest)).
+    """The logit of P(entered because of the trigger) = MLP(concat(E_user, E_trigger, trigger's interest)).
 
-    It sees the user, the trigger and what in the sequences answers to the trigger; no exposed item, since the user
-    decided to enter before seeing one.
+    It sees the user, the trigger and the trigger's attention over the behaviour sequences. It sees no exposed item,
+    because the user decided to enter before seeing one.
 
     Args:
-        user_dim, item_dim: widths of E_user and of E_trigger.
-        heads: of the trigger's attention over the sequences.
-        hidden: width of the hidden layer.
+        user_dim, item_dim: Widths of E_user and E_trigger.
+        heads: Number of heads of the trigger's attention over the sequences.
+        hidden: Width of the hidden layer.
     """
 
     def __init__(self, user_dim: int, item_dim: int, heads: int, hidden: int) -> None:
@@ -36,18 +36,19 @@ class IntentNet(nn.Module):
 
 
 def intent_label(batch: PageBatch, category: str) -> Tensor:
-    """Whether the user clicked something of the trigger's category on this page: the label where the log has none.
+    """The intent's label: did the user click an item of the trigger's category on this page?
 
-    A page without a trigger, or with one of unknown category (row 0), was not entered for it: 0.
+    No log records the intent, so clicks stand in for it. A page without a trigger, or whose trigger has an unknown
+    category (row 0), has label 0.
 
     Args:
-        batch: with clicks.
-        category: name of the item feature that is the category.
+        batch: A batch with clicks.
+        category: Name of the item feature that holds the category.
 
     Returns:
         float32 [pages] in {0, 1}.
     """
-    assert batch.clicks is not None, "the label is made of clicks"
+    assert batch.clicks is not None, "the label is derived from clicks"
     of_item = batch.item[category].values()  # [distinct]
     of_trigger, page = of_item[batch.trigger], batch.page
     alike = (of_item[batch.target] == of_trigger[page]) & (of_trigger[page] != 0)  # [items]
@@ -56,15 +57,14 @@ def intent_label(batch: PageBatch, category: str) -> Tensor:
 
 
 def intent_loss(intent: Tensor, batch: PageBatch, category: str) -> Tensor:
-    """Cross entropy of the intent against `intent_label`, mean over items: each item has its page's, as in a log
-    with one row an item.
+    """Cross entropy of the intent against `intent_label`, averaged over items: each item counts with its page's loss.
 
     Args:
         intent: float [pages], the logit.
-        batch, category: see `intent_label`.
+        batch, category: See `intent_label`.
 
     Returns:
-        Scalar float32; of no items a 0 that is part of the graph all the same.
+        Scalar float32; for a batch without items a 0 that is still part of the graph.
     """
     loss = binary_cross_entropy_with_logits(intent.float(), intent_label(batch, category), reduction="none")  # [pages]
     return loss[batch.page].sum() / max(batch.items, 1)

@@ -1,4 +1,4 @@
-"""Interest extraction: what of a user's two behaviour sequences answers to an item."""
+"""Interest extraction: attention of items to a user's two behaviour sequences."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from lightning_ccn.nn.attention import TargetAttention
 class InterestExtraction(nn.Module):
     """concat(MHTA(query, short sequence), MHTA(query, long behaviours of one category)).
 
-    With targets as queries and their own categories this is SIM's; with triggers it is TAN's trigger-sequence
-    interaction; with DIHN's fused embedding and the trigger's category it is DIHN's soft and hard sequence.
+    With targets as queries and their own categories, this is SIM. With triggers as queries, it is TAN's trigger-
+    sequence interaction. With DIHN's fused embedding and the trigger's category, it reads DIHN's soft and
+    hard sequence.
 
     Args:
-        dim: of an item's embedding; a multiple of `heads`.
-        heads: of each attention.
+        dim: Width of an item's embedding; a multiple of `heads`.
+        heads: Number of heads of each attention.
     """
 
     def __init__(self, dim: int, heads: int) -> None:
@@ -25,14 +26,14 @@ class InterestExtraction(nn.Module):
         self.short, self.long = TargetAttention(dim, heads), TargetAttention(dim, heads)
 
     def forward(self, query: Tensor, query_lengths: Tensor, group: Tensor, item: Tensor, batch: PageBatch) -> Tensor:
-        """The query's interest.
+        """Attends each query to both sequences.
 
         Args:
             query: float [queries, dim], page-major.
             query_lengths: int64 [pages], queries of each page.
-            group: int64 [queries], the group of long behaviours that each query is shown.
+            group: int64 [queries], the group of long behaviours that each query attends to.
             item: float [distinct, dim], the batch's distinct items.
-            batch: the sequences.
+            batch: The batch with the sequences.
 
         Returns:
             float [queries, 2 * dim]; zeros where a sequence is empty.
@@ -42,11 +43,11 @@ class InterestExtraction(nn.Module):
         return torch.cat([short, long], dim=1)
 
     def of_targets(self, target: Tensor, item: Tensor, batch: PageBatch) -> Tensor:
-        """Each target [items, dim] over the short sequence and the long behaviours of its own category."""
+        """Attends each target [items, dim] to the short sequence and the long behaviours of its own category."""
         interest: Tensor = self(target, batch.page_lengths, batch.target_group, item, batch)
         return interest
 
     def of_triggers(self, trigger: Tensor, item: Tensor, batch: PageBatch) -> Tensor:
-        """Each trigger [pages, dim] over the short sequence and the long behaviours of its category."""
+        """Attends each trigger [pages, dim] to the short sequence and the long behaviours of its category."""
         interest: Tensor = self(trigger, torch.ones_like(batch.page_lengths), batch.trigger_group, item, batch)
         return interest

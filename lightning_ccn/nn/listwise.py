@@ -13,17 +13,17 @@ def listwise_softmax_loss(logit: Tensor, clicks: Tensor, page_lengths: Tensor, *
 
     `1 / items * sum_pages sum_{i in page} -y_i / (sum_{j in page} y_j) * log softmax_page(logit / temperature)_i`
 
-    It asks which of the page's items was clicked, not whether one was: what lifts all logits of a page alike changes
-    nothing. A page without clicks, or with a single item, contributes 0. O(items), no padding.
+    It asks which of a page's items were clicked, not whether any was: adding a constant to all logits of a page does
+    not change it. A page without clicks, or with a single item, contributes 0. O(items), no padding.
 
     Args:
         logit: float [items], page-major.
         clicks: [items], any dtype, 0 or 1.
         page_lengths: int64 [pages], sums to `items`; pages may be empty.
-        temperature: divides the logits.
+        temperature: Divides the logits.
 
     Returns:
-        Scalar, float32 (float64 for float64 logits); of no items a 0 that is part of the graph all the same.
+        Scalar, float32 (float64 for float64 logits); for a batch without items a 0 that is still part of the graph.
 
     Raises:
         ValueError: temperature not positive.
@@ -40,8 +40,9 @@ def listwise_softmax_loss(logit: Tensor, clicks: Tensor, page_lengths: Tensor, *
     nothing = scaled.new_zeros(page_lengths.numel())  # [pages]
     highest = torch.full_like(nothing, -math.inf).scatter_reduce(0, page, scaled.detach(), "amax")
     relative = scaled - highest[page]
-    # relative to its highest, a page's sum is 1 or above; the clamps are for pages without items and without clicks
-    total = nothing.index_add(0, page, relative.exp()).clamp(min=1)
+    # Relative to the page's highest logit, the sum is 1 or above. Pages without items get a 1, not a clamp: at a sum of
+    # exactly 1, torch 2.14 gives a clamp no gradient.
+    total = nothing.index_add(0, page, relative.exp()).masked_fill(page_lengths == 0, 1)
     page_clicks = nothing.index_add(0, page, clicks).clamp(min=1)
     loss = clicks / page_clicks[page] * (total.log()[page] - relative)
     return loss.sum() / max(scaled.numel(), 1)

@@ -1,8 +1,8 @@
-"""Embedding tables: profile features pooled a page, items looked up once each.
+"""Embedding tables: profile features pooled per page, and each distinct item of a batch looked up once.
 
-Modules hold plain TorchRec collections and never mention ranks; a strategy shards them from outside. Under
-`tables_on("meta")` a table takes no memory until its shards are made, which is how tables larger than this machine
-are built; without it a model is an ordinary module that runs unsharded.
+Modules hold plain TorchRec collections and never mention ranks; a strategy shards them from outside. Inside
+`tables_on("meta")` a table takes no memory until its shards are made, so tables larger than this machine can be built.
+Outside it, a model is an ordinary module that runs unsharded.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _device: ContextVar[str | None] = ContextVar("tables_on", default=None)
 
 @contextmanager
 def tables_on(device: str) -> Iterator[None]:
-    """Tables made inside stand on `device`; elsewhere they stand on torch's default device."""
+    """Tables that are made inside this context are placed on `device`; others on torch's default device."""
     token = _device.set(device)
     try:
         yield
@@ -38,7 +38,7 @@ def tables_on(device: str) -> Iterator[None]:
 
 
 def table_device() -> torch.device:
-    """Where tables are to be made now."""
+    """The device on which a table made now is placed."""
     return torch.device(_device.get() or torch.get_default_device())
 
 
@@ -63,9 +63,9 @@ class PageEmbedding(nn.Module):
     """E_user, E_target, E_trigger and the items of the sequences: the embedding layer that all systems share.
 
     Args:
-        schema: tables and features.
-        dim: of each feature's embedding.
-        kernel: how items are looked up, see `ItemTables`.
+        schema: Tables and features.
+        dim: Width of each feature's embedding.
+        kernel: Lookup kernel of the item tables, see `ItemTables`.
     """
 
     def __init__(self, schema: Schema, dim: int, kernel: ItemKernel = "auto") -> None:
@@ -81,10 +81,10 @@ class PageEmbedding(nn.Module):
 
 
 class UserTables(nn.Module):
-    """Profile features, pooled by sum within a feature and concatenated.
+    """Profile features: summed within a feature, concatenated over features.
 
-    A profile feature of items' ids or attributes (favourite categories, say) has rows of its own: its table is
-    named `user_<table>`, so that a table's name is unique in the model, as plans and checkpoints need.
+    A profile feature whose values are item ids or item attributes (favourite categories, say) has a table of its own,
+    named `user_<table>`: plans and checkpoints need unique table names.
 
     Shape: batch -> float [pages, features * dim].
     """
@@ -94,14 +94,14 @@ class UserTables(nn.Module):
         of_items = {feature.table for feature in schema.item}
         own = {f.table: f"user_{f.table}" if f.table in of_items else f.table for f in schema.user}
         self.tables = {f.name: own[f.table] for f in schema.user}  # by feature
-        self.frozen: set[str] = set()  # tables that get no gradient, see `nn.freezing`
+        self.frozen: set[str] = set()  # names of tables without a gradient, see `nn.freezing`
         self.dim = len(self.tables) * dim
         if self.tables:
             self.collection = _bags(schema, schema.user, dim, own)
 
     def forward(self, batch: PageBatch) -> Tensor:
         """float [pages, features * dim]."""
-        if not self.tables:  # a log without any profile, not even a user id
+        if not self.tables:  # a log without any profile feature, not even a user id
             return torch.zeros(batch.pages, 0, device=batch.page_lengths.device)
         return _concatenate(self.collection(batch.user).to_dict(), self.tables, self.frozen)
 
@@ -109,13 +109,13 @@ class UserTables(nn.Module):
 class ItemTables(nn.Module):
     """Item features of the batch's distinct items, concatenated.
 
-    The lookup kernel is chosen here and nowhere else. On the CPU the kernel for unpooled lookups is 10 to 60 times
-    slower backward than the one for bags, so each item is a bag of one (`bag`). On many GPUs a row-wise sharded bag
-    of one costs a dense reduce-scatter, and the unpooled collection (`sequence`), which moves each vector once,
-    is right. The result is the same, and so are the names of the tables.
+    The lookup kernel is chosen here and nowhere else. On the CPU, the backward pass of an unpooled lookup is 10 to 60
+    times slower than that of a bag, so each item is a bag of one (`bag`). On many GPUs, a row-wise sharded bag of one
+    costs a dense reduce-scatter, so the unpooled collection (`sequence`), which moves each vector once, is better. Both
+    give the same result and use the same table names.
 
     Args:
-        kernel: `auto` chooses by the device that modules are being made for.
+        kernel: `auto` chooses by the device that modules are made for.
 
     Shape: batch -> float [distinct, features * dim].
     """
@@ -140,7 +140,7 @@ class ItemTables(nn.Module):
 
 
 def _concatenate(vectors: Mapping[str, Tensor], tables: Mapping[str, str], frozen: set[str]) -> Tensor:
-    """By name and in the features' order: a sharded collection gives its columns in the order of its plan."""
+    """Concatenates in the features' order: a sharded collection returns its columns in the order of its plan."""
     return torch.cat([vectors[n].detach() if table in frozen else vectors[n] for n, table in tables.items()], dim=1)
 
 
@@ -179,6 +179,6 @@ def _sequences(schema: Schema, features: Sequence[Feature], dim: int) -> Embeddi
     )
 
 
-# Small and the same for every table. TorchRec's default shrinks with the number of rows: with millions of rows a
-# table would start at 1e-4, and products of two embeddings at nothing.
+# The same small range for every table. TorchRec's default shrinks with the number of rows: a table of millions of rows
+# would start at 1e-4, and products of two embeddings at almost zero.
 _small = partial(nn.init.uniform_, a=-0.05, b=0.05)

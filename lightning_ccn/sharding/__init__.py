@@ -1,16 +1,19 @@
-"""TorchRec's sharded embedding tables under Lightning: a strategy, plans and checkpoints. Knows nothing of CCN."""
+"""TorchRec's sharded embedding tables in Lightning: a strategy, plans and checkpoints. Independent of CCN."""
 
 from lightning_ccn.sharding.checkpoint import load_unsharded, newest_whole, read_manifest
 from lightning_ccn.sharding.errors import ShardingError
 from lightning_ccn.sharding.plan import Plan, make_plan
 from lightning_ccn.sharding.strategy import TorchRecStrategy
+from lightning_ccn.sharding.table_optimizers import TABLE_OPTIMIZERS, TableOptimizer
 from lightning_ccn.sharding.tables import EmbeddingTable, find_tables
 from lightning_ccn.sharding.warm_start import WarmStart
 
 __all__ = [
+    "TABLE_OPTIMIZERS",
     "EmbeddingTable",
     "Plan",
     "ShardingError",
+    "TableOptimizer",
     "TorchRecStrategy",
     "WarmStart",
     "find_tables",

@@ -1,14 +1,14 @@
-"""Checkpoint directories: written beside their place, made durable, renamed when whole, removed safely.
+"""Checkpoint directories: written under a temporary name, synced to disk, renamed when complete, removed safely.
 
     last.ckpt/
-      checkpoint.json    written last: format, versions, world size, plan, shapes, and every other file's size
+      checkpoint.json    written last: format, versions, world size, plan, shapes, and the size of every other file
       trainer.pt         Lightning's checkpoint without the tensors: loops, callbacks, schedulers, hyperparameters
       .metadata, *.distcp   the tensors, by torch.distributed.checkpoint (`sharding.state` names them)
 
-A directory is whole if it has `checkpoint.json` and every file named there with its size: nothing else makes it so, and
-removing one begins with that file. A save that dies leaves `.last.ckpt.partial`, which the next one clears.
+A checkpoint is complete if it has `checkpoint.json` and every file listed there has the listed size. Removing one
+begins with `checkpoint.json`. A save that is killed leaves `.last.ckpt.partial`, which the next save removes.
 
-`trainer.pt` and `.metadata` are pickles: load only checkpoints that you trust.
+`trainer.pt` and `.metadata` are pickles: only load checkpoints that you trust.
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ def save(
     about: dict[str, Any],
     group: dist.ProcessGroup,
 ) -> None:
-    """Write a checkpoint; called by every rank of `group`, with its own part of `state`.
+    """Write a checkpoint. Every rank of `group` must call it, with its own part of `state`.
 
     Args:
-        path: the directory to make, or to replace.
-        state: tensors, `ShardedRows` and other values by the names of `sharding.state`.
-        trainer_state: content of `trainer.pt`; rank 0's counts.
-        about: what else `checkpoint.json` shall say; rank 0's counts.
-        group: a gloo group of all ranks on which nothing else runs meanwhile.
+        path: The directory to create or replace.
+        state: Tensors, `ShardedRows` and other values, under the names of `sharding.state`.
+        trainer_state: Content of `trainer.pt`; that of rank 0 is written.
+        about: Further entries of `checkpoint.json`; those of rank 0 are written.
+        group: A gloo group of all ranks that nothing else uses during the save.
 
     Raises:
-        ShardingError: on every rank, if any of them could not write. What was at `path` before is still there.
+        ShardingError: A rank could not write; raised on every rank. An earlier checkpoint at `path` is kept.
     """
     partial = path.with_name(f".{path.name}.partial")
     _on_rank_zero(group, path, lambda: _prepare(path, partial))
@@ -81,7 +81,7 @@ def _failures(error: CheckpointException) -> str:
 
 def _prepare(path: Path, partial: Path) -> None:
     replaced = path.with_name(f".{path.name}.replaced")
-    if not path.exists():  # a save died between the two renames of `_finish`
+    if not path.exists():  # a save was killed between the two renames of `_finish`
         for leftover in (partial, replaced):
             if leftover.exists() and why_not_whole(leftover) is None:
                 leftover.rename(path)
@@ -105,7 +105,7 @@ def _finish(path: Path, partial: Path, metadata: Any, trainer_state: bytes, abou
         },
         "files": {file.name: file.stat().st_size for file in sorted(partial.iterdir())},
     }
-    _sync_folder(partial)  # the files named in the manifest, before the manifest
+    _sync_folder(partial)  # the files that the manifest lists, before the manifest
     _write(partial / f"{MANIFEST}.tmp", json.dumps(manifest, indent=1).encode())
     (partial / f"{MANIFEST}.tmp").rename(partial / MANIFEST)
     _sync_folder(partial)
@@ -118,7 +118,7 @@ def _finish(path: Path, partial: Path, metadata: Any, trainer_state: bytes, abou
 
 
 def versions() -> dict[str, str]:
-    """Of what decides numbers and formats, as it is installed here."""
+    """Installed versions of the packages that numbers and file formats depend on."""
     found = {}
     for package in PACKAGES:
         try:
@@ -144,7 +144,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _on_rank_zero(group: dist.ProcessGroup, path: Path, work: Callable[[], None]) -> None:
-    """Do `work` on rank 0 and let all ranks fail together if it fails."""
+    """Do `work` on rank 0; if it fails, raise the error on all ranks."""
     problem: list[str | None] = [None]
     if dist.get_rank(group) == 0:
         try:
@@ -157,7 +157,7 @@ def _on_rank_zero(group: dist.ProcessGroup, path: Path, work: Callable[[], None]
 
 
 def remove(path: Path) -> None:
-    """Remove a checkpoint (or what is left of one); from the first step on it is no longer whole."""
+    """Remove a checkpoint, complete or not. It counts as incomplete from the first step on."""
     if path.is_symlink() or path.is_file():
         path.unlink()
     elif path.is_dir():
@@ -169,7 +169,7 @@ def remove(path: Path) -> None:
 
 
 def why_not_whole(path: Path) -> str | None:
-    """None if the checkpoint is whole, else what it lacks. Reads sizes only, not contents."""
+    """None if the checkpoint is complete, else what is wrong with it. Reads only the sizes of the files."""
     if not path.is_dir():
         return "it is not a directory" if path.exists() else "it does not exist"
     if not (path / MANIFEST).is_file():
@@ -188,13 +188,13 @@ def why_not_whole(path: Path) -> str | None:
 
 
 def newest_whole(folder: str | Path) -> Path | None:
-    """The checkpoint under `folder` that was saved last and is whole, or None if there is no checkpoint at all.
+    """The newest complete checkpoint under `folder`, or None if there is no checkpoint at all.
 
-    Names play no part. A broken one is passed over with a warning that says what it lacks. A save that was not
-    finished left none behind: a run that is killed in its first goes on from nothing.
+    The time of saving counts, not the name. A broken checkpoint is skipped with a warning that says what is wrong. A
+    save that was not finished counts as no checkpoint, so a run that is killed during its first save starts anew.
 
     Raises:
-        ShardingError: there are checkpoints and none of them is whole.
+        ShardingError: There are checkpoints, but none is complete.
     """
     whole, broken = [], []
     for path in _candidates(Path(folder)):
@@ -204,9 +204,9 @@ def newest_whole(folder: str | Path) -> Path | None:
         else:
             if not path.name.endswith(".partial"):
                 broken.append(f"{path}: {problem}")
-            warnings.warn(f"checkpoint passed over: {path}: {problem}", stacklevel=2)
+            warnings.warn(f"checkpoint skipped: {path}: {problem}", stacklevel=2)
     if broken and not whole:
-        raise ShardingError(f"no checkpoint in {folder} is whole:\n  " + "\n  ".join(broken))
+        raise ShardingError(f"no checkpoint in {folder} is complete:\n  " + "\n  ".join(broken))
     return max(whole)[1] if whole else None
 
 
@@ -219,10 +219,10 @@ def _candidates(folder: Path) -> Iterator[Path]:
 
 
 def read_manifest(path: str | Path) -> dict[str, Any]:
-    """`checkpoint.json` of a whole checkpoint.
+    """`checkpoint.json` of a complete checkpoint.
 
     Raises:
-        ShardingError: it is not whole, or of a format that this version does not know.
+        ShardingError: The checkpoint is incomplete, or has a format that this version does not know.
     """
     path = Path(path)
     if problem := why_not_whole(path):
@@ -242,22 +242,22 @@ def saved_shapes(manifest: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def read_trainer_state(path: Path) -> dict[str, Any]:
-    """Lightning's own part of a checkpoint. It is a pickle."""
+    """Lightning's own part of a checkpoint, which is a pickle."""
     state: dict[str, Any] = torch.load(path / TRAINER, map_location="cpu", weights_only=False)
     return state
 
 
 def load_tensors(path: Path, state: dict[str, Any], group: dist.ProcessGroup | None) -> None:
-    """Fill `state` (tensors and `ShardedRows` in place, other values replaced) from the checkpoint at `path`.
+    """Fill `state` from the checkpoint at `path`: tensors and `ShardedRows` in place; other values are replaced.
 
-    Every rank of `group` calls it with the values that it holds; without a group, one process alone.
+    Every rank of `group` must call it, with its own part of the values. Without a group, it runs in this process alone.
 
     Raises:
-        ShardingError: on every rank, if any could not read its part.
+        ShardingError: A rank could not read its part; raised on every rank.
     """
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # as the caller asked
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # intended if there is no group
             dcp_load(
                 state,
                 storage_reader=FileSystemReader(path),
@@ -270,15 +270,18 @@ def load_tensors(path: Path, state: dict[str, Any], group: dist.ProcessGroup | N
 
 
 def load_unsharded(path: str | Path, module: nn.Module, prefix: str = "") -> nn.Module:
-    """Load a checkpoint's weights into plain modules in this one process; no process group is needed.
+    """Load a checkpoint's weights into a module with plain tables, in one process and without a process group.
 
     Args:
-        path: the checkpoint's directory, written by any number of ranks.
-        module: the LightningModule after `configure_model`, or a part of it. Tables on `meta` are made here.
-        prefix: where the part stood in the LightningModule, e.g. `model.`.
+        path: Directory of the checkpoint, written by any number of ranks.
+        module: The LightningModule after `configure_model`, or a part of it. Tables on the meta device are allocated.
+        prefix: Path of the part in the LightningModule, for example `model.`.
+
+    Returns:
+        `module`.
 
     Raises:
-        ShardingError: the checkpoint is not whole, or does not have what the module needs.
+        ShardingError: The checkpoint is incomplete, or lacks entries that the module needs.
     """
     path = Path(path)
     saved = saved_shapes(read_manifest(path))

@@ -1,4 +1,4 @@
-"""What cannot work with tables that are sharded and updated in the backward pass: refused before anything runs."""
+"""Rejects settings that do not work with sharded tables, which are updated in the backward pass."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from lightning_ccn.sharding.errors import ShardingError
 PRECISIONS = ("32-true", "bf16-mixed")
 
 
-def refuse_what_cannot_work(trainer: Trainer, module: LightningModule) -> None:
-    """Check the trainer's settings and the module; gradient clipping gets a warning.
+def check_settings(trainer: Trainer, module: LightningModule) -> None:
+    """Check the Trainer's settings and the module; warn about gradient clipping.
 
     Raises:
-        ShardingError: with the setting, why it cannot work, and what to do instead.
+        ShardingError: A setting does not work; the message says why, and what to use instead.
     """
     precision = trainer.precision_plugin.precision
     if precision not in PRECISIONS:
-        why = "the tables and the layers would differ in type"
+        why = "the tables and the layers would have different dtypes"
         if precision == "16-mixed":
             why = "the tables would be updated with the scaled gradients"
         raise ShardingError(
-            f"precision={precision}: {why}; use {' or '.join(PRECISIONS)} (for tables in half precision set the "
-            "data_type of their configs)"
+            f"precision={precision}: {why}; use {' or '.join(PRECISIONS)} (for tables in half precision, set "
+            "data_type in their configs)"
         )
     if trainer.state.fn != TrainerFn.FITTING:
         return
@@ -39,29 +39,29 @@ def refuse_what_cannot_work(trainer: Trainer, module: LightningModule) -> None:
         )
     if not module.automatic_optimization:
         raise ShardingError(
-            "automatic_optimization=False: the layers' gradients would not be averaged over ranks; use automatic "
+            "automatic_optimization=False: the layers' gradients would not be averaged over the ranks; use automatic "
             "optimization with one optimizer"
         )
     if trainer.gradient_clip_val:
         rank_zero_warn(
             f"gradient_clip_val={trainer.gradient_clip_val} clips the layers only: the tables are updated in the "
-            "backward pass, before any clipping, and their gradients are not in the norm"
+            "backward pass, before any clipping, and the norm does not include their gradients"
         )
 
 
 def check_optimizer(optimizer: Optimizer) -> None:
-    """Check what `configure_optimizers` returned.
+    """Check an optimizer that `configure_optimizers` returned.
 
     Raises:
-        ShardingError: it holds parameters from before the sharding, or a schedule that the tables cannot follow.
+        ShardingError: It holds parameters from before the sharding, or has a schedule that the tables cannot follow.
     """
     if any(p.is_meta for group in optimizer.param_groups for p in group["params"]):
         raise ShardingError(
-            "the optimizer holds parameters on the meta device, taken before the module was sharded: make it in "
+            "the optimizer holds parameters on the meta device, taken before the module was sharded: create it in "
             "configure_optimizers, from self.parameters()"
         )
     if optimizer.param_groups and optimizer.param_groups[0].get("initial_lr") == 0:
         raise ShardingError(
-            "the first parameter group has lr 0 at the start of its schedule, and the tables' rate is table_lr * "
-            "lr / initial_lr: give the optimizer its full lr, and let the scheduler scale it"
+            "the first parameter group has lr 0 at the start of its schedule, so the tables' rate, table_lr * lr / "
+            "initial_lr, is undefined: give the optimizer its full lr, and let the scheduler scale it"
         )

@@ -1,5 +1,5 @@
-"""The one error of this package."""
+"""The error that this folder raises."""
 
 
 class ShardingError(ValueError):
-    """What was asked cannot work, or a checkpoint does not fit; the message names the fault and the remedy."""
+    """A setting cannot work, or a checkpoint does not fit; the message names the problem and the remedy."""

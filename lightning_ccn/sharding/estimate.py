@@ -1,4 +1,4 @@
-"""Does it fit, and on how many ranks? Answered from the tables' sizes alone: no process group, no GPU."""
+"""Whether the tables fit into memory, and on how many ranks. Needs no process group and no GPU."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lightning_ccn.sharding.errors import ShardingError
-from lightning_ccn.sharding.plan import GIB, Optimizer, Plan, make_plan
+from lightning_ccn.sharding.plan import GIB, Plan, make_plan
 from lightning_ccn.sharding.tables import EmbeddingTable
 
 # World sizes to try: up to one machine of 8, then whole machines.
@@ -15,13 +15,13 @@ WORLD_SIZES = (1, 2, 3, 4, 5, 6, 7, 8, *range(16, 1025, 8))
 
 @dataclass(frozen=True)
 class Estimate:
-    """A plan held against the memory of a rank.
+    """A plan, compared with the memory of a rank.
 
     Attributes:
-        plan: the plan at the world size that was asked about.
-        memory_gib: memory of one rank.
-        headroom: the share of it that is left to layers, activations, buffers of communication, and the runtime.
-        needed: the smallest of `WORLD_SIZES` at which every rank's tables fit, or None.
+        plan: The plan for the given world size.
+        memory_gib: Memory of one rank in GiB.
+        headroom: Share of the memory that is kept free for layers, activations, communication and the runtime.
+        needed: The smallest of `WORLD_SIZES` at which every rank's tables fit, or None.
     """
 
     plan: Plan
@@ -31,17 +31,17 @@ class Estimate:
 
     @property
     def fits(self) -> bool:
-        """Whether every rank's tables and their optimizer state leave the headroom free."""
+        """Whether the tables and their optimizer state leave the headroom free on every rank."""
         return max(self.plan.rank_bytes()) <= _room(self.memory_gib, self.headroom)
 
     def __str__(self) -> str:
-        """The plan, and the answer in a sentence."""
+        """The plan, and a sentence that says whether it fits."""
         room = _room(self.memory_gib, self.headroom) / GIB
         answer = "it fits" if self.fits else "it does NOT fit"
         if self.needed is not None:
             needed = f"the fewest ranks that it fits on: {self.needed}"
         else:
-            needed = f"it fits on no number of ranks up to {WORLD_SIZES[-1]}: place the largest tables row_wise"
+            needed = f"it does not fit on up to {WORLD_SIZES[-1]} ranks: place the largest tables row_wise"
         return (
             f"{self.plan}\n{answer} on {self.plan.world_size} rank(s) of {self.memory_gib:g} GiB, of which tables may "
             f"take {room:.2f} GiB ({self.headroom:.0%} headroom); {needed}"
@@ -52,18 +52,18 @@ def estimate(
     tables: Sequence[EmbeddingTable],
     world_size: int,
     memory_gib: float,
-    optimizer: Optimizer = "rowwise_adagrad",
+    optimizer: str = "rowwise_adagrad",
     plan: Mapping[str, str] | None = None,
     headroom: float = 0.2,
 ) -> Estimate:
-    """Hold the plan for `world_size` ranks against `memory_gib` a rank, and look for the fewest ranks.
+    """Compare the plan for `world_size` ranks with the memory of a rank, and find the smallest sufficient world size.
 
     >>> answer = estimate([EmbeddingTable("user", 2_000_000_000, 64)], world_size=4, memory_gib=80)
     >>> answer.fits, answer.needed
     (False, 8)
 
     Raises:
-        ShardingError: the plan cannot work at `world_size`.
+        ShardingError: The plan does not work with `world_size` ranks.
     """
     room = _room(memory_gib, headroom)
     return Estimate(
@@ -75,7 +75,7 @@ def estimate(
 
 
 def _fits(
-    tables: Sequence[EmbeddingTable], world_size: int, optimizer: Optimizer, plan: Mapping[str, str] | None, room: float
+    tables: Sequence[EmbeddingTable], world_size: int, optimizer: str, plan: Mapping[str, str] | None, room: float
 ) -> bool:
     try:
         return max(make_plan(tables, world_size, optimizer, plan).rank_bytes()) <= room

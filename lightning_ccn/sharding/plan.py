@@ -1,19 +1,19 @@
-"""Where each table's rows lie: plans by table, automatic plans, their sizes, and the question "does it fit?".
+"""Plans: which rank holds which rows of each table, chosen by the user or automatically, and the bytes per rank.
 
-A plan is a dict from table name to one of
+A plan maps a table's name to one of
 
-- `row_wise`: rows are cut into as many equal runs as there are ranks;
-- `table_wise:2`: the whole table on rank 2 (`table_wise` alone: on the rank with the fewest bytes so far);
-- `column_wise`: columns are cut into as many equal runs as there are ranks.
+- `row_wise`: the rows are split into equal blocks, one per rank;
+- `table_wise:2`: the whole table is on rank 2 (`table_wise` alone: on the rank with the fewest bytes so far);
+- `column_wise`: the columns are split into equal blocks, one per rank.
 
 Tables without an entry, or with the entry `auto`, are placed by `automatic`:
 
-- `balanced` (the default): tables of `ROW_WISE_BYTES` or more row-wise, the others whole, largest first, each to
-  the rank with the fewest bytes. It reads nothing but sizes, so the same tables and world size give the same plan
-  on every machine, and no rank holds more than its share of a large table.
-- `torchrec`: TorchRec's `EmbeddingShardingPlanner`, which weighs an estimate of each placement's time. It assumes
-  batch sizes, pooling factors and the bandwidths of large GPUs; for CPUs its choice means little, which is why it
-  is not the default. (TorchRec's sharders offer it no row-wise bags on a CPU, though they run there; ours do.)
+- `balanced` (the default): tables of at least `ROW_WISE_BYTES` are split by rows. The others stay whole: from the
+  largest to the smallest, each goes to the rank with the fewest bytes. The plan depends on sizes only, so it is the
+  same on every machine, and no rank holds more than its share of a large table.
+- `torchrec`: TorchRec's `EmbeddingShardingPlanner`, which minimizes the estimated time. The estimate assumes batch
+  sizes, pooling factors and the bandwidths of large GPUs, and means little for CPUs, so it is not the default.
+  (On a CPU, TorchRec's own sharders do not offer the planner row-wise bags, although they work; ours do.)
 """
 
 from __future__ import annotations
@@ -33,23 +33,30 @@ from torchrec.distributed.types import ShardingPlan, ShardingType
 
 from lightning_ccn.sharding.errors import ShardingError
 from lightning_ccn.sharding.sharders import sharders
+from lightning_ccn.sharding.table_optimizers import TABLE_OPTIMIZERS, find_table_optimizer
 from lightning_ccn.sharding.tables import EmbeddingTable, collections, find_tables
 
 ROW_WISE_BYTES = 64 * 2**20
 GIB = 2**30
-Optimizer = Literal["rowwise_adagrad", "adagrad", "sgd"]
 Automatic = Literal["balanced", "torchrec"]
 KINDS = ("row_wise", "table_wise", "column_wise", "data_parallel")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A complete plan: every table with its placement, `table_wise` always with its rank."""
+    """A complete plan.
+
+    Attributes:
+        tables: All tables.
+        placement: Placement of each table, by name; `table_wise` always with its rank.
+        world_size: Number of ranks.
+        optimizer: Name of the table optimizer, whose state counts in the bytes.
+    """
 
     tables: tuple[EmbeddingTable, ...]
     placement: Mapping[str, str]
     world_size: int
-    optimizer: Optimizer
+    optimizer: str
 
     def shards(self, table: EmbeddingTable) -> list[tuple[int, int, int]]:
         """(rank, rows, columns) of every shard of `table`."""
@@ -58,25 +65,27 @@ class Plan:
             return [(int(rank), table.rows, table.dim)]
         if kind == "column_wise":
             return [(r, table.rows, table.dim // self.world_size) for r in range(self.world_size)]
-        block = math.ceil(table.rows / self.world_size)  # as TorchRec cuts: the last rank gets what is left
+        block = math.ceil(table.rows / self.world_size)  # as TorchRec splits: the last rank gets the remainder
         return [(r, min(block, table.rows - r * block), table.dim) for r in range(self.world_size)]
 
     def rank_bytes(self) -> list[int]:
         """Bytes of weights and optimizer state on each rank."""
         total = [0] * self.world_size
+        optimizer = find_table_optimizer(self.optimizer)
         for table in self.tables:
-            row_bytes = table.row_bytes + table.state_row_bytes(self.optimizer)
+            row_bytes = table.row_bytes + optimizer.state_row_bytes(table.dim)
             for rank, rows, columns in self.shards(table):
                 total[rank] += rows * row_bytes * columns // table.dim
         return total
 
     def __str__(self) -> str:
-        """The plan as a table: one line a table, then the sum and the fullest rank."""
+        """One line per table, then the total and the fullest rank."""
         head = ("table", "rows", "dim", "dtype", "kernel", "placement", "shards", "weights", "state", "GiB a rank")
         lines: list[tuple[str, ...]] = [head]
+        optimizer = find_table_optimizer(self.optimizer)
         for t in sorted(self.tables, key=lambda t: -t.rows * t.row_bytes):
             shards = self.shards(t)
-            weights, state = t.rows * t.row_bytes, t.rows * t.state_row_bytes(self.optimizer)
+            weights, state = t.rows * t.row_bytes, t.rows * optimizer.state_row_bytes(t.dim)
             fullest = max(rows * columns for _, rows, columns in shards) / (t.rows * t.dim)
             sizes = (weights, state, (weights + state) * fullest)
             about = (t.name, f"{t.rows:,}", str(t.dim), str(t.dtype).removeprefix("torch."), t.kernel)
@@ -95,7 +104,7 @@ class Plan:
         return "\n".join(line.rstrip() for line in text)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON: world size, optimizer, and each table with its placement and bytes a rank."""
+        """The plan in JSON types: world size, optimizer, the placement of each table, and the bytes on each rank."""
         tables = {
             t.name: asdict(t) | {"dtype": str(t.dtype).removeprefix("torch."), "placement": self.placement[t.name]}
             for t in self.tables
@@ -116,17 +125,17 @@ class Plan:
 def make_plan(
     tables: Sequence[EmbeddingTable],
     world_size: int,
-    optimizer: Optimizer = "rowwise_adagrad",
+    optimizer: str = "rowwise_adagrad",
     wanted: Mapping[str, str] | None = None,
 ) -> Plan:
-    """Complete `wanted` (table name -> placement, see the module's docstring) with the balanced policy.
+    """Complete `wanted` (table name -> placement, see the top of this file) with the `balanced` policy.
 
     >>> big, small = EmbeddingTable("user", 60_000_000, 16), EmbeddingTable("city", 500, 16)
     >>> dict(make_plan([big, small], world_size=2).placement)
     {'user': 'row_wise', 'city': 'table_wise:0'}
 
     Raises:
-        ShardingError: `wanted` names a table that there is not, or a placement that cannot work.
+        ShardingError: `wanted` names an unknown table or a placement that does not work.
     """
     wanted = {name: kind for name, kind in (wanted or {}).items() if kind != "auto"}
     by_name = {t.name: t for t in tables}
@@ -142,15 +151,16 @@ def make_plan(
             placement[t.name] = "row_wise"
     placed = [t for t in tables if t.name in placement]
     load = Plan(tuple(placed), placement, world_size, optimizer).rank_bytes()
-    whole = [t for t in tables if t.name not in placement]
-    for t in sorted(whole, key=lambda t: (-t.rows * (t.row_bytes + t.state_row_bytes(optimizer)), t.name)):
+    state = find_table_optimizer(optimizer)
+    whole = {t.name: t.rows * (t.row_bytes + state.state_row_bytes(t.dim)) for t in tables if t.name not in placement}
+    for name, size in sorted(whole.items(), key=lambda item: (-item[1], item[0])):
         rank = min(range(world_size), key=load.__getitem__)
-        placement[t.name] = f"table_wise:{rank}"
-        load[rank] += t.rows * (t.row_bytes + t.state_row_bytes(optimizer))
+        placement[name] = f"table_wise:{rank}"
+        load[rank] += size
     return Plan(tuple(tables), {t.name: placement[t.name] for t in tables}, world_size, optimizer)
 
 
-def _check_placement(table: EmbeddingTable, wanted: str, world_size: int, optimizer: Optimizer) -> None:
+def _check_placement(table: EmbeddingTable, wanted: str, world_size: int, optimizer: str) -> None:
     kind, colon, rank = wanted.partition(":")
     where = f"plan[{table.name!r}] = {wanted!r}"
     if kind not in KINDS or (colon and kind != "table_wise"):
@@ -164,18 +174,16 @@ def _check_placement(table: EmbeddingTable, wanted: str, world_size: int, optimi
         )
     if kind == "row_wise" and _leaves_a_rank_empty(table.rows, world_size):
         raise ShardingError(
-            f"{where}: {table.rows} rows in runs of {math.ceil(table.rows / world_size)} leave some of {world_size} "
-            "ranks without a row, which the kernels cannot take; use 'table_wise'"
+            f"{where}: {table.rows} rows in blocks of {math.ceil(table.rows / world_size)} leave some of {world_size} "
+            "ranks without a row, which the kernels do not support; use 'table_wise'"
         )
-    if kind == "column_wise" and optimizer == "rowwise_adagrad":
-        raise ShardingError(
-            f"{where}: row-wise AdaGrad takes the mean over a row's values, and each column shard would take its own; "
-            "use 'row_wise', or table_optimizer: adagrad"
-        )
+    if kind == "column_wise" and (reason := find_table_optimizer(optimizer).column_wise_refusal):
+        others = " or ".join(name for name, other in TABLE_OPTIMIZERS.items() if not other.column_wise_refusal)
+        raise ShardingError(f"{where}: {reason}; use 'row_wise', or table_optimizer {others}")
     if kind == "column_wise" and table.dim % (4 * world_size):
         raise ShardingError(
-            f"{where}: {table.dim} columns over {world_size} ranks are no runs of a multiple of 4, which the kernels "
-            "need; use 'row_wise'"
+            f"{where}: {table.dim} columns over {world_size} ranks do not give blocks of a multiple of 4 columns, as "
+            "the kernels need; use 'row_wise'"
         )
 
 
@@ -184,7 +192,7 @@ def _leaves_a_rank_empty(rows: int, world_size: int) -> bool:
 
 
 def torchrec_placement(module: nn.Module, world_size: int, local_size: int, device: torch.device) -> dict[str, str]:
-    """What TorchRec's planner chooses for every table of `module`, in the words of this module."""
+    """The placement that TorchRec's planner chooses for every table of `module`, in the notation of a plan."""
     topology = Topology(world_size=world_size, local_world_size=local_size, compute_device=device.type)
     chosen = EmbeddingShardingPlanner(topology=topology).plan(module, sharders({}))
     placement = {}
@@ -197,7 +205,7 @@ def torchrec_placement(module: nn.Module, world_size: int, local_size: int, devi
 
 
 def torchrec_plan(module: nn.Module, plan: Plan, local_size: int, device: torch.device) -> ShardingPlan:
-    """`plan` in TorchRec's own terms, for `DistributedModelParallel`."""
+    """`plan` in TorchRec's types, for `DistributedModelParallel`."""
     makers = {
         "row_wise": lambda _: row_wise(compute_kernel="fused"),
         "table_wise": lambda rank: table_wise(rank=int(rank), compute_kernel="fused"),
@@ -223,11 +231,11 @@ def module_plan(
     world_size: int,
     local_size: int,
     device: torch.device,
-    optimizer: Optimizer,
+    optimizer: str,
     wanted: Mapping[str, str] | None,
     automatic: Automatic,
 ) -> Plan:
-    """The plan for `module` on this world; the same on every rank, since it depends on nothing else."""
+    """The plan for `module`. It depends on the arguments only, so it is the same on every rank."""
     tables = find_tables(module)
     chosen = dict(wanted or {})
     if automatic == "torchrec":

@@ -1,4 +1,4 @@
-"""Loading a checkpoint into a sharded module: any world, plan and kernel into any other."""
+"""Loading a checkpoint into a sharded module, whose world size, plan and kernels may differ from the checkpoint's."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from lightning_ccn.sharding.tables import dense_names
 def load_module(
     module: nn.Module, path: Path, manifest: Mapping[str, Any], strict: bool, group: dist.ProcessGroup
 ) -> None:
-    """Read tables and layers of a sharded module in place.
+    """Load the tables and layers of a sharded module in place.
 
     Raises:
-        ShardingError: an entry is missing on either side or differs in shape; every one is listed. Without `strict`
-            they are listed in a warning and keep their values here.
+        ShardingError: Entries are missing on either side or differ in shape; the message lists them all. Without
+            `strict`, a warning lists them, and those of the module keep their values.
     """
     state = module_state(module, module.state_dict())
     here, saved = shapes(state), saved_shapes(manifest)
@@ -63,15 +63,25 @@ def load_optimizers(
     manifest: Mapping[str, Any],
     group: dist.ProcessGroup,
 ) -> None:
-    """Read the state of the tables' optimizer in place, and that of the module's.
+    """Load the state of the tables' optimizer and of the module's optimizers in place.
+
+    Args:
+        module: The sharded module.
+        dmp: Its wrapper.
+        plan: Its plan.
+        optimizers: The module's optimizers.
+        groups: Parameter groups of each of them in the checkpoint, from `state.optimizer_state`.
+        path: The checkpoint.
+        manifest: Its manifest.
+        group: A gloo group of all ranks.
 
     Raises:
-        ShardingError: the tables' optimizer, a table's size or the grouping of parameters is another.
+        ShardingError: The tables' optimizer, the size of a table or the grouping of parameters differs.
     """
     if manifest["table_optimizer"] != plan.optimizer:
         raise ShardingError(
             f"table_optimizer is {plan.optimizer} here and {manifest['table_optimizer']} in checkpoint {path}: "
-            "resume with the same, or load weights only"
+            "resume with the same optimizer, or load only the weights"
         )
     saved, wanted = saved_shapes(manifest), table_optimizer_shapes(plan)
     if lines := differences(wanted, {key: saved[key] for key in wanted.keys() & saved.keys()}):
@@ -90,7 +100,7 @@ def load_optimizers(
 def load_random_state(
     rank: int, device: torch.device, path: Path, manifest: Mapping[str, Any], group: dist.ProcessGroup
 ) -> dict[str, Tensor]:
-    """This rank's random generators, as `random_state` gave them."""
+    """State of this rank's random generators, as `random_state` returned it."""
     saved = saved_shapes(manifest)
     state = {key: value for key, value in random_state(rank, device).items() if key in saved}
     load_tensors(path, state, group)

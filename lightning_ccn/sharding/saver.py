@@ -1,4 +1,4 @@
-"""Saving in the foreground or behind the training, and removing no checkpoint before its successor is whole."""
+"""Saving checkpoints in the foreground or background; no checkpoint is removed before its successor is complete."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch.distributed as dist
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
-from lightning_ccn.sharding import checkpoint as files
+from lightning_ccn.sharding import checkpoint
 from lightning_ccn.sharding.errors import ShardingError
 from lightning_ccn.sharding.sharded_rows import ShardedRows, copy_to_host
 
@@ -21,14 +21,14 @@ OnFailedSave = Literal["raise", "warn"]
 
 
 class Saver:
-    """Saves and removes checkpoints for one strategy, on a gloo group of its own.
+    """Saves and removes checkpoints for one strategy, with its own gloo group.
 
-    In the background, `save` returns once this rank's values are copied (that much main memory is taken until
-    they are written), and a failure shows at the next `save` or `wait`.
+    In the background, `save` returns as soon as this rank's values are copied to main memory, where the copy stays
+    until it is written. The next `save` or `wait` reports a failure.
 
     Attributes:
-        paused: seconds for which the last `save` held up the training.
-        wrote: seconds from the start of the last save that was finished to its end.
+        paused: Seconds for which the last `save` paused training.
+        wrote: Seconds that the last successful save took from start to end.
     """
 
     def __init__(self, group: dist.ProcessGroup, background: bool, on_failed_save: OnFailedSave) -> None:
@@ -42,10 +42,11 @@ class Saver:
         self._to_remove: list[Path] = []
 
     def save(self, path: Path, state: dict[str, Any], trainer_state: Any, about: dict[str, Any]) -> None:
-        """Write a checkpoint; every rank calls it.
+        """Write a checkpoint, see `checkpoint.save` for the arguments. Every rank must call it.
 
         Raises:
-            ShardingError: it (or the one before it, in the background) was not written, and failures raise.
+            ShardingError: The checkpoint (in the background: the one before it) was not written, and
+                `on_failed_save` is `raise`.
         """
         started = time.monotonic()
         self.wait()
@@ -57,11 +58,11 @@ class Saver:
 
         def write() -> None:
             try:
-                files.save(path, state, content, about, self.group)
+                checkpoint.save(path, state, content, about, self.group)
                 self.wrote = time.monotonic() - started
                 for old in self._to_remove:
                     if old != path:
-                        files.remove(old)
+                        checkpoint.remove(old)
                 self._to_remove.clear()
             except Exception as error:
                 self._error = error
@@ -76,19 +77,19 @@ class Saver:
         rank_zero_info(f"checkpoint {path}: training paused {self.paused:.2f} s")
 
     def remove(self, path: Path) -> None:
-        """Remove a checkpoint (on rank 0) once the save under way is done; keep it if that save fails."""
+        """Remove a checkpoint (on rank 0) when the current save has succeeded; keep it if that save fails."""
         if dist.get_rank(self.group) != 0:
             return
         if self._thread is not None or self._failed:
             self._to_remove.append(path)
         else:
-            files.remove(path)
+            checkpoint.remove(path)
 
     def wait(self) -> None:
-        """Let a save in the background finish.
+        """Wait until a save in the background has finished.
 
         Raises:
-            ShardingError: it was not written, and failures raise.
+            ShardingError: The checkpoint was not written, and `on_failed_save` is `raise`.
         """
         if self._thread is not None:
             self._thread.join()
@@ -102,7 +103,7 @@ class Saver:
             return
         if self.on_failed_save == "raise" or not isinstance(error, ShardingError):
             raise error
-        rank_zero_warn(f"{error}; training goes on")
+        rank_zero_warn(f"{error}; training continues")
 
 
 def _copy(value: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Tensors that are cut into rows over ranks, as torch.distributed.checkpoint (DCP) writes and reads them.
+"""Tensors whose rows are split over ranks, as torch.distributed.checkpoint (DCP) writes and reads them.
 
-Rows are written in blocks, so that neither saving nor loading ever holds more than a block beside the table itself,
-and any block can be read by any rank of any later world.
+Rows are written in blocks. Saving and loading need memory for one block besides the table, and any rank of a later run
+can read any block.
 """
 
 from __future__ import annotations
@@ -25,14 +25,19 @@ BLOCK_BYTES = 64 * 2**20
 
 
 class ShardedRows:
-    """This rank's parts of a tensor that is cut into runs of rows (or columns), as DCP reads and writes it.
+    """This rank's parts of a tensor that is split by rows (or columns), as DCP reads and writes it.
 
-    DCP's own path for TorchRec's `ShardedTensor` copies a whole shard to save it and reads a whole shard to load
-    a row of it.
+    DCP also supports TorchRec's `ShardedTensor`, but copies a whole shard to save it, and reads a whole shard to load
+    one row.
     """
 
     def __init__(self, size: torch.Size, parts: list[tuple[torch.Size, Tensor]]) -> None:
-        """`size` of the whole, and (offset of its first element, values) of each part held here."""
+        """Create it from this rank's parts.
+
+        Args:
+            size: Size of the whole tensor.
+            parts: (offset of the first element, values) of each part on this rank.
+        """
         self._size = size
         self.parts = [(offset, values) for offset, values in parts if values.numel()]
 
@@ -43,7 +48,7 @@ class ShardedRows:
         return cls(value.metadata().size, [(torch.Size(s.metadata.shard_offsets), s.tensor) for s in shards])
 
     def size(self) -> torch.Size:
-        """Size of the whole, on every rank."""
+        """Size of the whole tensor, on every rank."""
         return self._size
 
     def clone(self) -> ShardedRows:
@@ -74,16 +79,16 @@ class ShardedRows:
         return [ChunkStorageMetadata(offset, values.size()) for offset, values in self.parts]
 
     def block(self, index: MetadataIndex) -> Tensor:
-        """The block that was announced to the save planner with this offset."""
+        """The block that the save planner knows by this offset."""
         return next(values for offset, values in self._blocks() if offset == index.offset)
 
     def part(self, index: MetadataIndex) -> Tensor:
-        """The part that was announced to the load planner with this offset."""
+        """The part that the load planner knows by this offset."""
         return next(values for offset, values in self.parts if offset == index.offset)
 
 
 def copy_to_host(value: Tensor) -> Tensor:
-    """A copy in main memory that shares nothing with `value`."""
+    """A copy in main memory that shares no storage with `value`."""
     return value.detach().to("cpu", copy=True)
 
 
@@ -94,7 +99,7 @@ class SavePlanner(DefaultSavePlanner):
         super().__init__(flatten_state_dict=False, flatten_sharded_tensors=False)
 
     def lookup_object(self, index: MetadataIndex) -> Any:
-        """What to write for `index`."""
+        """The values to write for `index`."""
         value = self.state_dict[index.fqn]
         return value.block(index) if isinstance(value, ShardedRows) else super().lookup_object(index)
 
@@ -108,11 +113,11 @@ class LoadPlanner(DefaultLoadPlanner):
     def set_up_planner(
         self, state_dict: dict[str, Any], metadata: Metadata | None = None, is_coordinator: bool = False
     ) -> None:
-        """Take `state_dict` as it is: DCP's own puts None in the place of values whose type it does not know."""
+        """Keep `state_dict` as it is; DCP's method replaces values of types that it does not know by None."""
         self.state_dict = self.original_state_dict = state_dict
         self.metadata, self.is_coordinator = metadata, is_coordinator
 
     def lookup_tensor(self, index: MetadataIndex) -> Tensor:
-        """Where to put what was read for `index`."""
+        """The tensor to fill with the values that were read for `index`."""
         value = self.state_dict[index.fqn]
         return value.part(index) if isinstance(value, ShardedRows) else super().lookup_tensor(index)

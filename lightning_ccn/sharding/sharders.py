@@ -1,15 +1,15 @@
-"""TorchRec's sharders, made to give what the plain collections give.
+"""TorchRec's sharders, changed so that sharded collections return what the plain ones return.
 
-Three differences are mended or refused here:
+They differ from TorchRec's in three ways:
 
-- Sharded bags come in the order of the shards, so what `values()` concatenates would change its meaning with the plan
-  and the world size. They are put back into the plain collection's order.
-- Row-wise bags end in a reduce-scatter, whose backward is an all-gather. For ranks with different numbers of bags
-  TorchRec gives it tensors of different sizes, which NCCL takes and gloo refuses ("invalid tensor size"); on gloo
-  they are padded. Ranks differ whenever a global batch does not divide by the world size, and always where each
-  looks up its own distinct ids.
-- A rank whose batch has no row fails in an EmbeddingCollection (plain ones too), and in row-wise bags with mean
-  pooling, in obscure words while the other ranks wait: it is told what to do.
+- TorchRec returns bags in the order of the shards, so the columns of `values()` would depend on the plan and the world
+  size. Here they come in the plain collection's order.
+- A row-wise lookup of bags ends in a reduce-scatter, whose backward pass is an all-gather. If ranks have different
+  numbers of bags, TorchRec passes it tensors of different sizes. NCCL accepts that and gloo does not ("invalid tensor
+  size"), so on gloo the tensors are padded. Ranks differ whenever the world size does not divide the global batch, and
+  whenever each rank looks up its own distinct ids.
+- A rank whose batch has no row fails in an EmbeddingCollection (also in a plain one), and in row-wise bags with mean
+  pooling, with an obscure message while the other ranks wait. Here the error explains the remedy.
 """
 
 from __future__ import annotations
@@ -26,38 +26,47 @@ from torchrec.distributed.comm_ops import reduce_scatter_base_pooled
 from torchrec.distributed.dist_data import PooledEmbeddingsAwaitable, PooledEmbeddingsReduceScatter
 from torchrec.distributed.embedding import EmbeddingCollectionSharder, ShardedEmbeddingCollection
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder, ShardedEmbeddingBagCollection
-from torchrec.distributed.sharding.rw_sharding import RwPooledEmbeddingDist
 from torchrec.distributed.types import LazyAwaitable, ModuleSharder, ShardingType
 
 from lightning_ccn.sharding.errors import ShardingError
+from lightning_ccn.sharding.torchrec_private import (
+    embedding_names,
+    pools_by_mean,
+    replace_reduce_scatter,
+    row_wise_outputs,
+)
 
-# What TorchRec's planner may choose from; it is offered no row-wise bags on a CPU otherwise, though they run there.
+# What TorchRec's planner may choose from. TorchRec's own sharders offer no row-wise bags on a CPU, though they work.
 PLACEMENTS = [ShardingType.TABLE_WISE.value, ShardingType.ROW_WISE.value]
 
 
-def sharders(fused_params: dict[str, Any]) -> list[ModuleSharder[nn.Module]]:
-    """A sharder for each kind of collection, with the fused optimizer's settings."""
-    # Each group of tables adds to the dict it is given, so each sharder gets its own.
-    return [BagSharder(fused_params=dict(fused_params)), SequenceSharder(fused_params=dict(fused_params))]
+def sharders(kernel_arguments: dict[str, Any]) -> list[ModuleSharder[nn.Module]]:
+    """One sharder for each kind of collection.
+
+    Args:
+        kernel_arguments: The tables' optimizer, as `TableOptimizer.kernel_arguments` gives it.
+    """
+    # TorchRec adds entries to the dict that a sharder gets, so each sharder gets its own copy.
+    return [BagSharder(fused_params=dict(kernel_arguments)), SequenceSharder(fused_params=dict(kernel_arguments))]
 
 
 class BagSharder(EmbeddingBagCollectionSharder):
     """Shards an EmbeddingBagCollection."""
 
     def sharding_types(self, compute_device_type: str) -> list[str]:
-        """For TorchRec's planner."""
+        """The placements that TorchRec's planner may choose."""
         return PLACEMENTS
 
     def shard(self, module: EmbeddingBagCollection, *args: Any, **kwargs: Any) -> ShardedEmbeddingBagCollection:
         """Shard one collection."""
         sharded = super().shard(module, *args, **kwargs)
-        for output in sharded._output_dists:
-            if isinstance(output, RwPooledEmbeddingDist) and dist.get_backend(output._pg) == "gloo":
-                output._dist = PaddedReduceScatter(output._pg)
-        if sharded._has_mean_pooling_callback:
-            advice = "pool its features by sum, place its tables table_wise, or leave no rank without a row"
+        for output, group in row_wise_outputs(sharded):
+            if dist.get_backend(group) == "gloo":
+                replace_reduce_scatter(output, PaddedReduceScatter(group))
+        if pools_by_mean(sharded):
+            advice = "pool its features by sum, place its tables table_wise, or give every rank at least one row"
             sharded.register_forward_pre_hook(partial(_refuse_empty_batch, advice))
-        sharded.register_forward_hook(partial(_restore_order, module._embedding_names))
+        sharded.register_forward_hook(partial(_restore_order, embedding_names(module)))
         return sharded
 
 
@@ -65,27 +74,39 @@ class SequenceSharder(EmbeddingCollectionSharder):
     """Shards an EmbeddingCollection."""
 
     def sharding_types(self, compute_device_type: str) -> list[str]:
-        """For TorchRec's planner."""
+        """The placements that TorchRec's planner may choose."""
         return PLACEMENTS
 
     def shard(self, module: EmbeddingCollection, *args: Any, **kwargs: Any) -> ShardedEmbeddingCollection:
         """Shard one collection."""
         sharded = super().shard(module, *args, **kwargs)
-        advice = "look up one row without ids instead (a stride of 1, lengths of 0), or leave no rank without a row"
+        advice = "look up one row without ids instead (stride 1, lengths 0), or give every rank at least one row"
         sharded.register_forward_pre_hook(partial(_refuse_empty_batch, advice))
         return sharded
 
 
 class PaddedReduceScatter(PooledEmbeddingsReduceScatter):
-    """`PooledEmbeddingsReduceScatter` that pads every rank's bags to the longest."""
+    """A reduce-scatter that pads every rank's bags to the largest number of bags on any rank."""
+
+    def __init__(self, group: dist.ProcessGroup) -> None:
+        super().__init__(group)
+        self.group = group
 
     def forward(self, local_embs: Tensor, input_splits: list[int] | None = None) -> PooledEmbeddingsAwaitable:
-        """This rank's share of every rank's bags [sum of `input_splits`, dim] -> own bags, summed [own, dim]."""
+        """Sum the ranks' shares of the bags, and return this rank's bags.
+
+        Args:
+            local_embs: This rank's share of every rank's bags, float [sum of `input_splits`, dim].
+            input_splits: Number of bags of each rank.
+
+        Returns:
+            An awaitable of this rank's bags, float [own bags, dim].
+        """
         if input_splits is None or len(set(input_splits)) == 1:
             return super().forward(local_embs, input_splits)
-        padded = pad_sequence(local_embs.split(input_splits), batch_first=True)  # [ranks, longest, dim]
-        result = PooledEmbeddingsAwaitable(reduce_scatter_base_pooled(padded.flatten(0, 1), self._pg))
-        own = input_splits[dist.get_rank(self._pg)]
+        padded = pad_sequence(local_embs.split(input_splits), batch_first=True)  # [ranks, largest number, dim]
+        result = PooledEmbeddingsAwaitable(reduce_scatter_base_pooled(padded.flatten(0, 1), self.group))
+        own = input_splits[dist.get_rank(self.group)]
         result.callbacks.append(lambda bags: bags[:own])
         return result
 
@@ -107,5 +128,5 @@ def _refuse_empty_batch(advice: str, collection: nn.Module, inputs: tuple[KeyedJ
     if inputs[0].stride() == 0:
         raise ShardingError(
             f"this rank's batch has no row for the {type(collection).__name__} of {', '.join(inputs[0].keys())}, "
-            f"which TorchRec cannot take: {advice}"
+            f"which TorchRec does not support: {advice}"
         )

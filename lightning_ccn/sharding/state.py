@@ -1,12 +1,12 @@
-"""What a checkpoint holds, under names that outlive the run that wrote it.
+"""The content of a checkpoint, under names that do not depend on the run that wrote it.
 
 | key | value |
 | --- | --- |
-| `tables.<name>.weight` | a table, whichever kernel looks it up and wherever its rows lie |
-| `tables.<name>.optimizer.<state>` | its optimizer's state: one value a row, or one a weight |
+| `tables.<name>.weight` | a table, for any kernel and any plan |
+| `tables.<name>.optimizer.<state>` | state of the table optimizer, see `sharding.table_optimizers` |
 | `module.<name in the state dict>` | any other entry of the module's state dict |
-| `optimizer.<parameter>.<state>` | state of the module's optimizer, by the parameter's name |
-| `random.<rank>.<device>` | each rank's random generators, for a world of the same size |
+| `optimizer.<parameter>.<state>` | state of the module's optimizer |
+| `random.<rank>.<device>` | random generators of each rank, for a run with the same world size |
 """
 
 from __future__ import annotations
@@ -22,17 +22,19 @@ from torchrec.distributed.types import ShardedTensor
 from lightning_ccn.sharding.errors import ShardingError
 from lightning_ccn.sharding.plan import Plan
 from lightning_ccn.sharding.sharded_rows import ShardedRows
+from lightning_ccn.sharding.table_optimizers import find_table_optimizer
 from lightning_ccn.sharding.tables import table_keys
 
-# Where TorchRec puts the accumulator of every table optimizer offered here.
-TABLE_STATE = "momentum1"
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 def module_state(module: nn.Module, state_dict: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`state_dict` of `module` under the names of a checkpoint, in its order, sharded tables as `ShardedRows`.
+    """`state_dict` of `module` under the names of a checkpoint, in the same order; sharded tables as `ShardedRows`.
 
-    `prefix` is put before the module's own names, not before the tables'.
+    Args:
+        module: The module.
+        state_dict: Its state dict.
+        prefix: Put before the module's own names, but not before the tables'.
     """
     keys = table_keys(module)
     return {
@@ -42,7 +44,7 @@ def module_state(module: nn.Module, state_dict: Mapping[str, Any], prefix: str =
 
 
 def table_optimizer_state(module: nn.Module, dmp: DistributedModelParallel) -> dict[str, ShardedRows]:
-    """State of the tables' fused optimizer: of those tables that have rows on this rank."""
+    """State of the table optimizer, for the tables that have rows on this rank."""
     keys = table_keys(module)
     state = {}
     for name, values in dmp.fused_optimizer.state_dict()["state"].items():
@@ -53,19 +55,21 @@ def table_optimizer_state(module: nn.Module, dmp: DistributedModelParallel) -> d
 
 
 def table_optimizer_shapes(plan: Plan) -> dict[str, tuple[int, ...]]:
-    """What `table_optimizer_state` holds over all ranks."""
-    if plan.optimizer == "sgd":
-        return {}
-    rowwise = plan.optimizer == "rowwise_adagrad"
-    return {f"tables.{t.name}.optimizer.{TABLE_STATE}": (t.rows,) if rowwise else (t.rows, t.dim) for t in plan.tables}
+    """Shape of every state tensor of the table optimizer, over all ranks."""
+    optimizer = find_table_optimizer(plan.optimizer)
+    return {
+        f"tables.{table.name}.optimizer.{name}": shape
+        for table in plan.tables
+        for name, shape in optimizer.state_shapes(table.rows, table.dim).items()
+    }
 
 
 def optimizer_state(
     optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str]
 ) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """Tensors of the module's optimizer by parameter name, and its groups with everything else.
+    """The state of the module's optimizer: its tensors by name in a checkpoint, and its parameter groups.
 
-    A group is its options, with `params` the names of its parameters and `state` what of their state is no tensor.
+    Each group has its options, the names of its parameters as `params`, and state that is not a tensor as `state`.
     """
     tensors: dict[str, Tensor] = {}
     groups = []
@@ -89,10 +93,10 @@ def restore_optimizer(
     tensors: Mapping[str, Tensor],
     groups: list[dict[str, Any]],
 ) -> None:
-    """Put what `optimizer_state` gave into an optimizer of the same parameters.
+    """Load what `optimizer_state` returned into an optimizer of the same parameters.
 
     Raises:
-        ShardingError: the parameters are not grouped as they were.
+        ShardingError: The parameters are grouped in another way.
     """
     here = [[names[p] for p in group["params"]] for group in optimizer.param_groups]
     there = [group["params"] for group in groups]
@@ -103,9 +107,9 @@ def restore_optimizer(
             if a != b
         ]
         raise ShardingError(
-            "configure_optimizers groups the parameters otherwise than the checkpoint:\n"
+            "configure_optimizers does not group the parameters as the checkpoint does:\n"
             + "\n".join(lines)
-            + "\nrestore the grouping, or load weights only and start the optimizer afresh"
+            + "\nrestore the grouping, or load only the weights, which restarts the optimizer"
         )
     state: dict[int, dict[str, Any]] = {}
     number = {name: i for i, name in enumerate(name for group in here for name in group)}
@@ -138,7 +142,7 @@ def shapes(state: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def differences(here: Shapes, there: Shapes) -> list[str]:
-    """One line for each entry that the model and the checkpoint do not share."""
+    """One line for each entry that only the model or only the checkpoint has, or that differs in shape."""
     lines = []
     for key in sorted(here.keys() | there.keys()):
         kind, _, name = key.partition(".")
@@ -162,7 +166,7 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 
 
 def random_state(rank: int, device: torch.device) -> dict[str, Tensor]:
-    """This rank's generators: the CPU's, and that of `device` if it is a GPU."""
+    """State of this rank's random generators: of the CPU, and of `device` if it is a GPU."""
     state = {f"random.{rank}.cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state[f"random.{rank}.cuda"] = torch.cuda.get_rng_state(device)
@@ -170,7 +174,7 @@ def random_state(rank: int, device: torch.device) -> dict[str, Tensor]:
 
 
 def set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
-    """Put back what `random_state` gave."""
+    """Restore what `random_state` returned."""
     for key, value in state.items():
         if key.endswith(".cpu"):
             torch.set_rng_state(value)

@@ -1,8 +1,8 @@
 """A Lightning strategy for modules with TorchRec embedding tables.
 
-`TorchRecStrategy` wraps the LightningModule itself in TorchRec's `DistributedModelParallel` (DMP): tables are sharded
-over the ranks, everything else is replicated, its gradients averaged by `DistributedDataParallel`. The module holds
-plain collections, built on `meta` in `configure_model`, and never mentions ranks:
+`TorchRecStrategy` wraps the LightningModule in TorchRec's `DistributedModelParallel` (DMP). DMP shards the tables over
+the ranks and replicates the rest, whose gradients `DistributedDataParallel` averages. The module holds plain
+collections, which `configure_model` creates on the meta device, and needs no code for ranks:
 
     class Model(LightningModule):
         def configure_model(self):
@@ -10,13 +10,13 @@ plain collections, built on `meta` in `configure_model`, and never mentions rank
                 self.tables = EmbeddingBagCollection(device=torch.device("meta"), tables=[...])
 
         def configure_optimizers(self):
-            return torch.optim.Adagrad(self.parameters(), lr=0.05)  # all but the tables: those are the strategy's
+            return torch.optim.Adagrad(self.parameters(), lr=0.05)  # without the tables, which the strategy trains
 
     Trainer(strategy=TorchRecStrategy(table_lr=0.05), devices=2, use_distributed_sampler=False)
 
-Two things stay with the caller. Every rank must see the same number of batches: a lookup is a collective operation,
-and a rank that stops early leaves the others waiting. And what `training_step` returns is averaged over ranks: where
-they have unequal batches, scale it by world size * own rows / all rows.
+The caller is responsible for two things. Every rank needs the same number of batches: a lookup is a collective
+operation, so if one rank stops early, the others wait for it. And the gradients of what `training_step` returns are
+averaged over the ranks: if their batches differ in size, scale the loss by world size * own rows / all rows.
 """
 
 from __future__ import annotations
@@ -38,10 +38,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torchrec.distributed import DistributedModelParallel
 
-from lightning_ccn.sharding import plan as planning
 from lightning_ccn.sharding.checkpoint import read_manifest, read_trainer_state
-from lightning_ccn.sharding.checks import check_optimizer, refuse_what_cannot_work
-from lightning_ccn.sharding.errors import ShardingError
+from lightning_ccn.sharding.checks import check_optimizer, check_settings
+from lightning_ccn.sharding.plan import Automatic, Plan, module_plan
 from lightning_ccn.sharding.restore import load_module, load_optimizers, load_random_state
 from lightning_ccn.sharding.saver import OnFailedSave, Saver
 from lightning_ccn.sharding.state import (
@@ -51,42 +50,45 @@ from lightning_ccn.sharding.state import (
     set_random_state,
     table_optimizer_state,
 )
+from lightning_ccn.sharding.table_optimizers import find_table_optimizer
 from lightning_ccn.sharding.tables import dense_names, tables_hidden
-from lightning_ccn.sharding.wrap import FUSED, refuse_sharded, reset_table_state, wrap
+from lightning_ccn.sharding.wrap import refuse_sharded, reset_table_state, wrap
 
 
 class TorchRecStrategy(DDPStrategy):
     """Shards the embedding tables of any LightningModule with TorchRec and replicates the rest.
 
-    A module of nothing but tables returns None from `configure_optimizers`.
+    `configure_optimizers` of a module that has only tables returns None.
 
     Args:
-        table_optimizer: the optimizer of all tables: `rowwise_adagrad`, `adagrad` or `sgd`. It runs inside the
-            backward pass, so no gradient of a table is ever held, and is no part of `configure_optimizers`.
-        table_lr: its learning rate at the start of the schedule. Every step uses `table_lr * lr / initial_lr` of the
-            first parameter group of the module's optimizer, so that one schedule drives both.
-        table_eps: its epsilon (AdaGrad only).
-        plan: placement by table name, see `sharding.plan`; tables without an entry are placed by `automatic`.
+        table_optimizer: The optimizer of all tables, a name in `sharding.table_optimizers`: `rowwise_adagrad`,
+            `adagrad` or `sgd`. It runs in the backward pass, so no table has a gradient, and `configure_optimizers`
+            leaves it out.
+        table_lr: Learning rate of the tables at the start of the schedule. Every step uses
+            `table_lr * lr / initial_lr`, with the values of the first parameter group of the module's optimizer, so
+            both optimizers follow one schedule.
+        table_eps: Epsilon of the tables' optimizer (AdaGrad only).
+        plan: Placement of each table by name, see `sharding.plan`; `automatic` places the tables without an entry.
         automatic: `balanced`, or `torchrec` for TorchRec's planner.
-        plan_file: where rank 0 writes the plan as JSON; default `plan.json` in `trainer.default_root_dir`.
-        background_saves: write checkpoints in a thread, see `sharding.saver`.
-        on_failed_save: `raise`, or `warn` and train on; either way no earlier checkpoint is removed then.
-        find_unused_parameters: as in `DistributedDataParallel`, for the replicated part.
-        timeout_seconds: after which a collective operation that some rank never joins fails on the others.
+        plan_file: File to which rank 0 writes the plan as JSON; by default `plan.json` in `trainer.default_root_dir`.
+        background_saves: Whether a thread writes the checkpoints while training continues, see `sharding.saver`.
+        on_failed_save: `raise`, or `warn` to continue training. In both cases the earlier checkpoints are kept.
+        find_unused_parameters: As in `DistributedDataParallel`, for the replicated part.
+        timeout_seconds: Seconds after which a collective operation fails if a rank does not join it.
 
     Raises:
-        ShardingError: an argument has no such value; further refusals come with `setup`.
+        ShardingError: There is no such table optimizer. `setup` checks the other settings.
     """
 
     strategy_name = "torchrec"
 
     def __init__(
         self,
-        table_optimizer: planning.Optimizer = "rowwise_adagrad",
+        table_optimizer: str = "rowwise_adagrad",
         table_lr: float = 0.05,
         table_eps: float = 1e-8,
         plan: dict[str, str] | None = None,
-        automatic: planning.Automatic = "balanced",
+        automatic: Automatic = "balanced",
         plan_file: str | None = None,
         background_saves: bool = False,
         on_failed_save: OnFailedSave = "raise",
@@ -94,18 +96,17 @@ class TorchRecStrategy(DDPStrategy):
         timeout_seconds: float = 1800.0,
     ) -> None:
         super().__init__(timeout=timedelta(seconds=timeout_seconds))
-        if table_optimizer not in FUSED:
-            raise ShardingError(f"table_optimizer={table_optimizer!r}: use one of {', '.join(FUSED)}")
-        self.table_optimizer: planning.Optimizer = table_optimizer
+        find_table_optimizer(table_optimizer)  # raises an error for an unknown name
+        self.table_optimizer = table_optimizer
         self.table_lr = table_lr
         self.table_eps = table_eps
         self.wanted_plan = plan
-        self.automatic: planning.Automatic = automatic
+        self.automatic: Automatic = automatic
         self.plan_file = plan_file
         self.background_saves = background_saves
         self.on_failed_save: OnFailedSave = on_failed_save
         self.find_unused_parameters = find_unused_parameters
-        self.plan: planning.Plan | None = None
+        self.plan: Plan | None = None
         self._dmp: DistributedModelParallel | None = None
         self._saver: Saver | None = None
         self._random_state: dict[str, Tensor] = {}
@@ -115,29 +116,30 @@ class TorchRecStrategy(DDPStrategy):
     def setup_environment(self) -> None:
         """Join the process group, and leave it when the interpreter exits.
 
-        Not before: the sharded tables of a finished `fit` serve the `test` that follows.
+        It is not left earlier because a `test` may follow a `fit`, with the same sharded tables.
         """
         super().setup_environment()
         atexit.unregister(_leave_process_group)
         atexit.register(_leave_process_group)
         if self._saver is None:
             group = dist.new_group(backend="gloo", timeout=self._timeout)
+            assert isinstance(group, dist.ProcessGroup)  # every rank is a member
             self._saver = Saver(group, self.background_saves, self.on_failed_save)
 
     def setup(self, trainer: Trainer) -> None:
-        """Shard the module unless it is, and make the optimizers for a fit.
+        """Shard the module unless it is sharded already, and create the optimizers for a fit.
 
         Raises:
-            ShardingError: the trainer's settings, the module or the plan ask for what cannot work.
+            ShardingError: The Trainer's settings, the module or the plan do not work.
         """
         assert self.accelerator is not None
         self.accelerator.setup(trainer)
-        refuse_what_cannot_work(trainer, self.module)
+        check_settings(trainer, self.module)
         fitting = trainer.state.fn == TrainerFn.FITTING
         if self._dmp is None or self._dmp.module is not self.module:
             self._dmp = self._shard(trainer)
         elif fitting:
-            reset_table_state(self._dmp)  # a second fit starts its optimizers afresh, the module's own too
+            reset_table_state(self._dmp)  # for a second fit, Lightning resets the module's optimizer too
         self.model = self._dmp
         if fitting:
             self.setup_optimizers(trainer)
@@ -145,7 +147,7 @@ class TorchRecStrategy(DDPStrategy):
 
     def _shard(self, trainer: Trainer) -> DistributedModelParallel:
         refuse_sharded(self.module)
-        self.plan = planning.module_plan(
+        self.plan = module_plan(
             self.module,
             self.world_size,
             self.num_processes,
@@ -169,7 +171,7 @@ class TorchRecStrategy(DDPStrategy):
         )
 
     def setup_optimizers(self, trainer: Trainer) -> None:
-        """Call `configure_optimizers` with the tables out of sight, so that `self.parameters()` is the rest."""
+        """Call `configure_optimizers` while `self.parameters()` leaves out the tables."""
         with tables_hidden(self.module):
             super().setup_optimizers(trainer)
         for optimizer in self.optimizers:
@@ -178,30 +180,30 @@ class TorchRecStrategy(DDPStrategy):
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """Set the tables' rate, then run the module's `training_step` through DMP.
 
-        The kernels read the rate in the forward pass and are handed it by the fused optimizer's `zero_grad`. Without
-        this call a scheduled rate lags one step behind, and a resumed run starts with the constructor's.
+        The kernels read the rate in the forward pass, and `zero_grad` of the fused optimizer passes it to them. Without
+        this call, a scheduled rate would be one step late, and a resumed run would start with `table_lr`.
         """
         assert self._dmp is not None
         fused = self._dmp.fused_optimizer
         for group in fused.param_groups:
             group["lr"] = self.table_lr_now
         fused.zero_grad()
-        if self._random_state:  # not before this: making the loaders' iterators draws numbers too
+        if self._random_state:  # only now, since creating the loaders' iterators draws numbers too
             set_random_state(self._random_state, self.root_device)
             self._random_state = {}
         return super().training_step(*args, **kwargs)
 
     def on_exception(self, exception: BaseException) -> None:
-        """Add to DDP's complaint about layers without gradients what to do here."""
+        """Add the remedy to DDP's error about layers without gradients."""
         if "Expected to have finished reduction in the prior iteration" in str(exception):
             exception.add_note(
-                "some layers took no part in the loss: take them out, or use "
+                "some layers took no part in the loss: remove them, or use "
                 "TorchRecStrategy(find_unused_parameters=True)"
             )
 
     def teardown(self) -> None:
-        """End a run. The module stays sharded and on its device, for the next."""
-        # DDPStrategy's would move the module to the CPU, and the tables' weights away from their kernels.
+        """End a run. The module stays sharded and on its device for the next one."""
+        # DDPStrategy.teardown would move the module to the CPU, and separate the tables' weights from their kernels.
         assert self.cluster_environment is not None and self.accelerator is not None
         if self._saver is not None:
             self._saver.wait()
@@ -209,25 +211,25 @@ class TorchRecStrategy(DDPStrategy):
         self.precision_plugin.teardown()
         self.accelerator.teardown()
 
-    # ---------------------------------------------------------------------------------------------- to read
+    # ---------------------------------------------------------------------------------------------- attributes
 
     @property
     def module(self) -> LightningModule:
-        """The module itself, not what wraps it."""
-        assert self.lightning_module is not None, "a trainer connects the module first"
+        """The LightningModule without its wrapper."""
+        assert self.lightning_module is not None, "the Trainer connects the module first"
         return self.lightning_module
 
     @property
     def saver(self) -> Saver:
-        """Saves the checkpoints, and knows how long the last one held up the training."""
+        """Saves the checkpoints."""
         assert self._saver is not None, "setup_environment comes first"
         return self._saver
 
     @property
     def table_lr_now(self) -> float:
-        """The tables' learning rate in the coming step; for logging."""
+        """The tables' learning rate in the next step."""
         groups = self.optimizers[0].param_groups if self.optimizers else []
-        if not groups or "initial_lr" not in groups[0]:  # nothing but tables to train, or no scheduler
+        if not groups or "initial_lr" not in groups[0]:  # no layers to train, or no scheduler
             return self.table_lr
         return self.table_lr * float(groups[0]["lr"]) / float(groups[0]["initial_lr"])
 
@@ -235,20 +237,20 @@ class TorchRecStrategy(DDPStrategy):
 
     @property
     def restore_checkpoint_after_setup(self) -> bool:
-        """True: checkpoints are read into the shards, which `setup` makes."""
+        """True, because checkpoints are read into the shards that `setup` creates."""
         return True
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """The optimizer's parameter groups; `save_checkpoint` takes its tensors."""
+        """The parameter groups of an optimizer, without tensors; `save_checkpoint` adds the tensors."""
         return {"groups": optimizer_state(optimizer, dense_names(self.module))[1]}
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any | None = None
     ) -> None:
-        """Write the directory `filepath`, see `sharding.checkpoint`; every rank calls it.
+        """Write the directory `filepath`, see `sharding.checkpoint`. Every rank must call it.
 
         Raises:
-            ShardingError: on every rank, if any of them could not write and `on_failed_save` is `raise`.
+            ShardingError: A rank could not write and `on_failed_save` is `raise`; raised on every rank.
         """
         assert self._dmp is not None and self.plan is not None
         path = Path(self.broadcast(str(filepath)))
@@ -268,16 +270,16 @@ class TorchRecStrategy(DDPStrategy):
         self.saver.save(path, state, checkpoint, about)
 
     def remove_checkpoint(self, filepath: str | Path) -> None:
-        """Remove a directory that `save_checkpoint` wrote, once its successor is whole."""
+        """Remove a directory that `save_checkpoint` wrote, once its successor is complete."""
         self.saver.remove(Path(filepath))
 
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
-        """Lightning's part of a checkpoint, with its manifest and path under `sharded`; no tensors yet.
+        """Lightning's part of a checkpoint, with the manifest and the path under `sharded`.
 
-        So a module's `on_load_checkpoint` sees everything before a weight is touched.
+        The tensors are loaded later, so `on_load_checkpoint` can check the manifest before any weight changes.
 
         Raises:
-            ShardingError: the checkpoint is not whole, or of another format.
+            ShardingError: The checkpoint is incomplete or has another format.
         """
         self.saver.wait()
         path = Path(self.broadcast(str(checkpoint_path)))
@@ -285,11 +287,11 @@ class TorchRecStrategy(DDPStrategy):
         return read_trainer_state(path) | {"sharded": {"path": path, "manifest": manifest}}
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
-        """Read the weights, whatever world, plan and kernels wrote them; see `restore.load_module`."""
+        """Load the weights, see `restore.load_module`; the checkpoint may have another world size, plan and kernels."""
         load_module(self.module, **checkpoint["sharded"], strict=strict, group=self.saver.group)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
-        """Read the state of both optimizers, and of the random generators if the world has the same size."""
+        """Load the state of both optimizers, and of the random generators if the world size is the same."""
         assert self._dmp is not None and self.plan is not None
         load_optimizers(
             self.module,
@@ -307,13 +309,13 @@ class TorchRecStrategy(DDPStrategy):
 
 
 def _leave_process_group() -> None:
-    """Leave, and let gloo's threads come to rest before the interpreter is torn down.
+    """Leave the process group, and wait until gloo's threads are idle before the interpreter shuts down.
 
-    A gloo thread lets go of a collective's tensors only after it has announced its end, and needs the interpreter's
-    lock for that. If it gets there once the interpreter is being torn down, Python ends the thread by unwinding its
-    C++ frames, and the process aborts ("terminate called without an active exception", about one exit in ten on a
-    busy machine). Destroying the group would join its threads if the sharded tables did not hold it too. So give up
-    the lock here, with nothing running, for much longer than they need.
+    A gloo thread releases the tensors of a collective operation after it has reported its end, and needs Python's
+    global lock for that. If the interpreter is already shutting down, Python ends the thread by unwinding its C++
+    frames, and the process aborts ("terminate called without an active exception", about one exit in ten on a busy
+    machine). Destroying the group would join its threads, but the sharded tables still refer to it. So release the
+    lock here, with nothing running, for much longer than the threads need.
     """
     if dist.is_initialized():
         dist.destroy_process_group()

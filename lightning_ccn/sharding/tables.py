@@ -1,8 +1,8 @@
-"""The embedding tables of a module: what they are, and how their first rows are drawn.
+"""The embedding tables of a module: finding them, initialising their rows, and reading their shards.
 
-A table is one entry of a TorchRec `EmbeddingBagCollection` ("bag" kernel: pooled) or `EmbeddingCollection`
-("sequence" kernel: one vector an id). It is known by its own name everywhere: in plans, in messages, and in
-checkpoints, so that the kernel that looks it up may change from one run to the next.
+A table is one entry of a TorchRec `EmbeddingBagCollection` (the "bag" kernel: pooled vectors) or `EmbeddingCollection`
+(the "sequence" kernel: one vector per id). Plans, messages and checkpoints refer to a table by its own name, so the
+kernel that looks it up may change from one run to the next.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from torchrec.modules.embedding_configs import data_type_to_dtype
 
 from lightning_ccn.sharding.errors import ShardingError
 
-# ShardedRows are drawn in blocks of this many, each from a seed of its own, so that a table starts with the same rows
-# whatever the world size and the plan.
+# Rows are initialised in blocks of this many, each with its own seed, so that a table's initial rows do not depend on
+# the world size and the plan.
 INIT_BLOCK = 65_536
 
-# The child of each kind of collection that holds one module a table, and with it the name in the state dict.
+# Each kind of collection -> its child that holds one module per table. The child's name is part of state-dict names.
 BAGS, SEQUENCES = "embedding_bags", "embeddings"
-_CHILD = {
+_TABLES_CHILD = {
     EmbeddingBagCollection: BAGS,
     EmbeddingCollection: SEQUENCES,
     ShardedEmbeddingBagCollection: BAGS,
@@ -40,13 +40,22 @@ InitFn = Callable[[Tensor], Tensor | None]
 
 @dataclass(frozen=True)
 class EmbeddingTable:
-    """One embedding table: `rows` x `dim` values of `dtype`, in the collection at `path`."""
+    """One embedding table: `rows` x `dim` values of `dtype`.
+
+    Attributes:
+        name: Name of the table, unique in the module.
+        rows: Number of rows.
+        dim: Width of a row.
+        dtype: Type of the values.
+        kernel: `bag` or `sequence`.
+        path: Path of the collection in the module.
+    """
 
     name: str
     rows: int
     dim: int
     dtype: torch.dtype = torch.float32
-    kernel: str = "bag"  # or "sequence"
+    kernel: str = "bag"
     path: str = ""
 
     @property
@@ -54,30 +63,26 @@ class EmbeddingTable:
         """Bytes of the weights of one row."""
         return self.dim * self.dtype.itemsize
 
-    def state_row_bytes(self, optimizer: str) -> int:
-        """Bytes of optimizer state a row: one float32 a row, one a value, or none."""
-        return {"rowwise_adagrad": 4, "adagrad": 4 * self.dim, "sgd": 0}[optimizer]
-
 
 def collections(module: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
-    """(path, collection, name of its child that holds the tables) of each collection, sharded or not, once."""
+    """Every collection once, sharded or not, as (path, collection, name of the child that holds its tables)."""
     for path, child in module.named_modules():
-        if type(child) in _CHILD:
-            yield path, child, _CHILD[type(child)]
+        if type(child) in _TABLES_CHILD:
+            yield path, child, _TABLES_CHILD[type(child)]
 
 
 def find_tables(module: nn.Module) -> list[EmbeddingTable]:
     """The tables of every plain collection in `module`.
 
     Raises:
-        ShardingError: there is none, a name occurs twice, or a collection is of a class that TorchRec will not shard.
+        ShardingError: There are no tables, two have one name, or TorchRec cannot shard a collection of this class.
     """
     tables: dict[str, EmbeddingTable] = {}
     for path, child in module.named_modules():
-        if isinstance(child, EmbeddingBagCollection | EmbeddingCollection) and type(child) not in _CHILD:
+        if isinstance(child, EmbeddingBagCollection | EmbeddingCollection) and type(child) not in _TABLES_CHILD:
             raise ShardingError(
-                f"{path} is a {type(child).__name__}: TorchRec shards {type(child).__bases__[0].__name__} itself, "
-                "not classes derived from it; hold the collection as a submodule instead"
+                f"{path} is a {type(child).__name__}: TorchRec shards a {type(child).__bases__[0].__name__}, but no "
+                "subclass of it; make the collection a submodule of your class instead"
             )
         if type(child) not in (EmbeddingBagCollection, EmbeddingCollection):
             continue
@@ -85,7 +90,7 @@ def find_tables(module: nn.Module) -> list[EmbeddingTable]:
             if config.name in tables:
                 raise ShardingError(
                     f"two tables are named {config.name!r} (in {tables[config.name].path} and {path}): plans and "
-                    "checkpoints know a table by its name, so give each its own"
+                    "checkpoints refer to a table by its name, so give each table its own name"
                 )
             tables[config.name] = EmbeddingTable(
                 name=config.name,
@@ -110,7 +115,7 @@ def _configs(collection: Any) -> list[Any]:
 
 
 def initial_rows(module: nn.Module) -> dict[str, InitFn | Tensor]:
-    """How each table of `module` starts: its rows if it already has some, else its `init_fn`."""
+    """For each table of `module`, its rows if they exist, or its `init_fn` if the table is on the meta device."""
     start: dict[str, InitFn | Tensor] = {}
     for _, collection, child in collections(module):
         for config in _configs(collection):
@@ -120,11 +125,17 @@ def initial_rows(module: nn.Module) -> dict[str, InitFn | Tensor]:
 
 
 def draw_rows(module: nn.Module, start: dict[str, InitFn | Tensor], seed: int) -> None:
-    """Fill this rank's rows of every sharded table, the same whatever the world size and the plan.
+    """Initialise this rank's rows of every sharded table, independently of the world size and the plan.
 
-    TorchRec draws each shard from the process's generator: seeded alike, ranks then start with the same rows, and
-    a table's rows depend on how it is cut. Here each block of `INIT_BLOCK` rows has a seed made of `seed`, the
-    table's name and the block's number. An `init_fn` sees one block at a time, so it must treat all rows alike.
+    TorchRec initialises each shard with the process's random generator. Ranks with the same seed then get the same
+    rows, and a table's rows depend on how it is split. Here, the seed of each block of `INIT_BLOCK` rows is a hash of
+    `seed`, the table's name and the block's first row. An `init_fn` gets one block at a time, so it must treat all
+    rows alike.
+
+    Args:
+        module: The module, with sharded tables.
+        start: What `initial_rows` returned before the tables were sharded.
+        seed: The same on every rank.
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         for name, table in sharded_tables(module).items():
@@ -151,17 +162,17 @@ def _seed(seed: int, name: str, row: int) -> int:
 
 
 def table_keys(module: nn.Module) -> dict[str, str]:
-    """State-dict name of each table's weight -> `tables.<name>.weight`, its name in a checkpoint."""
+    """Name of each table's weight in the state dict -> its name in a checkpoint, `tables.<name>.weight`."""
     keys: dict[str, str] = {}
     for path, collection in module.named_modules(remove_duplicate=False):  # a shared collection has several names
-        if child := _CHILD.get(type(collection)):
+        if child := _TABLES_CHILD.get(type(collection)):
             prefix = f"{path}.{child}" if path else child
             keys |= {f"{prefix}.{name}.weight": f"tables.{name}.weight" for name in getattr(collection, child)}
     return keys
 
 
 def sharded_tables(module: nn.Module) -> dict[str, ShardedTensor]:
-    """Every sharded table by name; its local shards are views of the live weights."""
+    """Every sharded table by name; its local shards are views of the weights in use."""
     return {
         key.removeprefix(f"{child}.").removesuffix(".weight"): value
         for _, collection, child in collections(module)
@@ -171,19 +182,20 @@ def sharded_tables(module: nn.Module) -> dict[str, ShardedTensor]:
 
 @contextmanager
 def tables_hidden(module: nn.Module) -> Iterator[None]:
-    """Take the sharded tables' weights out of `module.parameters()` for a while."""
+    """Remove the sharded tables' weights from `module.parameters()` within the `with` block."""
     hidden = []
     for _, collection, child in collections(module):
         for holder in getattr(collection, child).values():
-            hidden.append((holder, holder._parameters.pop("weight")))
+            hidden.append((holder, holder.weight))
+            del holder.weight
     try:
         yield
     finally:
         for holder, weight in hidden:
-            holder._parameters["weight"] = weight
+            holder.register_parameter("weight", weight)
 
 
 def dense_names(module: nn.Module) -> dict[Tensor, str]:
-    """Name of each parameter that is no table's."""
+    """Every parameter that is not a table -> its name."""
     with tables_hidden(module):
         return {parameter: name for name, parameter in module.named_parameters()}

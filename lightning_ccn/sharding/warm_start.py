@@ -1,4 +1,4 @@
-"""Fine-tuning: a checkpoint's weights into tables that have grown, whatever world, plan and kernels wrote them."""
+"""Fine-tuning: loads a checkpoint's weights into tables that may have grown, for any world size, plan and kernels."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from lightning_ccn.sharding.strategy import TorchRecStrategy
 from lightning_ccn.sharding.tables import dense_names
 
 NewRows = Literal["drawn", "row_zero", "group_mean"]
-Groups = Callable[[str], Tensor | None]  # table -> int64 [rows], the group of each row; None: it has no groups
+Groups = Callable[[str], Tensor | None]  # name of a table -> int64 [rows], the group of each row; None for no groups
 
 
 @dataclass
 class WarmStartReport:
-    """What came from a checkpoint and what did not, by table and layer.
+    """Which tables and layers were loaded from a checkpoint, and which were not.
 
     Attributes:
-        taken: tables and layers whose values were loaded.
-        grown: tables with more rows here: name -> (rows loaded, rows here).
-        fresh: what the checkpoint does not have, or has in another shape: it starts as it was drawn.
-        dropped: what the checkpoint has and the module does not.
+        taken: Tables and layers whose values were loaded.
+        grown: Tables with more rows than in the checkpoint: name -> (rows loaded, rows of the table).
+        fresh: Entries that the checkpoint lacks or has in another shape; they keep their initial values.
+        dropped: Entries that the checkpoint has and the module lacks.
     """
 
     taken: list[str] = field(default_factory=list)
@@ -41,7 +41,7 @@ class WarmStartReport:
     dropped: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        """One line a kind; kinds of which there is nothing are left out."""
+        """The number of loaded entries, and one line for each other entry."""
         lines = [f"loaded: {len(self.taken)} tables and layers"]
         lines += [f"grown: {name}, {old:,} rows loaded, {rows - old:,} new" for name, (old, rows) in self.grown.items()]
         lines += [f"NOT loaded, starts fresh: {name}" for name in self.fresh]
@@ -50,18 +50,19 @@ class WarmStartReport:
 
 
 class WarmStart(L.Callback):
-    """Loads a checkpoint's weights when a fit starts: optimizer, schedule, loops and metrics stay fresh.
+    """Loads a checkpoint's weights when a fit starts; optimizers, schedule, loops and metrics start anew.
 
-    Tables may have grown: old rows are kept bit for bit, and new rows start as `new_rows` says. Nothing is skipped
-    in silence: see `WarmStartReport`.
+    Tables may have grown: the old rows are loaded unchanged, and `new_rows` determines the new ones. The
+    `WarmStartReport` lists every entry that was not loaded.
 
     Args:
-        checkpoint: the directory.
-        new_rows: `drawn` leaves them as the table's `init_fn` drew them; `row_zero` copies row 0 (by convention the
-            unknown id); `group_mean` takes the mean of the old rows of the row's group, or row 0 where the group has
-            none or the table has no groups.
-        groups: for `group_mean`.
-        accumulators: keep the optimizers' state too (new rows start with none): steps stay as small as they were.
+        checkpoint: Directory of the checkpoint.
+        new_rows: `drawn` keeps the rows that the table's `init_fn` drew; `row_zero` copies row 0 (by convention the
+            unknown id); `group_mean` takes the mean of the old rows of the row's group, or row 0 if the group has no
+            old rows or the table has no groups.
+        groups: The groups of each table's rows, for `group_mean`.
+        accumulators: Whether to load the optimizers' state too, which keeps the steps as small as they were. New rows
+            start without state.
     """
 
     def __init__(
@@ -76,10 +77,10 @@ class WarmStart(L.Callback):
         self.report = WarmStartReport()
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Loads; Lightning calls it after the tables are sharded.
+        """Loads the weights. Lightning calls this after the tables have been sharded.
 
         Raises:
-            ShardingError: the checkpoint is not whole, nothing of it fits, or a table has fewer rows here.
+            ShardingError: The checkpoint is incomplete, none of its entries fits, or a table has shrunk.
         """
         strategy = trainer.strategy
         assert isinstance(strategy, TorchRecStrategy)
@@ -96,7 +97,7 @@ class WarmStart(L.Callback):
         }
         state = self._matching(here, wanted)
         if not self.report.taken:
-            raise ShardingError(f"checkpoint {self.checkpoint}: no table and no layer of it is in the module")
+            raise ShardingError(f"checkpoint {self.checkpoint}: none of its tables and layers fits the module")
         load_tensors(self.checkpoint, state, strategy.saver.group)
         for key, (old, _) in self.report.grown.items():
             if key.endswith(".weight"):
@@ -113,7 +114,7 @@ class WarmStart(L.Callback):
     def _matching(
         self, here: Mapping[str, Tensor | ShardedRows], saved: Mapping[str, tuple[int, ...]]
     ) -> dict[str, object]:
-        """What of the checkpoint goes where; fills the report."""
+        """The entries to load, with the tensors to fill; also fills the report."""
         own = shapes(here)
         self.report = WarmStartReport(dropped=sorted(saved.keys() - own.keys()))
         state: dict[str, object] = {}
@@ -124,8 +125,8 @@ class WarmStart(L.Callback):
             elif there is not None and key.startswith("tables.") and there[1:] == shape[1:]:
                 if there[0] > shape[0]:
                     raise ShardingError(
-                        f"checkpoint {self.checkpoint}: {key} has {there[0]:,} rows and here {shape[0]:,}; a "
-                        "vocabulary only grows: prepare the new data as an extension of the old"
+                        f"checkpoint {self.checkpoint}: {key} has {there[0]:,} rows, and only {shape[0]:,} here; a "
+                        "vocabulary can only grow: prepare the new data as an extension of the old"
                     )
                 value = here[key]
                 assert isinstance(value, ShardedRows)
@@ -139,7 +140,7 @@ class WarmStart(L.Callback):
 
     @torch.no_grad()
     def _fill(self, strategy: TorchRecStrategy, key: str, table: Tensor | ShardedRows, old: int) -> None:
-        """Gives new rows of a table their start; every rank works on its own rows."""
+        """Sets the initial values of a table's new rows; every rank sets its own rows."""
         assert isinstance(table, ShardedRows)
         if self.new_rows == "drawn":
             return
@@ -171,10 +172,10 @@ def _first(table: ShardedRows, rows: int) -> ShardedRows:
 
 
 def _group_means(strategy: TorchRecStrategy, table: ShardedRows, group: Tensor, old: int) -> tuple[Tensor, Tensor]:
-    """Mean of the old rows of each group, float [groups, dim], and whether it has any, bool [groups]."""
+    """Mean of the old rows of each group, float [groups, dim], and whether the group has any, bool [groups]."""
     groups, device = int(group.max()) + 1, strategy.root_device
     total = torch.zeros(groups, table.size()[1], device=device)
-    count = torch.bincount(group[1:old], minlength=groups)  # row 0 is no member: it is the unknown id
+    count = torch.bincount(group[1:old], minlength=groups)  # without row 0, the unknown id
     for offset, values in _first(table, old).parts:
         start = 1 if offset[0] == 0 else 0
         of_row = group[offset[0] + start : offset[0] + len(values)]

@@ -1,11 +1,10 @@
-"""Wrapping a module in `DistributedModelParallel`."""
+"""Wraps a module in TorchRec's `DistributedModelParallel`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from fbgemm_gpu.split_embedding_configs import EmbOptimType
 from torch import nn
 from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.model_parallel import DefaultDataParallelWrapper
@@ -14,22 +13,21 @@ from torchrec.distributed.types import ShardedModule
 from lightning_ccn.sharding.errors import ShardingError
 from lightning_ccn.sharding.plan import Plan, torchrec_plan
 from lightning_ccn.sharding.sharders import sharders
+from lightning_ccn.sharding.table_optimizers import find_table_optimizer
 from lightning_ccn.sharding.tables import draw_rows, initial_rows
-
-# Those that fbgemm offers on CPU and GPU alike; the exact ones add up a row's gradients before its one update.
-FUSED = {
-    "rowwise_adagrad": EmbOptimType.EXACT_ROWWISE_ADAGRAD,
-    "adagrad": EmbOptimType.EXACT_ADAGRAD,
-    "sgd": EmbOptimType.EXACT_SGD,
-}
+from lightning_ccn.sharding.torchrec_private import sharded_parameter_names
 
 
 def refuse_sharded(module: nn.Module) -> None:
-    """Raise a ShardingError if somebody else has sharded the module."""
+    """Refuse a module that another strategy has sharded.
+
+    Raises:
+        ShardingError: The module holds sharded tables.
+    """
     if any(isinstance(child, ShardedModule) for child in module.modules()):
         raise ShardingError(
             "the module's tables are already sharded by another strategy: call fit, validate, test and predict on "
-            "one Trainer, or make a new module and load a checkpoint into it"
+            "one Trainer, or create a new module and load a checkpoint into it"
         )
 
 
@@ -43,18 +41,28 @@ def wrap(
     find_unused_parameters: bool,
     seed: int,
 ) -> DistributedModelParallel:
-    """Shard `module`'s tables in place by `plan` and draw their rows; replicate the rest with DDP.
+    """Shard the tables of `module` in place, initialise their rows, and replicate the other parameters with DDP.
 
     The process group must exist. `module.parameters()` still lists the tables, as parameters without gradients.
+
+    Args:
+        module: The module, whose tables are plain TorchRec collections.
+        plan: The placement of every table, and the tables' optimizer.
+        device: This rank's device.
+        local_size: Number of ranks on this machine.
+        lr: The tables' learning rate.
+        eps: Epsilon of the tables' optimizer.
+        find_unused_parameters: As in `DistributedDataParallel`.
+        seed: Seed of the tables' initial rows, the same on every rank.
     """
     start = initial_rows(module)
-    # What TorchRec draws depends on the world size; the caller's stream of random numbers must not.
+    # How many random numbers TorchRec draws here depends on the world size: keep the caller's generators unchanged.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         dmp = DistributedModelParallel(
             module,
             device=device,
             plan=torchrec_plan(module, plan, local_size, device),
-            sharders=sharders({"optimizer": FUSED[plan.optimizer], "learning_rate": lr, "eps": eps}),
+            sharders=sharders(find_table_optimizer(plan.optimizer).kernel_arguments(lr, eps)),
             data_parallel_wrapper=_Replicas(static_graph=False, find_unused_parameters=find_unused_parameters),
         )
     draw_rows(module, start, seed)
@@ -62,10 +70,10 @@ def wrap(
 
 
 class _Replicas(DefaultDataParallelWrapper):
-    """DDP for the replicated part; DDP refuses to wrap one of which nothing is trained."""
+    """Replicates the other parameters with DDP, which cannot wrap a module without trainable parameters."""
 
     def wrap(self, dmp: DistributedModelParallel, env: Any, device: torch.device) -> None:
-        sharded = set(DistributedModelParallel._sharded_parameter_names(dmp.module))
+        sharded = sharded_parameter_names(dmp.module)
         if any(p.requires_grad for name, p in dmp.named_parameters() if name not in sharded):
             super().wrap(dmp, env, device)
         else:
@@ -73,7 +81,7 @@ class _Replicas(DefaultDataParallelWrapper):
 
 
 def reset_table_state(dmp: DistributedModelParallel) -> None:
-    """Zero the fused optimizer's state."""
+    """Set all state of the tables' optimizer to zero."""
     for states in dmp.fused_optimizer.state_dict()["state"].values():
         for value in states.values():
             for shard in value.local_shards():

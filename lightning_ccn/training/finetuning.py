@@ -1,4 +1,4 @@
-"""Fine-tuning for the next promotion: a checkpoint's weights, on data whose vocabularies have grown."""
+"""Fine-tuning: training starts from a checkpoint's weights, on newer data with larger vocabularies."""
 
 from __future__ import annotations
 
@@ -26,17 +26,18 @@ def fine_tuning(checkpoint: Path, dataset: Dataset, new_rows: NewIds, keep_accum
     """The callback that starts a fit from a checkpoint's weights.
 
     Args:
-        checkpoint: the directory.
-        dataset: the new data; its vocabularies extend those of the checkpoint's data.
-        new_rows: how rows that the checkpoint does not have start: as the unknown id, as the mean of their category's
-            items (tables other than the items': as the unknown id), or as the table drew them.
-        keep_accumulators: keep the optimizers' state.
+        checkpoint: Folder of the checkpoint.
+        dataset: The new data; its vocabularies extend those of the checkpoint's data.
+        new_rows: Start of the rows that the checkpoint does not have: `unknown`: the unknown id's row; `category`: the
+            mean of the rows of the item's category (in tables other than the items': as `unknown`); `drawn`: as the
+            table has drawn them at random.
+        keep_accumulators: Load the optimizers' state too.
 
     Raises:
-        ShardingError: the checkpoint is not whole.
-        DataError: a row of the checkpoint would mean another id here.
+        ShardingError: The checkpoint is incomplete.
+        DataError: A row of the checkpoint would mean another id in the new data.
     """
-    read_manifest(checkpoint)  # refuses what is not whole before it is unpickled
+    read_manifest(checkpoint)  # refuses an incomplete checkpoint before it is unpickled
     saved = read_trainer_state(checkpoint).get("ccn")
     if saved is None:
         raise DataError(f"{checkpoint}: not written by lightning_ccn; it names no schema to compare the data with")
@@ -55,15 +56,15 @@ def check_extension(checkpoint: Path, old: Schema, digests: dict[str, str], data
     """Checks that every row of the checkpoint's tables means the same id in the new data.
 
     Raises:
-        DataError: a table's mapping differs, a hash table has another size, or a vocabulary was not extended.
+        DataError: A table's mapping differs, a hash table has another size, or a vocabulary was not extended.
     """
     for name, table in old.tables.items():
         here = dataset.schema.tables.get(name)
         if here is None:
-            continue  # the report of the warm start lists it
+            continue  # the warm start's report lists it
         where = f"{dataset.folder}: table {name}"
         if here.mapping != table.mapping:
-            raise DataError(f"{where} is {here.mapping} and was {table.mapping} in {checkpoint}: prepare it alike")
+            raise DataError(f"{where} is {here.mapping} and was {table.mapping} in {checkpoint}: prepare both alike")
         if table.mapping == "hash" and here.rows != table.rows:
             raise DataError(
                 f"{where} is hashed into {here.rows:,} rows and was into {table.rows:,} in {checkpoint}: ids would "

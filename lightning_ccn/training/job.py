@@ -1,4 +1,4 @@
-"""A job as one of its ranks sees it."""
+"""The SLURM job that a rank belongs to."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ class Job:
     """This rank's place in the job that `slurm/job.sbatch` runs, and its record in the job's folder.
 
     Attributes:
-        folder: RUN/jobs/ID.
-        nodes: names of the job's nodes, in the order of the ranks.
-        rank, world_size, ranks_per_node: this rank, all ranks, and those of a node.
-        master: name of the node that the ranks meet at.
-        port: of the master.
-        limit: seconds within which all ranks must have met.
+        folder: Folder of the job, RUN/jobs/ID.
+        nodes: Names of the job's nodes, in the order of their ranks.
+        rank: Number of this rank.
+        world_size: Number of ranks.
+        ranks_per_node: Number of ranks on each node.
+        master: Name of the node whose first rank the others connect to.
+        port: Port on the master.
+        limit: Seconds within which all ranks must have connected.
     """
 
     folder: Path
@@ -33,7 +35,7 @@ class Job:
 
     @classmethod
     def here(cls) -> Job | None:
-        """The job that this process belongs to; None outside of one."""
+        """The job that this process belongs to; None if it belongs to none."""
         if "CCN_JOB" not in os.environ or "SLURM_PROCID" not in os.environ:
             return None
         nodes = os.environ["CCN_NODES"].split()
@@ -51,7 +53,7 @@ class Job:
 
     @property
     def me(self) -> str:
-        """This rank, in words."""
+        """Node and number of this rank, for messages."""
         return f"node {self.node_of(self.rank)}, rank {self.rank}"
 
     def node_of(self, rank: int) -> str:
@@ -59,7 +61,7 @@ class Job:
         return self.nodes[rank // self.ranks_per_node]
 
     def write(self, **facts: Any) -> None:
-        """Adds to this rank's record, `ranks/RANK.json`; `state` in it is what the rank is doing."""
+        """Adds facts to this rank's record, `ranks/RANK.json`; the fact `state` is what the rank is doing."""
         path = self._record(self.rank)
         path.parent.mkdir(exist_ok=True)
         temporary = path.with_suffix(".tmp")
@@ -67,7 +69,7 @@ class Job:
         temporary.rename(path)
 
     def state_of(self, rank: int) -> str:
-        """What a rank was doing when it last wrote its record."""
+        """What a rank was doing when it last wrote to its record."""
         return str(self._read(rank).get("state", "has not started"))
 
     def _record(self, rank: int) -> Path:
@@ -81,7 +83,7 @@ class Job:
         return record
 
     def end_with(self, outcome: str) -> None:
-        """Leaves word for the batch script, unless another rank has: `stopped ...`, `refused: ...`."""
+        """Tells the batch script how the job ended, unless another rank has: `stopped ...` or `refused: ...`."""
         try:
             with open(self.folder / "outcome", "x") as file:
                 file.write(outcome + "\n")

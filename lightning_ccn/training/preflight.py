@@ -1,15 +1,13 @@
-"""Everything about a run that can be found wrong on the login node, before it waits in a queue."""
+"""What can be checked of a run on the login node, before its job waits in a queue."""
 
 from __future__ import annotations
 
-import logging
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
 from lightning_ccn.data.datamodule import PageData
-from lightning_ccn.errors import SubmitError
+from lightning_ccn.errors import OptionError, SubmitError
 from lightning_ccn.module import CTRModule
 from lightning_ccn.sharding import Plan, TorchRecStrategy, find_tables, make_plan, read_manifest
 from lightning_ccn.sharding.estimate import Estimate, estimate
@@ -20,53 +18,67 @@ class Preflight(TrainingCLI):
     """`ccn fit` or `ccn predict` up to the point where a Trainer would be made: a login node has no GPU.
 
     Args:
-        args: of the command, with the command itself.
+        args: The command and its options.
 
     Raises:
-        DataError, OptionError, ShardingError, SystemExit: as the command would, but for what takes its ranks.
+        DataError, OptionError, ShardingError, SystemExit: The command would fail like this. What only its ranks can
+            find is not checked.
     """
 
     def __init__(self, args: list[str]) -> None:
-        logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "LightningCLI's args parameter")  # sys.argv is `ccn submit`'s
-            super().__init__(CTRModule, PageData, args=args, seed_everything_default=0, auto_configure_optimizers=False)
+        super().__init__(
+            CTRModule,
+            PageData,
+            args=args,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_kwargs={"prog": "ccn"},
+        )
 
     def before_instantiate_classes(self) -> None:
-        """Names the run, so that no folder is made for it: SLURM will give it a name."""
+        """Sets a name, so that no folder is made for the run: its name will be the job's id."""
         self.options.run_id = "job"
         super().before_instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """None."""
+        """Makes no Trainer."""
 
-    def _run_subcommand(self, subcommand: str) -> None:
-        """Nothing."""
+    def run_subcommand(self, subcommand: str) -> None:
+        """Runs nothing."""
 
-    def _last(self) -> str | None:
-        """Of a fit: the job's own, when it starts."""
-        return None if self.subcommand == "fit" else super()._last()
+    def last_checkpoint(self) -> str | None:
+        """For a fit None: the job will look for it when it starts."""
+        return None if self.subcommand == "fit" else super().last_checkpoint()
 
     @property
-    def _strategy(self) -> TorchRecStrategy:
-        strategy = self._get(self.config_init, "trainer.strategy")
+    def strategy(self) -> TorchRecStrategy:
+        """The strategy of the options.
+
+        Raises:
+            OptionError: The options name another kind of strategy.
+        """
+        strategy = self.instantiated("trainer.strategy")
         if not isinstance(strategy, TorchRecStrategy):
             name = strategy if isinstance(strategy, str) else type(strategy).__name__
-            raise SubmitError(f"trainer.strategy is {name}: leave it out, or name TorchRecStrategy")
+            raise OptionError(f"trainer.strategy is {name}: leave it out, or name TorchRecStrategy")
         return strategy
 
     def plan(self, world_size: int) -> Plan:
-        """Where the tables will lie; none of them is made."""
+        """Which rank will hold which table. No table is allocated."""
         tables = find_tables(self.model.new_system())
-        return make_plan(tables, world_size, self._strategy.table_optimizer, self._strategy.wanted_plan)
+        return make_plan(tables, world_size, self.strategy.table_optimizer, self.strategy.wanted_plan)
 
     def fits(self, world_size: int, memory_gib: float) -> Estimate:
-        """The plan, held against the memory of a rank."""
+        """The plan, compared with the memory of a rank in GiB."""
         plan = self.plan(world_size)
-        return estimate(plan.tables, world_size, memory_gib, plan.optimizer, self._strategy.wanted_plan)
+        return estimate(plan.tables, world_size, memory_gib, plan.optimizer, self.strategy.wanted_plan)
 
     def check_data(self, world_size: int) -> None:
-        """Opens what the command reads, with every part's header; there are no more ranks than a batch has lanes."""
+        """Opens the splits that the command reads, and the header of every Parquet part.
+
+        Raises:
+            DataError: A part cannot be read, or a batch has fewer pages than there are ranks.
+        """
         loaders = [self.datamodule.predict_dataloader] if self.subcommand == "predict" else []
         if self.subcommand == "fit":
             loaders = [self.datamodule.train_dataloader, self.datamodule.val_dataloader]
@@ -75,27 +87,37 @@ class Preflight(TrainingCLI):
             loader().batches.order.lanes_of(0, world_size)
 
     def check_checkpoints(self) -> None:
-        """Reads the manifest of every checkpoint that the command starts from."""
+        """Reads the manifest of every checkpoint that the command starts from.
+
+        Raises:
+            SubmitError: A fit names a checkpoint to continue from.
+            ShardingError: A checkpoint is missing or incomplete.
+        """
         given = self.options.get("ckpt_path")
         if self.subcommand == "fit" and given:
             raise SubmitError(
-                f"--ckpt_path {given}: a job goes on from the newest checkpoint of its own folder; continue another "
-                "run with RESUME=RUNS/EXPERIMENT/ID, or start from its weights with --finetune"
+                f"--ckpt_path {given}: a job continues from the newest checkpoint in its own folder; to continue "
+                "another run use RESUME=RUNS/EXPERIMENT/ID, to start from its weights --finetune"
             )
         for path in (given, self.options.finetune):
             if path:
                 read_manifest(path)
 
     def job_config(self, run: Path, nodes: int, gpus: int) -> str:
-        """YAML of every option, for the job: in the folder `run`, on so many nodes and GPUs of each."""
+        """All options of the job, as YAML.
+
+        Args:
+            run: Folder of the run.
+            nodes: Number of nodes.
+            gpus: GPUs per node; 0 trains on the CPU.
+        """
         options = self.options.clone()
         options.runs, options.experiment, options.run_id = run.parent.parent, run.parent.name, run.name
         options.trainer.num_nodes, options.trainer.devices = nodes, max(gpus, 1)
         options.trainer.accelerator = "gpu" if gpus else "cpu"
         if self.subcommand == "fit":
             options.ckpt_path = "last"
-        assert self.subcommand is not None
-        text: str = self._parser(self.subcommand).dump(options, skip_none=False)
+        text: str = self.command_parser.dump(options, skip_none=False)
         return text
 
 
@@ -103,7 +125,7 @@ def check_writable(folder: Path) -> None:
     """Makes the folder of an experiment, and a file in it.
 
     Raises:
-        SubmitError: it cannot be written to.
+        SubmitError: The folder is not writable.
     """
     probe = folder / f".{os.getpid()}.probe"
     try:

@@ -1,4 +1,4 @@
-"""The folder of a run: its name, and when it is removed again."""
+"""The folder of a run: how it gets its name, and when it is removed again."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ BEFORE_THE_FIRST_STEP = {"config.yaml", "validate.yaml", "test.yaml", "predict.y
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Removes a run's folder that holds nothing but what is written before the first step."""
+    """Removes a run's folder if it only holds files that are written before the first step."""
     left = [path for path in folder.rglob("*") if not path.is_dir()]
     if {path.name for path in left} <= BEFORE_THE_FIRST_STEP:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def run_id(runs: Path | None) -> str:
-    """A W&B sweep's id, SLURM's job id, or the time; ranks that Lightning starts inherit it from the first.
+    """Name of a new run: a W&B sweep's run id, SLURM's job id, or the time. Ranks that Lightning starts inherit it.
 
     Args:
-        runs: where to make the folder of a run that is named by the time, so that it is nobody else's.
+        runs: Folder in which to make the folder of a run that is named by the time, so that no other run takes it.
 
     Raises:
-        ShardingError: torchrun started the ranks, which have nothing in common to take a name from, or the folder
-            cannot be made.
+        ShardingError: torchrun started the ranks, which share nothing to take a name from; or the folder cannot be
+            made.
     """
-    if "WANDB_SWEEP_ID" in os.environ and "WANDB_RUN_ID" in os.environ:  # an agent, which may run many in one job
+    if (
+        "WANDB_SWEEP_ID" in os.environ and "WANDB_RUN_ID" in os.environ
+    ):  # a sweep's agent may start many runs in one job
         return os.environ["WANDB_RUN_ID"]
     if "SLURM_JOB_ID" in os.environ:
         return os.environ["SLURM_JOB_ID"]
@@ -43,7 +45,7 @@ def run_id(runs: Path | None) -> str:
 
 
 def _claim(runs: Path, name: str) -> str:
-    """Makes a folder of that name, or with a number where another run took it in the same second."""
+    """Makes a folder of that name, with a number added if another run took the name in the same second."""
     for candidate in itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2))):
         try:
             (runs / candidate).mkdir(parents=True)
@@ -51,7 +53,7 @@ def _claim(runs: Path, name: str) -> str:
             continue
         except OSError as error:
             raise ShardingError(
-                f"{runs}: a run's folder cannot be made there ({error}); name another with --runs"
+                f"{runs}: cannot make a run's folder there ({error}); name another with --runs"
             ) from None
         return candidate
     raise AssertionError("there is always a next number")

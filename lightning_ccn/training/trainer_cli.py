@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
+import os
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -14,15 +13,14 @@ from typing import Any
 
 import lightning as L
 from jsonargparse import Namespace
-from jsonargparse.typing import lazy_instance
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.callbacks import ModelSummary
+from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_ccn.callbacks.diagnostics_file import DiagnosticsFile
 from lightning_ccn.callbacks.health_monitor import HealthMonitor
+from lightning_ccn.callbacks.model_size import ModelSize
 from lightning_ccn.callbacks.prediction_writer import PredictionWriter
 from lightning_ccn.callbacks.run_summary import RunSummary
 from lightning_ccn.callbacks.save_and_stop import SaveAndStop
@@ -30,71 +28,47 @@ from lightning_ccn.callbacks.score_collector import ScoreCollector
 from lightning_ccn.callbacks.wandb_figures import WandbFigures
 from lightning_ccn.data.datamodule import PageData
 from lightning_ccn.errors import OptionError
+from lightning_ccn.lightning_private import OpenCLI, callbacks_of, is_rank_zero
 from lightning_ccn.loggers.metrics_csv import MetricsCSV
-from lightning_ccn.loggers.wandb_tracker import Mode, WandbTracker, parent_of, wanted
+from lightning_ccn.loggers.wandb_tracker import WandbTracker, parent_of, wanted
 from lightning_ccn.module import CTRModule
 from lightning_ccn.sharding import ShardingError, TorchRecStrategy, newest_whole
-from lightning_ccn.training.finetuning import NewIds, fine_tuning
+from lightning_ccn.training.finetuning import fine_tuning
 from lightning_ccn.training.job import Job
-from lightning_ccn.training.parsers import TrainerParser
+from lightning_ccn.training.parsers import ConfigFile, TrainerParser
+from lightning_ccn.training.quiet import hide_noise
 from lightning_ccn.training.roll_call import roll_call
 from lightning_ccn.training.run_folder import remove_if_empty, run_id
+from lightning_ccn.training.run_options import add_run_options
 
 
-class TrainingCLI(LightningCLI):
-    """Typed from the signatures of `CTRModule`, `PageData`, the Trainer and the strategy; saved with every run."""
+class TrainingCLI(OpenCLI):
+    """The command line of a run.
+
+    Its options come from the signatures of `CTRModule`, `PageData`, the Trainer and the strategy, and from
+    `run_options`. They are saved with every run.
+    """
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        """A parser that says errors in one line."""
-        self.parser_class = TrainerParser
-        return super().init_parser(**kwargs)
+        """A parser whose errors are one line and whose `--config` finds `conf/` from any folder."""
+        parser = TrainerParser(dump_header=[f"lightning.pytorch=={L.__version__}"], **kwargs)
+        parser.add_argument("-c", "--config", action=ConfigFile, help="YAML file of options; the last of several wins")
+        return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The run's folder, the checkpoints, and what to do after fit."""
-        parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
-        parser.add_argument("--experiment", type=str, default="default", help="a run goes to RUNS/EXPERIMENT/ID")
-        parser.add_argument("--run_id", type=str | None, default=None, help="ID; default: SLURM's job id, or the time")
-        parser.add_argument("--test_after_fit", type=bool, default=True, help="test the fitted model")
-        parser.add_argument("--finetune", type=Path | None, default=None, help="start from this checkpoint's weights")
-        parser.add_argument(
-            "--new_rows",
-            type=NewIds,
-            default="unknown",
-            help="how ids that --finetune's checkpoint does not know start: as the unknown id, as the mean of their "
-            "category's items (other tables: as the unknown id), or as drawn",
-        )
-        parser.add_argument(
-            "--keep_accumulators", type=bool, default=False, help="take the optimizers' state from --finetune too"
-        )
-        parser.add_argument("--output", type=Path | None, default=None, help="of predict; default: in the run's folder")
-        parser.add_argument("--save_every", type=float, default=600.0, help="seconds between two saves of last.ckpt")
-        parser.add_argument(
-            "--wandb",
-            type=Mode,
-            default="auto",
-            help="Weights & Biases. auto: online with a key and a network, else offline; off: metrics.csv alone",
-        )
-        parser.add_argument(
-            "--upload_checkpoints", type=bool, default=False, help="to W&B, which else learns their paths alone"
-        )
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.set_defaults(
-            {
-                "trainer.strategy": lazy_instance(TorchRecStrategy),
-                "trainer.max_epochs": 1,
-                "trainer.use_distributed_sampler": False,  # PageLoader gives every rank its own slices
-                "trainer.num_sanity_val_steps": 0,
-                "model.system": {"class_path": "lightning_ccn.models.CCN"},
-                "checkpoint.monitor": "val_auc",
-                "checkpoint.mode": "max",
-                "checkpoint.filename": "{epoch}-{step}",
-            }
-        )
-        parser.link_arguments("data.dataset", "model.dataset", apply_on="instantiate")
+        """Adds the options of `run_options`."""
+        add_run_options(parser)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses the options into `config`; a `class_path` may name a class in the current folder."""
+        hide_noise()
+        if not {"", os.getcwd()} & set(sys.path):
+            sys.path.append(os.getcwd())  # at the end, so that nothing in this folder replaces an installed package
+        self.config = parser.parse_args(args)
 
     @property
     def options(self) -> Namespace:
-        """What was asked for, of the subcommand if there is one."""
+        """The options of the command."""
         config: Namespace = self.config[self.subcommand] if self.subcommand else self.config
         return config
 
@@ -103,7 +77,7 @@ class TrainingCLI(LightningCLI):
         options = self.options
         if options.trainer.enable_checkpointing is False:
             raise OptionError(
-                "trainer.enable_checkpointing is false: a run always leaves last.ckpt, by which it goes on; "
+                "trainer.enable_checkpointing is false: a run always writes last.ckpt, to be continued from; "
                 "--checkpoint.save_top_k 0 keeps no other checkpoint"
             )
         runs = Path(options.runs) / options.experiment
@@ -113,18 +87,19 @@ class TrainingCLI(LightningCLI):
         options.trainer.default_root_dir = str(self.run_folder)
         options.checkpoint.dirpath = str(self.run_folder / "checkpoints")
         if options.get("ckpt_path") == "last":
-            options.ckpt_path = self._last()
+            options.ckpt_path = self.last_checkpoint()
         elif self.subcommand == "fit" and options.finetune and options.ckpt_path:
             raise ShardingError(
-                "--finetune starts afresh from a checkpoint's weights, --ckpt_path goes on with its run: leave one out"
+                "--finetune starts a new run from a checkpoint's weights, --ckpt_path continues the checkpoint's run: "
+                "leave one out"
             )
 
-    def _last(self) -> str | None:
-        """The run's newest whole checkpoint; None where it has none yet, which starts `fit` from nothing."""
+    def last_checkpoint(self) -> str | None:
+        """The run's newest complete checkpoint; None if `fit` is to start a run that has none yet."""
         found = newest_whole(self.run_folder / "checkpoints")
         if found is None and self.subcommand != "fit":
             raise ShardingError(
-                f"--ckpt_path last: {self.run_folder / 'checkpoints'} has no whole checkpoint; "
+                f"--ckpt_path last: {self.run_folder / 'checkpoints'} has no complete checkpoint; "
                 "name the run with --experiment and --run_id, or a checkpoint by its path"
             )
         return str(found) if found else None
@@ -132,57 +107,59 @@ class TrainingCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """A Trainer that logs into the run's folder."""
         options = self.options
-        self.tracker = None
+        self.tracker: WandbTracker | None = None
         if options.trainer.logger is None:
             loggers: list[Logger] = [MetricsCSV(options.runs, name=options.experiment, version=options.run_id)]
             if self.subcommand != "predict" and wanted(options.wandb):
-                self.tracker = self._tracker()
+                self.tracker = self._new_tracker()
                 loggers.append(self.tracker)
             kwargs["logger"] = loggers
-        asked = self._get(self.config_init, "trainer.callbacks") or []
-        scores = ScoreCollector(validations=self.tracker is not None)
-        callbacks = [*(asked if isinstance(asked, list) else [asked]), scores]
-        callbacks += [
-            DiagnosticsFile(self.run_folder, scores),
-            HealthMonitor(),
-        ]  # in this order: HealthMonitor starts a clock
-        if self.tracker is not None:
-            callbacks.append(WandbFigures(self.tracker, scores))
-        callbacks.append(RunSummary(self.run_folder))  # after these: its clock stands still while they draw
-        callbacks.append(SaveAndStop(self.run_folder / "checkpoints", options.save_every))
-        if self.subcommand == "predict":
-            callbacks.append(PredictionWriter(options.output or self.run_folder / "predictions"))
         if SLURMEnvironment.detect():
-            # its own handler would save in the middle of whatever the signal interrupts
-            plugins = self._get(self.config_init, "trainer.plugins") or []
-            kwargs["plugins"] = [*plugins, SLURMEnvironment(auto_requeue=False)]
-        trainer = super().instantiate_trainer(callbacks=callbacks, **kwargs)
+            # Lightning's signal handler would save in the middle of whatever the signal interrupts
+            kwargs["plugins"] = [*(self.instantiated("trainer.plugins") or []), SLURMEnvironment(auto_requeue=False)]
+        trainer = super().instantiate_trainer(callbacks=self._callbacks(), **kwargs)
         self.datamodule.check_ranks(trainer.num_nodes * trainer.num_devices)  # before Lightning starts the others
-        self._meet(trainer)
-        starts = self.subcommand == "fit" and not options.ckpt_path  # `last` found none
-        if starts and options.finetune:
-            trainer.callbacks.append(  # type: ignore[attr-defined]
+        self._meet_other_ranks(trainer)
+        if self.subcommand == "fit" and options.finetune and not options.ckpt_path:  # a `last` may have found none
+            callbacks_of(trainer).append(
                 fine_tuning(options.finetune, self.datamodule.dataset, options.new_rows, options.keep_accumulators)
             )
         return trainer
 
-    def _meet(self, trainer: L.Trainer) -> None:
-        """Of the batch scripts' jobs: tries the network, and lets all ranks go on from the same checkpoint."""
+    def _callbacks(self) -> list[L.Callback]:
+        """The user's callbacks, then ours."""
+        options = self.options
+        users = self.instantiated("trainer.callbacks") or []
+        callbacks: list[L.Callback] = [*users] if isinstance(users, list) else [users]
+        has_summary = any(isinstance(callback, ModelSummary) for callback in callbacks)
+        if not has_summary and options.trainer.enable_model_summary is not False:
+            callbacks.append(ModelSize())
+        scores = ScoreCollector(validations=self.tracker is not None)
+        # the monitor and the summary start clocks when a validation ends, so they come after what takes time then
+        callbacks += [scores, DiagnosticsFile(self.run_folder, scores), HealthMonitor()]
+        if self.tracker is not None:
+            callbacks.append(WandbFigures(self.tracker, scores))
+        callbacks += [RunSummary(self.run_folder), SaveAndStop(self.run_folder / "checkpoints", options.save_every)]
+        if self.subcommand == "predict":
+            callbacks.append(PredictionWriter(options.output or self.run_folder / "predictions"))
+        return callbacks
+
+    def _meet_other_ranks(self, trainer: L.Trainer) -> None:
+        """In a job of the batch scripts: tests the network, and makes all ranks load the same checkpoint."""
         job = Job.here()
         if job is None or not isinstance(trainer.strategy, TorchRecStrategy):
             return
         roll_call(job, trainer.strategy)
         # `last` as rank 0 found it: another node may see the shared folder as it was some seconds ago
-        self.options.ckpt_path = trainer.strategy.broadcast(self.options.ckpt_path)
-        self.config_init[self.subcommand].ckpt_path = self.options.ckpt_path
+        self.set_checkpoint(trainer.strategy.broadcast(self.options.ckpt_path))
 
-    def _tracker(self) -> WandbTracker:
+    def _new_tracker(self) -> WandbTracker:
         assert self.subcommand is not None
         options = self.options
         parent = parent_of(options.finetune) if options.finetune else None
         return WandbTracker(
             self.run_folder,
-            config=json.loads(self._parser(self.subcommand).dump(options, format="json", skip_none=False)),
+            config=json.loads(self.command_parser.dump(options, format="json", skip_none=False)),
             job_type=self.subcommand,
             parent=parent,
             offline=options.wandb == "offline",
@@ -191,32 +168,32 @@ class TrainingCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Opens the dataset, and makes the module and the Trainer."""
-        with self._ending_well():
+        with self._cleaning_up():
             super().instantiate_classes()
 
-    def _run_subcommand(self, subcommand: str) -> None:
-        """A command is one W&B run: `fit` and the test after it."""
-        with self._ending_well(), self.tracker or nullcontext():
-            super()._run_subcommand(subcommand)
+    def run_subcommand(self, subcommand: str) -> None:
+        """Runs a command as one W&B run: `fit` and the test after it."""
+        with self._cleaning_up(), self.tracker or nullcontext():
+            super().run_subcommand(subcommand)
 
     @contextmanager
-    def _ending_well(self) -> Iterator[None]:
-        """A run that fails before its first step leaves no folder; Ctrl-C ends with how to go on."""
+    def _cleaning_up(self) -> Iterator[None]:
+        """Removes the folder of a run that fails before its first step; says after Ctrl-C how to continue."""
         try:
             yield
         except BaseException as error:
-            if self.subcommand and self.is_new and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            if self.subcommand and self.is_new and is_rank_zero():
                 remove_if_empty(self.run_folder)
             # how Lightning ends after Ctrl-C
             if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
-                raise KeyboardInterrupt(self._how_to_go_on()) from None
+                raise KeyboardInterrupt(self._how_to_continue()) from None
             raise
 
-    def _how_to_go_on(self) -> str:
+    def _how_to_continue(self) -> str:
         if self.subcommand == "fit" and (found := newest_whole(self.run_folder / "checkpoints")):
             run = f"--experiment {self.options.experiment} --run_id {self.options.run_id}"
-            return f"the same command goes on from {found} with {run} --ckpt_path last"
-        return "there is nothing to go on from"
+            return f"to continue from {found}, add {run} --ckpt_path last to the same command"
+        return "there is no checkpoint to continue from"
 
     def after_fit(self) -> None:
         """Tests the fitted model, unless told not to."""
@@ -225,17 +202,24 @@ class TrainingCLI(LightningCLI):
 
 
 def run(command: str, args: list[str]) -> int:
-    """Runs one Trainer command; raises DataError, ShardingError or TrainingError."""
-    words = [command, *args]
-    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)  # a warning that TorchRec's calls cause
-    # what is logged at the end of an epoch is of all ranks already
-    warnings.filterwarnings("ignore", message="It is recommended to use `self.log")
+    """Runs a command of the Trainer.
+
+    Args:
+        command: `fit`, `validate`, `test` or `predict`.
+        args: Options of the command.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        CCNError, ShardingError: The command cannot run as asked, or training fails.
+    """
     TrainingCLI(
         CTRModule,
         PageData,
-        args=None if words == sys.argv[1:] else words,
+        args=[command, *args],
         seed_everything_default=0,
-        # a later test of the run leaves what `fit` was told alone
+        # a later test of the run does not overwrite the options of its fit
         save_config_kwargs={
             "config_filename": f"{command}.yaml" if command != "fit" else "config.yaml",
             "overwrite": True,

@@ -1,4 +1,4 @@
-"""For tests of stopping: runs on the ranks of `on_ranks`, one of which is asked to stop at a chosen moment."""
+"""For tests of stopping: runs `ccn fit` on the ranks that `on_ranks` starts; `Ask` asks one of them to stop."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ CRASHED = 1
 
 
 class Ask(L.Callback):
-    """Sets the flag that a signal would set.
+    """Asks a rank to stop, as a signal would.
 
     Args:
-        hook: whose call is the moment, e.g. `on_train_batch_end`.
-        call: which of its calls, from 1.
-        rank: that is asked.
+        hook: Name of the hook in which to ask, e.g. `on_train_batch_end`.
+        call: The number of the hook's call, from 1.
+        rank: The rank to ask.
     """
 
     def __init__(self, hook: str, call: int, rank: int) -> None:
@@ -34,18 +34,22 @@ class Ask(L.Callback):
     def _count(self, trainer: L.Trainer, *_: Any, **__: Any) -> None:
         self.left -= 1
         if self.left == 0 and trainer.global_rank == self.rank:
-            signals._asked.set()
+            signals.request_stop()
 
 
 def fit(folder: Path, runs: Path, run_id: str, options: tuple[str, ...] = ()) -> int:
-    """The exit code of `ccn fit` on this rank, or CRASHED; the run goes on where it is."""
-    signals._asked.clear()
+    """Runs `ccn fit` on this rank; an existing run continues from its last checkpoint.
+
+    Returns:
+        The exit code, or CRASHED after the error that the Recorder raises.
+    """
+    signals.reset()
     place = ["--runs", str(runs), "--experiment", "test", "--run_id", run_id, "--data.folder", str(folder)]
     record = ["--trainer.callbacks=tests.training.recorder.Recorder", f"--trainer.callbacks.path={runs / run_id}.jsonl"]
     world = ["--trainer.devices", os.environ["CCN_TEST_WORLD_SIZE"], "--ckpt_path", "last"]
     try:
         return main(["fit", *place, *OPTIONS, *world, *record, *options])
     except RuntimeError as error:
-        if str(error) != "crash, as asked for":  # by the Recorder
+        if str(error) != "crash, as asked for":
             raise
         return CRASHED

@@ -1,4 +1,4 @@
-"""What became of a run that was disturbed, for docs/slurm.md."""
+"""The timeline of a disturbed run, from its logs, as docs/slurm.md shows it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ SAVED, TRAINING = "saved after step", "training from step"
 
 
 def timeline(run: Run) -> list[str]:
-    """What was done to the run, and what its batch script and rank 0 said, in the order of time, seconds exact.
+    """What the test did to the run, and the log lines of its batch script and rank 0, in the order of time.
 
-    Of the saves of one start the last is kept.
+    Of several saves between two starts only the last is kept.
     """
     files = (run.desk / "notes.log", run.job / "job.log", run.job / "rank-0.log")
     lines = [line for path in files for line in path.read_text().splitlines() if re.match(r"20\d\d-", line)]
@@ -26,7 +26,7 @@ def timeline(run: Run) -> list[str]:
 
 
 def table(lines: list[str]) -> str:
-    """Of everything that was done: seconds until the checkpoint, if it led to one, and until the run trained again."""
+    """A Markdown table: for each disturbance the seconds until its checkpoint, the next start, and training again."""
     rows = ["| what happened | to the checkpoint | to the next start | to training again |", "|---|---|---|---|"]
     for i, line in enumerate(lines):
         if ">>>" not in line:
@@ -36,7 +36,7 @@ def table(lines: list[str]) -> str:
         saved = next((s for s in after[:start] if SAVED in s), None)
         training = next(s for s in after[start:] if TRAINING in s)
         cells = [
-            f"{_seconds(s) - _seconds(line)} s" if s else "goes back to the last"
+            f"{_seconds(s) - _seconds(line)} s" if s else "none; continues from the last"
             for s in (saved, after[start], training)
         ]
         rows.append(f"| {line.partition('>>> ')[2]} | {' | '.join(cells)} |")

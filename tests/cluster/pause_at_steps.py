@@ -1,4 +1,4 @@
-"""A callback that makes a run wait at a step, so that what a test does to it happens then and not a moment later."""
+"""A callback that makes a run wait at a step, so that a test can disturb the run exactly there."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ import lightning as L
 
 from lightning_ccn.data.batch import PageBatch
 
-LIMIT = 900.0  # seconds; a test that fails must not leave a job behind for ever
+LIMIT = 900.0  # seconds; the job of a failed test must end
 
 
 class PauseAtSteps(L.Callback):
-    """Waits where a test has put a file: `FOLDER/STEP` before that step, `FOLDER/save` in the middle of a save.
+    """Waits as long as a test's file exists: `FOLDER/STEP` before that step, `FOLDER/save` in the middle of a save.
 
-    Each rank says that it waits with `FOLDER/STEP.RANK`, and goes on when the test removes its file. `FOLDER/poison`
-    holds a step that no rank survives.
+    Each waiting rank creates `FOLDER/STEP.RANK`. `FOLDER/poison` contains the number of a step at which every rank
+    fails.
+
+    Args:
+        folder: Folder of these files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -26,7 +29,7 @@ class PauseAtSteps(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: PageBatch, batch_idx: int
     ) -> None:
-        """Waits, or dies."""
+        """Waits, or fails."""
         self._wait(str(trainer.global_step), trainer.global_rank)
         poison = self.folder / "poison"
         if poison.exists() and poison.read_text() == str(trainer.global_step):

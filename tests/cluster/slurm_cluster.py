@@ -97,7 +97,7 @@ class Cluster:
     def submitted(self, done: subprocess.CompletedProcess[str], desk: Path) -> Run:
         """The run that a command has submitted."""
         assert done.returncode == 0, done.stdout + done.stderr
-        found = re.search(r"submitted job (\w+); everything of it will be in (\S+)", done.stdout)
+        found = re.search(r"submitted job (\w+); its files will be in (\S+)", done.stdout)
         assert found is not None, done.stdout
         return Run(self, found[1], Path(found[2]), desk)
 

@@ -63,7 +63,7 @@ def test_a_run_leaves_its_records(undisturbed: Run) -> None:
     assert {"code", "config.yaml", "job.log", "rank-0.log", "rank-1.log"} <= {p.name for p in undisturbed.job.iterdir()}
     for rank in (0, 1):
         record = json.loads((undisturbed.job / "ranks" / f"{rank}.json").read_text())
-        assert record["state"] == "is there"
+        assert record["state"] == "is connected"
         assert record["threads"] == "1"
         assert record["cores"] and record["versions"]["torch"]
         log = (undisturbed.job / f"rank-{rank}.log").read_text()
@@ -151,7 +151,7 @@ def test_a_cancelled_run_goes_on_with_one_node_and_with_three(cluster: Cluster, 
     run.until_held(5)
     again = cluster.make("train-multinode", "NODES=1", "GPUS=0", f"RESUME={run.folder}")
     assert again.returncode != 0
-    assert f"job {run.id} is still at it; stop it first: scancel {run.id}" in again.stderr
+    assert f"job {run.id} is still running; stop it first: scancel {run.id}" in again.stderr
     cluster.ask("scancel", run.id)
     run.let_go(5)
     run.until_state("CANCELLED")

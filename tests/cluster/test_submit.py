@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lightning_ccn.cli import main
-from lightning_ccn.cluster.submit_comparison import whole_paths
+from lightning_ccn.cluster.submit_comparison import with_absolute_paths
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).with_name("dry_run.txt")
@@ -67,12 +67,23 @@ def test_a_comparison_that_cannot_run_is_one_line(
     assert "--systems: there is no conf/model/none.yaml" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_files_outside_of_conf_are_named_by_their_whole_path_in_a_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+def test_a_comparisons_files_outside_of_conf_become_absolute_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "desk").mkdir()
+    (tmp_path / "sim").mkdir()  # the name of a system is no path, even if there is a folder of that name
     given = ["--output", "out", "--config=conf/model/sim.yaml", "--config", "a.yaml", "--systems", "sim,b.yaml"]
-    assert whole_paths([*given, "--quick"]) == [
-        *("--output", f"{ROOT}/out", "--config=conf/model/sim.yaml", "--config", f"{ROOT}/a.yaml"),
-        *("--systems", f"sim,{ROOT}/b.yaml", "--quick"),
+    given += ["--scales_from", "earlier", "--baseline", "sim", "--runs=runs", "--data.folder", "data", "--quick"]
+    given += ["--trainer.callbacks.folder", "./desk", "--trainer.default_root_dir=root", "--experiment", "sim"]
+    given += ["--finetune", "a.ckpt", "--checkpoint.dirpath=c", "--model.lr", "0.1"]
+    here = str(tmp_path)
+    assert with_absolute_paths(given) == [
+        *("--output", f"{here}/out", "--config=conf/model/sim.yaml", "--config", f"{here}/a.yaml"),
+        *("--systems", f"sim,{here}/b.yaml", "--scales_from", f"{here}/earlier", "--baseline", "sim"),
+        *(f"--runs={here}/runs", "--data.folder", f"{here}/data", "--quick"),
+        *("--trainer.callbacks.folder", f"{here}/desk", f"--trainer.default_root_dir={here}/root"),
+        *("--experiment", "sim", "--finetune", f"{here}/a.ckpt", f"--checkpoint.dirpath={here}/c", "--model.lr", "0.1"),
     ]
 
 
@@ -105,7 +116,10 @@ REFUSED: list[tuple[tuple[str, ...], str]] = [
     (("--data.folder", "nowhere"), "nowhere: no such folder"),
     (("--data.batch_pages", "1"), "2 ranks cannot share a global batch of 1 pages: make data.batch_pages"),
     (("--runs", "/dev/null/runs"), "/dev/null/runs/default cannot be written to: "),
-    (("--ckpt_path", "a.ckpt"), "a job goes on from the newest checkpoint of its own folder; continue another run"),
+    (
+        ("--ckpt_path", "a.ckpt"),
+        "a job continues from the newest checkpoint in its own folder; to continue another",
+    ),
     (("--finetune", "a.ckpt"), "cannot load checkpoint a.ckpt: it does not exist"),
     (("--trainer.strategy", "ddp"), "trainer.strategy is ddp: leave it out"),
 ]

@@ -1,21 +1,23 @@
-"""Every system of conf/model through the command line: trained, saved, resumed, fine-tuned, asked for scores."""
+"""Every system of conf/model on the command line: trained, saved, resumed, fine-tuned, used for prediction."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from lightning_ccn.cli import main
+from lightning_ccn.training.display import Family
 
 MODELS = Path(__file__).parents[2] / "conf" / "model"
+ABLATIONS = MODELS.parent / "ablation"
 QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false", "--data.workers", "0"]
-# the system's class and what of its options makes it a line of the paper's table
-TABLE: dict[str, tuple[str, dict[str, Any]]] = {
+# Each system of the paper's Table 2 (TAN with both bounds): its class, and the options that distinguish it.
+PAPER: dict[str, tuple[str, dict[str, Any]]] = {
     "wide_deep": ("WideDeep", {}),
     "din": ("DIN", {"activation": "prelu"}),
     "sim": ("SIM", {}),
@@ -32,7 +34,7 @@ TABLE: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def ccn(command: str, folder: Path, runs: Path, run_id: str, model: str, *options: str) -> Path:
-    """Runs a command in a folder of its own, which it returns."""
+    """Runs a command; returns its run folder."""
     place = ["--runs", str(runs), "--experiment", "test", "--run_id", run_id]
     config = ["--config", str(MODELS / f"{model}.yaml"), "--data.batch_pages", "32"]
     assert main([command, "--data.folder", str(folder), *place, *QUIET, *config, *options]) == 0
@@ -40,29 +42,39 @@ def ccn(command: str, folder: Path, runs: Path, run_id: str, model: str, *option
 
 
 def metrics(run: Path) -> dict[str, Any]:
-    """What the run ended with, but for its times."""
+    """The run's final metrics, except for times."""
     found = json.loads((run / "metrics.json").read_text())
     return {name: value for name, value in found.items() if "seconds" not in name and "per_second" not in name}
 
 
-def test_there_is_a_file_for_each_line_of_the_papers_table_and_tan_with_both_bounds() -> None:
-    assert {path.stem for path in MODELS.glob("*.yaml")} == set(TABLE)
+@pytest.mark.parametrize("path", [*MODELS.glob("*.yaml"), *ABLATIONS.glob("*.yaml")], ids=lambda path: path.stem)
+def test_every_file_says_how_its_system_is_displayed(path: Path) -> None:
+    display = yaml.safe_load(path.read_text())["display"]
+    assert display["title"]
+    assert display["family"] in get_args(Family)
 
 
-@pytest.mark.parametrize("model", TABLE)
+def test_titles_differ() -> None:
+    files = [*MODELS.glob("*.yaml"), *ABLATIONS.glob("*.yaml")]
+    assert len({yaml.safe_load(path.read_text())["display"]["title"] for path in files}) == len(files)
+
+
+@pytest.mark.parametrize("model", sorted({*PAPER, *(path.stem for path in MODELS.glob("*.yaml"))}))
 def test_a_model_file_trains_its_system(model: str, dataset: Path, tmp_path: Path) -> None:
     run = ccn("fit", dataset, tmp_path, "fit", model)
-    system = yaml.safe_load((run / "config.yaml").read_text())["model"]["system"]
-    name, switches = TABLE[model]
-    assert system["class_path"] == f"lightning_ccn.models.{name}"
-    assert switches.items() <= system["init_args"].items()
     assert 0 < metrics(run)["auc"] < 1
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    assert saved["display"]["title"] == yaml.safe_load((MODELS / f"{model}.yaml").read_text())["display"]["title"]
+    if model in PAPER:
+        name, switches = PAPER[model]
+        assert saved["model"]["system"]["class_path"] == f"lightning_ccn.models.{name}"
+        assert switches.items() <= saved["model"]["system"]["init_args"].items()
 
 
 @pytest.mark.parametrize("model", ["wide_deep", "din", "sim", "dihn", "dian"])
 def test_a_system_resumes_is_fine_tuned_and_predicts(model: str, dataset: Path, tmp_path: Path) -> None:
     options = ["--trainer.max_epochs", "2", "--checkpoint.save_top_k", "-1"]
-    options += ["--model.system.activation", "dice"] if model == "din" else []  # with buffers to keep
+    options += ["--model.system.activation", "dice"] if model == "din" else []  # it has buffers to save
     whole = ccn("fit", dataset, tmp_path, "whole", model, *options)
     middle, last = whole / "checkpoints" / "epoch=0-step=3.ckpt", whole / "checkpoints" / "last.ckpt"
 

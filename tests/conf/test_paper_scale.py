@@ -1,4 +1,7 @@
-"""The paper's tables on one machine: `make test ARGS="-m large"`; 24 GiB of memory, 20 GB of disk, five minutes."""
+"""The paper's tables on one machine, with `make test ARGS="-m large"`.
+
+Needs 24 GiB of memory, 20 GB of disk and five minutes.
+"""
 
 from __future__ import annotations
 
@@ -20,29 +23,29 @@ USERS, ITEMS = 61_585_143, 19_061_870
 PAGES = ["--train_pages", "4000", "--validation_pages", "500", "--test_pages", "500"]
 
 
-def family(process: int) -> list[int]:
-    """A process and all that it started."""
+def with_descendants(process: int) -> list[int]:
+    """Ids of a process and its descendants."""
     found = [process]
     for children in Path(f"/proc/{process}/task").glob("*/children"):
         for child in children.read_text().split():
-            found += family(int(child))
+            found += with_descendants(int(child))
     return found
 
 
 def memory(process: int) -> int:
-    """Bytes that a process and all that it started hold, shared pages counted once."""
+    """Memory of a process and its descendants in bytes; shared pages count once."""
     total = 0
-    for member in family(process):
+    for member in with_descendants(process):
         try:
             lines = Path(f"/proc/{member}/smaps_rollup").read_text().splitlines()
-        except OSError:  # it has ended
+        except OSError:  # the process has ended
             continue
         total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
     return total
 
 
 def fit(folder: Path, runs: Path, *options: str) -> int:
-    """Runs `ccn fit`; the peak of its memory in bytes."""
+    """Runs `ccn fit`; returns its peak memory in bytes."""
     place = ["--data.folder", str(folder), "--runs", str(runs), "--run_id", "r"]
     command = [sys.executable, "-W", "ignore", "-m", "lightning_ccn.cli", "fit", "--config", str(CONF), *place]
     own = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "NODE_RANK", "CCN_RUN_ID")
@@ -57,7 +60,7 @@ def fit(folder: Path, runs: Path, *options: str) -> int:
 
 
 @pytest.mark.large
-def test_the_papers_tables_train_save_and_resume_within_their_memory(tmp_path: Path) -> None:
+def test_the_papers_tables_train_save_and_resume_within_the_expected_memory(tmp_path: Path) -> None:
     world, runs = tmp_path / "world", tmp_path / "runs"
     assert main(["data", "world", str(world), "--users", str(USERS), "--items", str(ITEMS), *PAGES]) == 0
     one = fit(world, runs)
@@ -66,5 +69,5 @@ def test_the_papers_tables_train_save_and_resume_within_their_memory(tmp_path: P
     two = fit(world, runs, "--trainer.devices", "2", "--ckpt_path", "last", "--trainer.max_epochs", "2")
     run = runs / "paper_scale" / "r"
     assert json.loads((run / "metrics.json").read_text())["global_step"] == 64  # 32 on one rank, 32 on two
-    held = (USERS + ITEMS) * (16 * 4 + 4)  # weights, and row-wise AdaGrad's one number a row
-    assert max(one, two) < 1.15 * held + 2 * GIB
+    tables = (USERS + ITEMS) * (16 * 4 + 4)  # weights, and row-wise AdaGrad's one number per row
+    assert max(one, two) < 1.15 * tables + 2 * GIB

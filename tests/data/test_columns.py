@@ -1,4 +1,4 @@
-"""Row groups to numpy."""
+"""Decoding of row groups, and types of columns."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_null_lists_are_empty_null_floats_nan_and_null_integers_marked(tmp_path:
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "corrupt page", "text", "missing"])
-def test_a_file_that_is_not_whole_is_named(tmp_path: Path, damage: str) -> None:
+def test_an_incomplete_file_is_named(tmp_path: Path, damage: str) -> None:
     path = write(tmp_path / "p.parquet", pa.table({"a": np.random.default_rng(0).integers(0, 2**60, 5000)}))
     whole = path.read_bytes()
     contents = {
@@ -89,14 +89,14 @@ def test_a_file_that_is_not_whole_is_named(tmp_path: Path, damage: str) -> None:
     else:
         path.write_bytes(contents[damage])
     with (
-        pytest.raises(DataError, match=r"p\.parquet: not whole Parquet, .*; write it") as error,
+        pytest.raises(DataError, match=r"p\.parquet: not a complete Parquet file; write it") as error,
         open_part(path) as file,
     ):
         decode(file, 0, ["a"])
     assert "\n" not in str(error.value)
 
 
-def test_types_that_do_not_fit_are_told_with_the_type_to_write() -> None:
+def test_types_that_do_not_fit_are_reported_with_the_type_to_write() -> None:
     ids, time = Column("items", "id", many=True, table="item"), Column("time", "time")
     price, times = Column("price", "number", many=True), Column("short_times", "time", many=True)
     assert ids.type_problem(pa.list_(pa.int32())) is None
@@ -107,7 +107,7 @@ def test_types_that_do_not_fit_are_told_with_the_type_to_write() -> None:
     assert ids.type_problem(pa.list_(pa.string())) == "the type is list<item: string>; cast it to list<int64>"
     assert price.type_problem(pa.list_(pa.decimal128(9, 2))) is not None
     assert ids.type_problem(pa.list_(pa.uint64())) is not None
-    assert Column("clicks", "label", many=True).type_problem(pa.list_(pa.bool_())) is not None
+    assert Column("clicks", "binary", many=True).type_problem(pa.list_(pa.bool_())) is not None
     for column, stored in ((time, pa.timestamp("us")), (times, pa.list_(pa.timestamp("ms"))), (time, pa.date32())):
         problem = column.type_problem(stored)
         assert problem is not None

@@ -1,4 +1,4 @@
-"""Parquet -> PageBatch, against a page-by-page reading with plain Python."""
+"""From Parquet to PageBatch, against a page-by-page reading in plain Python."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_workers_give_the_same_batches_in_the_same_order(dataset: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_loader_goes_on_at_its_saved_position(dataset: Path, workers: int) -> None:
+def test_a_loader_continues_at_its_saved_position(dataset: Path, workers: int) -> None:
     whole = [batch.page_id.tolist() for batch in PageLoader(batches(dataset))]
     loader = PageLoader(batches(dataset), workers)
     iterator = iter(loader)
@@ -158,7 +158,7 @@ def test_a_position_at_the_end_of_an_epoch_is_the_start_of_the_next(dataset: Pat
     assert (other.sampler.epoch, other.sampler.start) == (1, 0)
 
 
-def test_no_batch_can_hold_what_only_the_world_knows(dataset: Path) -> None:
+def test_no_batch_has_the_probabilities_of_a_world(dataset: Path) -> None:
     assert not {"click_probability", "attainable_probability"} & set(needed_columns(Dataset.open(dataset)))
 
 
@@ -176,7 +176,7 @@ def test_an_id_outside_its_table_ends_with_one_clear_line(make_dataset: Callable
     assert "\n" not in message
 
 
-def test_a_split_without_pages_is_refused(make_dataset: Callable[..., Path]) -> None:
+def test_a_split_without_pages_is_rejected(make_dataset: Callable[..., Path]) -> None:
     folder = make_dataset(pages={"train": 4, "validation": 0, "test": 2}, numbers=("price",))
     with pytest.raises(DataError, match="validation: no page views"):
         batches(folder, "validation")

@@ -1,4 +1,4 @@
-"""What the reader refuses: each kind of bad value, by file, row, column, and with the remedy."""
+"""Every kind of bad value is rejected with its file, row, column and remedy."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ def longest(columns: Columns, name: str) -> int:
     return max(range(len(columns[name])), key=lambda row: len(columns[name][row]))
 
 
-def label_2(columns: Columns) -> str:
+def click_2(columns: Columns) -> str:
     columns["clicks"][ROW][0] = 2
-    return f"row {ROW}, column clicks: 2 is not a label; write 0 or 1"
+    return f"row {ROW}, column clicks: 2 is neither 0 nor 1; write 0 or 1"
 
 
-def null_label(columns: Columns) -> str:
+def null_click(columns: Columns) -> str:
     columns["clicks"][ROW][0] = None
-    return f"row {ROW}, column clicks: null; write a value (an unknown id is 0)"
+    return f"row {ROW}, column clicks: null; write a value (0 for an unknown id)"
 
 
 def item_outside_its_table(columns: Columns) -> str:
     columns["items"][ROW][0] = 61
     return (
         f"row {ROW}, column items: 61 is not a row of table 'item' (0 to 60); "
-        "0 is unknown; if the table grew, correct tables.item.rows of the schema"
+        "write 0 for an unknown id; if the table grew, correct tables.item.rows of the schema"
     )
 
 
 def negative_user(columns: Columns) -> str:
     columns["user"][ROW] = -1
-    return f"row {ROW}, column user: -1 is not a row of table 'user' (0 to 40); 0 is unknown"
+    return f"row {ROW}, column user: -1 is not a row of table 'user' (0 to 40); write 0 for an unknown id"
 
 
 def null_trigger(columns: Columns) -> str:
@@ -67,32 +67,32 @@ def behaviour_outside_its_table(columns: Columns) -> str:
     return f"row {row}, column long_items: 1000000000000 is not a row of table 'item' (0 to 60)"
 
 
-def fewer_labels_than_items(columns: Columns) -> str:
+def fewer_clicks_than_items(columns: Columns) -> str:
     columns["items"][ROW], columns["price"][ROW] = [1, 2, 3], [1.0, 2.0, 3.0]
     columns["clicks"][ROW] = [0, 1]
-    return f"row {ROW}, column clicks: 2 values, column items has 3; the two lists must go together"
+    return f"row {ROW}, column clicks: 2 values, but column items has 3; give both lists the same length"
 
 
 def fewer_numbers_than_items(columns: Columns) -> str:
     columns["price"][ROW] = []
     count = len(columns["items"][ROW])
-    return f"row {ROW}, column price: 0 values, column items has {count}; the two lists must go together"
+    return f"row {ROW}, column price: 0 values, but column items has {count}; give both lists the same length"
 
 
 def infinite_number(columns: Columns) -> str:
     columns["price"][ROW][0] = float("inf")
-    return f"row {ROW}, column price: inf is not a number; write NaN where it is not known"
+    return f"row {ROW}, column price: inf is not finite; write NaN for an unknown number"
 
 
 SEEN_BY_THE_READER = [
-    label_2,
-    null_label,
+    click_2,
+    null_click,
     item_outside_its_table,
     negative_user,
     null_trigger,
     profile_list_outside_its_table,
     behaviour_outside_its_table,
-    fewer_labels_than_items,
+    fewer_clicks_than_items,
     fewer_numbers_than_items,
     infinite_number,
 ]
@@ -102,14 +102,14 @@ def fewer_behaviour_times(columns: Columns) -> str:
     row = longest(columns, "short_items")
     columns["short_times"][row].pop()
     count = len(columns["short_items"][row])
-    return f"row {row}, column short_times: {count - 1} values, column short_items has {count}"
+    return f"row {row}, column short_times: {count - 1} values, but column short_items has {count}"
 
 
 def behaviours_out_of_order(columns: Columns) -> str:
     row = longest(columns, "long_times")
     times = columns["long_times"][row]
     times[0], times[1] = 200, 100
-    return f"row {row}, column long_times: 100 stands after 200; sort behaviours by time, oldest first"
+    return f"row {row}, column long_times: 100 follows 200; sort behaviours by time, oldest first"
 
 
 def behaviour_after_the_page(columns: Columns) -> str:
@@ -117,8 +117,8 @@ def behaviour_after_the_page(columns: Columns) -> str:
     late = columns["time"][row] + 1
     columns["short_times"][row][-1] = late
     return (
-        f"row {row}, column short_times: {late} is later than the page, {late - 1}; "
-        "leave it out: the model would see the future"
+        f"row {row}, column short_times: {late} is later than the page's time, {late - 1}; "
+        "leave it out, or the model would see the future"
     )
 
 
@@ -190,16 +190,16 @@ def test_missing_numbers_unknown_ids_and_ties_in_time_are_no_errors(make_dataset
 @pytest.mark.parametrize(
     ("name", "wrong", "expected"),
     [
-        ("clicks", None, "column clicks: missing; write it, list<int64>"),
-        ("time", None, "column time: missing; write it, int64"),
-        ("price", None, "column price: missing; write it, list<float>"),
+        ("clicks", None, "column clicks: missing; write it as list<int64>"),
+        ("time", None, "column time: missing; write it as int64"),
+        ("price", None, "column price: missing; write it as list<float>"),
         ("user", pa.string(), "column user: the type is string; cast it to int64"),
         ("time", pa.timestamp("ms"), "column time: the type is timestamp[ms]; cast it to int64, whole seconds"),
         ("items", pa.list_(pa.float64()), "column items: the type is list<element: double>; cast it to list<int64>"),
         ("interests", pa.list_(pa.uint32()), "column interests: the type is list<element: uint32>; cast it to list"),
     ],
 )
-def test_a_missing_column_or_a_wrong_type_is_told_before_any_row_is_read(
+def test_a_missing_column_or_a_wrong_type_is_reported_before_any_row_is_read(
     make_dataset: Edit, name: str, wrong: pa.DataType | None, expected: str
 ) -> None:
     folder = make_dataset(numbers=("price",))
@@ -229,10 +229,10 @@ def test_a_truncated_part_is_named_before_any_row_is_read(make_dataset: Edit) ->
     folder = make_dataset()
     path = folder / "test" / "part-00000.parquet"
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(DataError, match=re.escape(f"{path}: not whole Parquet, truncated perhaps; write it again")):
+    with pytest.raises(DataError, match=re.escape(f"{path}: not a complete Parquet file; write it again")):
         check_columns(Dataset.open(folder), "test", ["items"])
     (error,) = check(folder).errors
-    assert error.startswith(f"{path}: not whole Parquet, truncated perhaps; write it again")
+    assert error.startswith(f"{path}: not a complete Parquet file; write it again")
 
 
 def test_items_are_read_by_attribute_whatever_the_row_groups(make_dataset: Edit) -> None:
@@ -249,7 +249,7 @@ def test_items_are_read_by_attribute_whatever_the_row_groups(make_dataset: Edit)
 
 def shuffled(columns: Columns) -> str:
     columns["item"][30], columns["item"][31] = 31, 30
-    return "row 30, column item: 31; order the rows by item: 0, 1, 2, ..., none left out"
+    return "row 30, column item: 31; order the rows by item: 0, 1, 2, ... without gaps"
 
 
 def attribute_outside_its_table(columns: Columns) -> str:
@@ -264,25 +264,25 @@ def null_attribute(columns: Columns) -> str:
 
 def unknown_item_with_an_attribute(columns: Columns) -> str:
     columns["seller"][0] = 3
-    return "row 0, column seller: 3; row 0 is the unknown item: write 0"
+    return "row 0, column seller: 3; write 0 in row 0, the unknown item"
 
 
 def item_too_few(columns: Columns) -> str:
     for values in columns.values():
         values.pop()
-    return "60 rows, tables.item.rows in schema.yaml is 61; write one row an item, row 0 the unknown item"
+    return "60 rows, tables.item.rows in schema.yaml is 61; write one row per item, row 0 for the unknown item"
 
 
 def no_category(columns: Columns) -> str:
     del columns["category"]
-    return "column category: missing; write it, int64"
+    return "column category: missing; write it as int64"
 
 
 @pytest.mark.parametrize(
     "damage",
     [shuffled, attribute_outside_its_table, null_attribute, unknown_item_with_an_attribute, item_too_few, no_category],
 )
-def test_items_that_are_not_one_row_an_item_are_refused(make_dataset: Edit, damage: Callable) -> None:
+def test_items_that_are_not_one_row_per_item_are_rejected(make_dataset: Edit, damage: Callable) -> None:
     folder = make_dataset()
     path = folder / "items.parquet"
     columns = pq.read_table(path).to_pydict()

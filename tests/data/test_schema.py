@@ -1,4 +1,4 @@
-"""Schemas and opened folders: what is wrong is told by file, field, and with the remedy."""
+"""Errors in schemas and folders are reported with their file, field and remedy."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def with_(field: str, value: object) -> dict:
 @pytest.mark.parametrize(
     ("field", "value", "expected"),
     [
-        # what stands in the file
+        # the contents of the file
         ("tables", None, "tables: missing; a schema needs tables and user"),
         ("user", None, "user: missing; a schema needs tables and user"),
         ("tables", ["item"], "tables: ['item'] is not a mapping"),
@@ -73,7 +73,7 @@ def with_(field: str, value: object) -> dict:
         ("attributes.0.table", None, "attributes.0.table: missing"),
         # what it means
         ("tables.item", None, "tables has no 'item': every dataset needs the item table"),
-        ("tables.item.rows", 1, "table 'item' has 1 rows: row 0 is the unknown one, so at least 2 are needed"),
+        ("tables.item.rows", 1, "table 'item' has 1 rows: row 0 is the unknown id, so it needs at least 2"),
         ("tables.user.mapping", "sparse", "table 'user' has mapping 'sparse': choose dense or hash"),
         ("user.0.table", "users", "feature 'user' names table 'users', which is not in tables"),
         ("user.0.name", "category", "the name 'category' is used twice: names must differ"),
@@ -81,11 +81,11 @@ def with_(field: str, value: object) -> dict:
         ("user.0.name", "clicks", "the name 'clicks' is a column of every page row: choose another"),
         ("numbers.0", "click_probability", "the name 'click_probability' is a column of every page row"),
         ("attributes.0.many", True, "attribute 'category' is a list: an item has one value of each attribute"),
-        ("category", "brand", "category names 'brand', which is not an item attribute"),
-        ("category", "likes", "category names 'likes', which is not an item attribute"),
+        ("category", "brand", "category is 'brand', which is not an item attribute"),
+        ("category", "likes", "category is 'likes', which is not an item attribute"),
     ],
 )
-def test_a_bad_schema_is_refused_by_file_and_field(tmp_path: Path, field: str, value: object, expected: str) -> None:
+def test_a_bad_schema_is_rejected_by_file_and_field(tmp_path: Path, field: str, value: object, expected: str) -> None:
     path = tmp_path / "schema.yaml"
     path.write_text(yaml.safe_dump(with_(field, value)))
     with pytest.raises(DataError, match=rf"^{re.escape(str(path))}: (schema: )?{re.escape(expected)}"):
@@ -100,7 +100,7 @@ def test_a_bad_schema_is_refused_by_file_and_field(tmp_path: Path, field: str, v
         ("- item", "expected a mapping with tables and user, got list"),
     ],
 )
-def test_a_schema_that_is_no_mapping_is_refused_in_one_line(tmp_path: Path, text: str, expected: str) -> None:
+def test_a_schema_that_is_no_mapping_is_rejected_in_one_line(tmp_path: Path, text: str, expected: str) -> None:
     path = tmp_path / "schema.yaml"
     path.write_text(text)
     with pytest.raises(DataError, match=re.escape(f"{path}: {expected}")) as error:
@@ -121,7 +121,7 @@ def test_opening_no_folder_or_half_a_folder_names_what_is_missing(
     with pytest.raises(DataError, match=r"nowhere: no such folder; make one with `ccn data world"):
         Dataset.open(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"empty: schema\.yaml is missing, so this is not a whole dataset folder"):
+    with pytest.raises(DataError, match=r"empty: schema\.yaml is missing, so this dataset folder is incomplete"):
         Dataset.open(tmp_path / "empty")
     folder = make_dataset()
     for name in ("items.parquet", "stats.json"):
@@ -139,11 +139,11 @@ def test_opening_no_folder_or_half_a_folder_names_what_is_missing(
         (lambda stats: stats["splits"].pop("train"), r"splits\.train\.pages: missing"),
         (lambda stats: stats["splits"]["train"].update(users=3), r"splits\.train\.users: no such count"),
         (lambda stats: stats["splits"]["train"].update(pages="9"), r"splits\.train\.pages: '9' is not a count"),
-        (lambda stats: stats["numbers"].pop("price"), r"numbers\.price: missing, and schema\.yaml has it"),
+        (lambda stats: stats["numbers"].pop("price"), r"numbers\.price: missing, but schema\.yaml has it"),
         (lambda stats: stats["numbers"].update(price=["a", 1]), "could not convert string to float"),
     ],
 )
-def test_bad_stats_are_refused_with_the_command_that_mends_them(
+def test_bad_stats_are_rejected_with_the_command_that_fixes_them(
     make_dataset: Callable[..., Path], change: Callable[[dict], object], expected: str
 ) -> None:
     folder = make_dataset(numbers=("price",))
@@ -155,7 +155,7 @@ def test_bad_stats_are_refused_with_the_command_that_mends_them(
         Dataset.open(folder)
 
 
-def test_stats_of_an_older_version_lack_counts_and_not_what_they_count(make_dataset: Callable[..., Path]) -> None:
+def test_counts_that_an_older_version_did_not_write_are_unknown(make_dataset: Callable[..., Path]) -> None:
     folder = make_dataset()
     path = folder / "stats.json"
     stats = json.loads(path.read_text())
@@ -167,8 +167,8 @@ def test_stats_of_an_older_version_lack_counts_and_not_what_they_count(make_data
     train = Dataset.open(folder).splits["train"]
     assert (train.pages, train.pages_with_trigger, train.missing_inputs) == (96, None, {})
     (error, *_) = check(folder).errors
-    assert "splits.train: the parts hold pages_with_trigger 9" in error
+    assert "splits.train: the split has pages_with_trigger 9" in error
     assert "the file says nothing, nothing" in error
-    assert "--write_stats true` writes it anew" in error
+    assert "--write_stats true` writes it" in error
     assert check(folder, write_stats=True).errors == []
     assert Dataset.open(folder).splits["train"].pages_with_trigger is not None

@@ -1,4 +1,4 @@
-"""The stream of global batches is a function of (seed, epoch, step), whatever the world size."""
+"""The order of page views is a function of (seed, epoch, step), for every world size."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_without_a_seed_the_order_is_that_of_the_files() -> None:
     assert pages == sorted(pages)
 
 
-def test_more_ranks_than_lanes_are_refused_with_the_remedy() -> None:
+def test_more_ranks_than_lanes_are_rejected_with_the_remedy() -> None:
     def refusal(batch_pages: int, lanes: int, ranks: int) -> str:
         with pytest.raises(DataError) as caught:
             PageOrder(GROUPS, batch_pages, lanes, 1).lanes_of(0, ranks)
@@ -65,6 +65,6 @@ def test_more_ranks_than_lanes_are_refused_with_the_remedy() -> None:
     assert len(PageOrder(GROUPS, 5, 64, 1).lanes_of(0, 5)) == len(PageOrder(GROUPS, 16, 8, 1).lanes_of(0, 8)) == 1
 
 
-def test_a_batch_of_no_pages_is_refused() -> None:
+def test_a_batch_of_no_pages_is_rejected() -> None:
     with pytest.raises(DataError, match="batch_pages is 0"):
         PageOrder(GROUPS, 0, 64, 1)

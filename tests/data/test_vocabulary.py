@@ -1,4 +1,4 @@
-"""Original ids to table rows."""
+"""From original ids to table rows."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_an_empty_vocabulary_knows_no_id() -> None:
     assert len(Vocabulary()) == 1
 
 
-def test_ids_of_another_type_are_refused_in_words() -> None:
+def test_ids_of_another_type_are_rejected_with_an_explanation() -> None:
     with pytest.raises(DataError, match=r"ids of type string do not fit a vocabulary of int64 .*same type"):
         vocabulary(1, 2).extend(pa.array(["a"]))
     with pytest.raises(DataError, match="ids of type string do not fit a vocabulary of int64"):
@@ -98,7 +98,7 @@ def test_saving_and_loading_keeps_rows(tmp_path: Path, ids: tuple[object, ...]) 
     assert loaded.digest(rows=len(made)) == made.digest()
 
 
-def test_loading_refuses_what_is_no_vocabulary(tmp_path: Path) -> None:
+def test_loading_rejects_files_that_are_no_vocabulary(tmp_path: Path) -> None:
     path = tmp_path / "item.parquet"
     with pytest.raises(DataError, match=r"item\.parquet: cannot be read as a vocabulary"):
         Vocabulary.load(path)
@@ -110,7 +110,7 @@ def test_loading_refuses_what_is_no_vocabulary(tmp_path: Path) -> None:
         Vocabulary.load(path)
     for bad in ([1, 2, 1], [1, None]):
         pq.write_table(pa.table({"id": bad}), path)
-        with pytest.raises(DataError, match=r"item\.parquet: column id: an id stands twice or is null"):
+        with pytest.raises(DataError, match=r"item\.parquet: column id: an id is repeated or null"):
             Vocabulary.load(path)
 
 

@@ -1,4 +1,4 @@
-"""The promotion world: what it says of itself, held against what it writes."""
+"""The promotion world: its stated properties, measured on the data that it writes."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_another_seed_writes_another_world(folder: Path, tmp_path: Path) -> None
         assert (other / name).read_bytes() != (folder / name).read_bytes()
 
 
-def test_truth_is_in_the_test_split_alone(folder: Path) -> None:
+def test_probabilities_are_only_in_the_test_split(folder: Path) -> None:
     truth = {"click_probability", "attainable_probability"}
     for split in SPLITS:
         names = set(pq.read_schema(folder / split / "part-00000.parquet").names)
@@ -364,7 +364,7 @@ def test_later_promotions_of_a_world_have_page_ids_of_their_own(folder: Path, tm
     assert len(np.unique(ids)) == len(ids)
 
 
-def test_command_tells_what_was_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_reports_what_was_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     knobs: dict[str, Any] = {"users": 50, "items": 200, "train_pages": 60, "validation_pages": 10, "test_pages": 20}
     generate_world(tmp_path / "world", **knobs)
     said = capsys.readouterr().out
@@ -393,14 +393,14 @@ def test_every_knob_is_documented_and_every_number_has_a_range() -> None:
         ({"users": 10.5}, "users is 10.5; it must be a whole number"),
         ({"click_rate": "high"}, "click_rate is 'high'; it must be a number"),
         ({"unseen_test": 1}, "unseen_test is 1; it must be true or false"),
-        ({"near_trigger": 0.8}, "near_trigger [+] near_interests [+] popular is 1.3; lower one"),
+        ({"near_trigger": 0.8}, "near_trigger [+] near_interests [+] popular is 1.3; the shares"),
         ({"page_min": 21}, "page_min is 21 and page_max 20; raise page_max or lower page_min"),
         ({"short_length": 200}, "short_length is 200 and long_length 100; raise long_length or lower short_length"),
         ({"categories": 6_000}, "categories is 6_000 and items 5_000; raise items or lower categories"),
         ({"items": 100, "page_max": 30}, "items is 100 and page_max 30; .* raise items to 120 or lower page_max"),
     ],
 )
-def test_bad_knob_is_refused_by_name_value_and_remedy(knobs: dict[str, Any], message: str) -> None:
+def test_bad_knob_is_rejected_by_name_value_and_remedy(knobs: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         WorldConfig(**knobs)
 
@@ -415,7 +415,7 @@ def test_bad_knob_is_refused_by_name_value_and_remedy(knobs: dict[str, Any], mes
         (SMALL.to_yaml().replace("users: 300", "users: many"), "users is 'many'; it must be a whole number"),
     ],
 )
-def test_bad_world_file_is_refused_in_words(tmp_path: Path, text: str | None, message: str) -> None:
+def test_bad_world_file_is_rejected_with_an_explanation(tmp_path: Path, text: str | None, message: str) -> None:
     if text is not None:
         (tmp_path / "world.yaml").write_text(text)
     with pytest.raises(DataError, match=message):
@@ -432,6 +432,11 @@ def test_draws_depend_on_seed_purpose_and_every_counter() -> None:
     many = Draws(0).bits("a", np.arange(300)[:, None], np.arange(300))
     assert len(np.unique(many)) == 90_000
     np.testing.assert_array_equal(many[17:18, 23], Draws(0).bits("a", 17, 23))
+
+
+def test_draws_stay_the_same_from_version_to_version() -> None:
+    expected = [16602841890623331403, 16670432630394885717, 6463630880925962737]
+    assert Draws(7).bits("p", np.arange(3), 5).tolist() == expected
 
 
 def test_draws_have_the_distributions_they_are_named_after() -> None:

@@ -1,4 +1,4 @@
-"""The dataset writer: what it was given stands in the folder, whole or not at all."""
+"""The dataset writer: the folder has exactly the given rows, or does not exist."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_ragged_rows_have_the_given_lengths() -> None:
     assert Ragged.from_lengths(np.zeros(0), np.zeros(0, np.int64)).offsets.tolist() == [0]
 
 
-def test_pages_of_many_calls_stand_in_order_in_full_row_groups_and_parts(tmp_path: Path) -> None:
+def test_pages_of_many_calls_are_in_order_in_full_row_groups_and_parts(tmp_path: Path) -> None:
     total = PAGES_PER_ROW_GROUP * ROW_GROUPS_PER_PART + 700
     cuts = [0, 1, 2, PAGES_PER_ROW_GROUP, PAGES_PER_ROW_GROUP, 5_000, 20_000, 20_299, total]
     with DatasetWriter(tmp_path / "d", SCHEMA) as writer:
@@ -184,7 +184,7 @@ def test_what_an_interrupted_run_left_is_written_over(tmp_path: Path) -> None:
     assert [part.name for part in Dataset.open(folder).parts("train")] == ["part-00000.parquet"]
 
 
-def test_a_folder_that_holds_something_is_refused_and_an_empty_one_taken(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_empty_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").touch()
     (tmp_path / "file").touch()

@@ -69,7 +69,7 @@ def test_without_ages_recency_counts_from_the_first_page_that_shows_the_item(tmp
 
 
 @pytest.mark.parametrize("label", [0, 1])
-def test_a_training_split_with_one_label_is_refused(tmp_path: Path, label: int) -> None:
+def test_a_training_split_with_equal_clicks_is_rejected(tmp_path: Path, label: int) -> None:
     write(tmp_path / "data", [label] * 11, ages=True)
     with pytest.raises(DataError, match=rf"{11 * label} of 11 items of the training split are clicked"):
         next(heuristic_scores(tmp_path / "data"))

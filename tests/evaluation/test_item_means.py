@@ -1,4 +1,4 @@
-"""Means over items: weighted, windowed, and the same after a resume."""
+"""Means over items: weighted, windowed, and unchanged by a resume."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_window_holds_what_came_since_the_last_one() -> None:
     assert means.epoch(alone) == {"loss": 2.5}
 
 
-def test_degrees_of_clicked_and_unclicked_items_stand_apart() -> None:
+def test_degrees_of_clicked_and_unclicked_items_are_separate() -> None:
     means = ItemMeans()
     means.add_degrees(torch.tensor([0.9, 0.1, 0.3]), torch.tensor([1.0, 0.0, 0.0]))
     found = means.epoch(alone)

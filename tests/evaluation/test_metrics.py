@@ -12,7 +12,16 @@ from sklearn.metrics import log_loss, roc_auc_score
 from torch import Tensor, distributed
 from torch.multiprocessing.spawn import spawn
 
-from lightning_ccn.evaluation.metrics import AUC, Calibration, CTRMetrics, LogLoss, NormalizedEntropy, PageAUC
+from lightning_ccn.evaluation.metrics import (
+    AUC,
+    METRICS,
+    Calibration,
+    CTRMetrics,
+    LogLoss,
+    NormalizedEntropy,
+    PageAUC,
+    metric_titles,
+)
 
 Pages = tuple[Tensor, Tensor, Tensor]
 
@@ -182,7 +191,7 @@ def test_what_becomes_defined_is_no_longer_called_undefined() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_logit_that_is_no_number_makes_every_metric_undefined(value: float) -> None:
+def test_a_nan_or_infinite_logit_makes_every_metric_undefined(value: float) -> None:
     logits, clicks, lengths = some_pages(8)
     metrics = CTRMetrics()
     metrics.update(logits.index_fill(0, torch.tensor([3, 5]), value), clicks, lengths)
@@ -190,7 +199,7 @@ def test_a_logit_that_is_no_number_makes_every_metric_undefined(value: float) ->
     assert f"auc undefined: 2 of the {len(logits)} logits are NaN or infinite" in metrics.undefined
 
 
-def test_shapes_that_do_not_fit_are_refused_in_words() -> None:
+def test_shapes_that_do_not_fit_are_rejected() -> None:
     with pytest.raises(ValueError, match=r"logits are \[3, 1\], clicks \[3\]; both must be \[items\]"):
         AUC().update(torch.zeros(3, 1), torch.zeros(3))
 
@@ -230,3 +239,21 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
         for values, undefined in ranks:
             torch.testing.assert_close(values, expected, rtol=1e-12, atol=0, equal_nan=True)
             assert undefined == single.undefined
+
+
+def test_metrics_that_share_their_sums_form_a_group() -> None:
+    groups = CTRMetrics().compute_groups.values()
+    assert sorted(groups) == [["auc"], ["calibration"], ["logloss", "normalized_entropy"], ["page_gauc"], ["volume"]]
+
+
+def test_a_metric_that_is_registered_later_is_reported_and_has_a_title(monkeypatch: pytest.MonkeyPatch) -> None:
+    class LaterLoss(LogLoss):
+        title = "later loss"
+
+    monkeypatch.setitem(METRICS, "later", LaterLoss)
+    logits, clicks, lengths = some_pages(9)
+    metrics = CTRMetrics()
+    metrics.update(logits, clicks, lengths)
+    values = metrics.compute()
+    assert values["later"] == values["logloss"]
+    assert metric_titles()["later"] == "later loss"

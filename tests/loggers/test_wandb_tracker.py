@@ -27,7 +27,8 @@ from lightning_ccn.cli import main
 from lightning_ccn.evaluation.plots import calibration_plot
 from lightning_ccn.loggers import wandb_tracker
 from lightning_ccn.loggers.metrics_csv import MetricsCSV
-from lightning_ccn.loggers.wandb_tracker import WandbTracker, has_key
+from lightning_ccn.loggers.wandb_key import has_key
+from lightning_ccn.loggers.wandb_tracker import WandbTracker
 from lightning_ccn.provenance import git_state
 from lightning_ccn.training.run_folder import run_id
 from tests.loggers.wandb_file import WandbFile, read
@@ -207,7 +208,7 @@ def test_a_run_that_goes_on_keeps_its_id_and_its_lines_and_the_command_that_was_
 
     start, end = about_wandb(said)[-2:]
     assert "no API key: `wandb login` stores one" in start
-    command = shlex.split(end.partition("upload what there is:  ")[2])
+    command = shlex.split(end.partition("upload it later:  ")[2])
     with serving() as server:
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # as in an active .venv
         here = {**os.environ, "PATH": path, "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
@@ -296,10 +297,8 @@ def test_a_server_that_goes_away_during_training_does_not_hold_it_up(
     start, end = about_wandb(said)
     assert server.url in start
     (file,) = read(folder)
-    assert (
-        end
-        == f"W&B: not all was sent within 1 s. To upload what there is:  wandb sync --include-online {file.path.parent}"
-    )
+    sync = f"wandb sync --include-online {file.path.parent}"
+    assert end == f"W&B: the upload did not finish within 1 s. To upload it later:  {sync}"
     assert file.summary["auc"] == metrics(folder)["auc"]
 
 
@@ -315,7 +314,7 @@ def test_a_client_that_dies_during_training_is_said_once_and_training_goes_on(
         return draw(*sums)
 
     monkeypatch.setattr("lightning_ccn.callbacks.wandb_figures.calibration_plot", kill_and_draw)
-    with pytest.warns(UserWarning, match="W&B failed, the run goes on without it: .* wandb sync ") as warnings:
+    with pytest.warns(UserWarning, match="W&B failed, the run continues without it: .* wandb sync ") as warnings:
         folder = fit(dataset, tmp_path, "a", "offline")
     assert len([warning for warning in warnings if "W&B" in str(warning.message)]) == 1
     assert "auc" in metrics(folder)
@@ -368,7 +367,7 @@ def test_only_rank_0_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with WandbTracker(tmp_path / "shop" / "a", config={}, job_type="fit", offline=True) as tracker:
         tracker.log_metrics({"loss": 1.0}, 0)
         tracker.log_hyperparams({"plan": {}})
-        tracker.log_pictures({}, {}, 0)
+        tracker.log_figures({}, {}, 0)
     assert list(tmp_path.iterdir()) == []
 
 

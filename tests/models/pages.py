@@ -48,7 +48,7 @@ def far_from_the_start(system: nn.Module) -> nn.Module:
 
 def page_with(reader: PageBatches, at: int, order: list[int] | np.ndarray) -> PageRows:
     """Page `at` of the split with its exposed items chosen and ordered by `order`."""
-    page = {name: take(column, np.array([at])) for name, column in reader._rows(0).items()}
+    page = {name: take(column, np.array([at])) for name, column in reader.row_group(0).items()}
     for name in OF_ITEMS:
         column = page[name]
         assert isinstance(column, Ragged)
@@ -57,7 +57,7 @@ def page_with(reader: PageBatches, at: int, order: list[int] | np.ndarray) -> Pa
 
 
 def longest_page(reader: PageBatches) -> int:
-    items = reader._rows(0)["items"]
+    items = reader.row_group(0)["items"]
     assert isinstance(items, Ragged)
     return int(items.lengths.argmax())
 

@@ -10,7 +10,6 @@ import torch
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.reader import PageBatches
 from lightning_ccn.models import CCN, TAN
-from lightning_ccn.models import ccn as ccn_file
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +79,8 @@ def test_scoring_never_calls_the_contrastive_losses(
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("a loss was asked for")
 
-    monkeypatch.setattr(ccn_file, "repulsion_loss", fail)
-    monkeypatch.setattr(ccn_file, "attraction_loss", fail)
+    monkeypatch.setattr("lightning_ccn.models.ccn.repulsion_loss", fail)
+    monkeypatch.setattr("lightning_ccn.models.ccn.attraction_loss", fail)
     batch: PageBatch = reader[0, 0]
     model(batch)
     with pytest.raises(AssertionError):

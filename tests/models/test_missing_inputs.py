@@ -1,4 +1,4 @@
-"""A log that lacks something: every system says what it does without, and trains; or refuses, and says why."""
+"""Logs with a missing input: every system warns what it does without it and trains, or rejects the data."""
 
 from __future__ import annotations
 
@@ -49,21 +49,20 @@ def one_label_a_page(pages: Planted) -> Planted:
     return replace(pages, clicks=np.repeat(pages.mood[:, None] % 2, 6, axis=1))
 
 
-# what is lacking -> what `ccn data check` says of it, and who says which words of it
+# what is missing -> the note of `ccn data check`, and each system's warning
 TRIGGERED = ("dihn", "dian", "tan_bare", "tan", "ccn")
 SEARCHING = ("sim", *TRIGGERED)
-LACKS: dict[Callable[[Planted], Planted], tuple[str | None, dict[str, str]]] = {
+MISSING: dict[Callable[[Planted], Planted], tuple[str | None, dict[str, str]]] = {
     no_triggers: (
         "no page with a trigger",
-        dict.fromkeys(TRIGGERED, "has no page with a trigger; the unknown item stands for it")
-        | dict.fromkeys(("dihn", "dian"), "has no page with a trigger; the unknown .* no intent can be told"),
+        dict.fromkeys(TRIGGERED, "has no page with a trigger; every page gets the unknown item as its trigger"),
     ),
     no_categories: (
         None,
-        dict.fromkeys(SEARCHING, "has no category; the search finds the most recent long behaviours of any kind")
+        dict.fromkeys(SEARCHING, "has no category; the search returns the most recent long behaviours of any category")
         | dict.fromkeys(("dihn", "dian"), "has no category; the intent has no label"),
     ),
-    no_profile: (None, {"wide_deep": "has no profile feature of one value; .* there is no wide part"}),
+    no_profile: (None, {"wide_deep": "has no profile feature of one value; .* the model has no wide part"}),
     no_short_sequences: (
         "no page with short behaviours",
         dict.fromkeys(SYSTEMS, "has no page with short behaviours; .* zeros"),
@@ -74,45 +73,45 @@ LACKS: dict[Callable[[Planted], Planted], tuple[str | None, dict[str, str]]] = {
     ),
     one_click_a_page: (
         "no page with two clicked items",
-        {"ccn": "has no page with two clicked items; the attraction loss pulls unclicked items together alone"},
+        {"ccn": "has no page with two clicked items; the attraction loss only pulls unclicked items together"},
     ),
     one_label_a_page: ("no page with both clicked and unclicked items", {}),
 }
 REFUSED = ("ccn", one_label_a_page)
-PAIRS = [(name, lack) for lack in LACKS for name in SYSTEMS if (name, lack) != REFUSED]
+PAIRS = [(name, missing) for missing in MISSING for name in SYSTEMS if (name, missing) != REFUSED]
 
 
 @pytest.fixture(scope="module")
 def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Callable[[Planted], Planted]], Path]:
-    """The dataset folder of a lack."""
-    folders = tmp_path_factory.mktemp("lacks")
+    """The dataset folder from which an input is missing."""
+    folders = tmp_path_factory.mktemp("missing")
 
     @cache
-    def write(lack: Callable[[Planted], Planted]) -> Path:
-        return lack(planted(1, pages=50)).write(folders / lack.__name__)
+    def write(missing: Callable[[Planted], Planted]) -> Path:
+        return missing(planted(1, pages=50)).write(folders / missing.__name__)
 
     return write
 
 
-@pytest.mark.parametrize("lack", LACKS)
-def test_a_check_of_the_folder_notes_it(lack: Callable[[Planted], Planted], folder_of: Callable[..., Path]) -> None:
-    folder, (words, _) = folder_of(lack), LACKS[lack]
+@pytest.mark.parametrize("missing", MISSING)
+def test_a_check_of_the_folder_notes_it(missing: Callable[[Planted], Planted], folder_of: Callable[..., Path]) -> None:
+    folder, (words, _) = folder_of(missing), MISSING[missing]
     report = check(folder)
     assert report.errors == []
     assert report.notes == ([f"{folder / 'train'}: {words}"] if words else [])
 
 
-@pytest.mark.parametrize(("name", "lack"), PAIRS, ids=[f"{name}-{lack.__name__}" for name, lack in PAIRS])
+@pytest.mark.parametrize(("name", "missing"), PAIRS, ids=[f"{name}-{missing.__name__}" for name, missing in PAIRS])
 def test_every_system_says_what_it_does_without_and_trains(
     name: str,
-    lack: Callable[[Planted], Planted],
+    missing: Callable[[Planted], Planted],
     folder_of: Callable[..., Path],
     recwarn: pytest.WarningsRecorder,
 ) -> None:
-    reader = PageBatches(Dataset.open(folder_of(lack)), "train", batch_pages=50, short_length=5, long_length=5)
+    reader = PageBatches(Dataset.open(folder_of(missing)), "train", batch_pages=50, short_length=5, long_length=5)
     system = SYSTEMS[name](reader.dataset, dim=8)
     said = [str(warning.message) for warning in recwarn]
-    _, words = LACKS[lack]
+    _, words = MISSING[missing]
     assert len(said) == (name in words)
     if name in words:
         assert re.match(rf"{type(system).__name__}: the (dataset|training split) {words[name]}", said[0])

@@ -1,4 +1,4 @@
-"""What holds for every system: what a score depends on, and what has gradients. test_lacks.py: what it does without."""
+"""Every system: what its scores depend on, and which parameters have gradients."""
 
 from __future__ import annotations
 
@@ -55,13 +55,14 @@ def test_a_score_does_not_depend_on_labels_or_on_other_pages(system: nn.Module, 
     assert torch.equal(system(batch).logit, together)
     ends = batch.page_lengths.cumsum(0)
     for at in (0, 5):
-        alone = scores(system, reader, {name: take(column, np.array([at])) for name, column in reader._rows(0).items()})
+        page = {name: take(column, np.array([at])) for name, column in reader.row_group(0).items()}
+        alone = scores(system, reader, page)
         torch.testing.assert_close(alone, together[ends[at] - batch.page_lengths[at] : ends[at]])
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_a_score_depends_on_the_trigger_only_where_the_system_sees_it(name: str, reader: PageBatches) -> None:
-    rows = reader._rows(0)
+    rows = reader.row_group(0)
     other = {**rows, "trigger": (np.asarray(rows["trigger"]) % 60) + 1}
     system = far_from_the_start(SYSTEMS[name](reader.dataset, dim=8)).eval()
     here, there = scores(system, reader, rows), scores(system, reader, other)
@@ -98,7 +99,7 @@ def test_every_parameter_has_a_gradient(make: Make, reader: PageBatches) -> None
 
 @every_system
 def test_a_batch_without_items_has_loss_0_and_gradients_of_0(make: Make, reader: PageBatches) -> None:
-    rows = reader._rows(0)
+    rows = reader.row_group(0)
     nothing = {name: Ragged(rows[name].values[:0], np.zeros(25, np.int64)) for name in OF_ITEMS}  # type: ignore[union-attr]
     batch, system = reader.collator({**rows, **nothing}), make(reader.dataset, dim=8)
     total = loss(system, batch)

@@ -74,5 +74,5 @@ def test_no_queries_give_an_empty_answer_that_is_part_of_the_graph(attention: Ta
 
 
 def test_heads_that_cannot_share_the_embedding_are_refused() -> None:
-    with pytest.raises(ValueError, match="heads: 10 values of an item's embedding cannot be shared by 4 heads"):
+    with pytest.raises(ValueError, match="heads: an item's embedding of width 10 cannot be split into 4 heads"):
         TargetAttention(10, 4)

@@ -309,7 +309,7 @@ def test_attraction_weight_is_that_of_equations_9_and_10() -> None:
         (-1, 3, "clicked_per_page is -1"),
         (1, math.nan, "unclicked_per_page is nan"),
         (0.3, 0.6, "0.9 items on average"),
-        (1, 1, "no pair of like labels"),
+        (1, 1, "no pair with the same label"),
     ],
 )
 def test_attraction_weight_refuses_counts_that_have_none(clicked: float, unclicked: float, message: str) -> None:

@@ -11,7 +11,7 @@ import torch
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.reader import PageBatches
-from lightning_ccn.nn.crosses import HashedCrosses, _mixed
+from lightning_ccn.nn.crosses import HashedCrosses
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +59,3 @@ def test_rows_spread_over_the_table_and_spare_the_unknown_one(crosses: HashedCro
     assert eighth.min() > 0.8 * eighth.mean()
     crosses.rows = 3
     assert np.unique(crosses.ids(batch)).tolist() == [1, 2]
-
-
-def test_the_hash_is_pinned_since_checkpoints_hold_rows_by_it() -> None:
-    values = torch.tensor([0, 1, 2, 1 << 40, -1])
-    expected = [0, 0x5692161D100B05E5, 0xDBD238973A2B148A, 0x00AB4DAF7C2673F8, 0xB4D055FCF2CBBD7B]
-    assert [value % (1 << 64) for value in _mixed(values).tolist()] == expected

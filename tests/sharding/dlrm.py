@@ -1,4 +1,4 @@
-"""A small DLRM with a sequence: user bags, item ids looked up by either kernel, a dense part. Nothing of CCN."""
+"""A small DLRM with bags of user ids, a sequence of items (looked up by either kernel) and dense layers. Not CCN."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from torchrec.modules.embedding_configs import DataType
 
 DIM, CITIES, TAGS, ITEMS, NUMBERS = 8, 3, 40, 101, 3
 META = torch.device("meta")
-# AdaGrad's accumulator at the start: from zero, the first step is lr * sign(gradient), which for a gradient of almost
-# zero is decided by rounding.
+# Initial accumulator of AdaGrad. From zero, the first step would be lr * sign(gradient), which rounding decides for
+# gradients near zero.
 START = 1e-3
 
 
 @dataclass
 class Batch:
-    """`user`: KJT of city and tags, a bag a row each; `item`: KJT of target (one id a row) and history (several)."""
+    """`user` has a bag of cities and a bag of tags per row, `item` has one target id and a history per row."""
 
     user: KeyedJaggedTensor
     item: KeyedJaggedTensor
     numbers: Tensor  # float32[rows, NUMBERS]
     label: Tensor  # float32[rows]
-    weight: float  # of a row in this rank's loss, such that DDP's average is the mean over the global batch
+    weight: float  # of a row in this rank's loss; makes DDP's average the mean over the global batch
 
     def to(self, device: torch.device) -> Batch:
         user, item = self.user.to(device), self.item.to(device)
         return Batch(user, item, self.numbers.to(device), self.label.to(device), self.weight)
 
 
-UNEQUAL = (12, 13, 7, 12, 8)  # rows of the global batches, in turn: some divide by 2 and by 3
-SOME_EMPTY = (12, 2, 7, 1, 8)  # of 2 and of 3 ranks some have no row
+UNEQUAL = (12, 13, 7, 12, 8)  # rows of the global batches, in turn; not all divide by 2 or 3
+SOME_EMPTY = (12, 2, 7, 1, 8)  # with 2 or 3 ranks, some ranks have no row
 
 
 def make_batch(step: int, sizes: tuple[int, ...] = UNEQUAL, rank: int = 0, world_size: int = 1) -> Batch:
@@ -77,7 +77,7 @@ def make_batch(step: int, sizes: tuple[int, ...] = UNEQUAL, rank: int = 0, world
 
 
 class Loader:
-    """`steps` global batches, of which each rank takes its slice; goes on where its saved state stood."""
+    """This rank's slices of `steps` global batches; continues from its saved state."""
 
     def __init__(self, steps: int, sizes: tuple[int, ...] = UNEQUAL, first: int = 0) -> None:
         self.steps, self.sizes, self.first = steps, sizes, first
@@ -101,7 +101,7 @@ class Loader:
 
 
 class Dense(nn.Module):
-    """What is replicated: attention of the target over the history, and an MLP."""
+    """The replicated layers: attention of the target over the history, and an MLP."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class Dense(nn.Module):
         )
 
     def forward(self, user: Tensor, target: Tensor, history: Tensor, lengths: Tensor, numbers: Tensor) -> Tensor:
-        """float[rows] logits of what was looked up."""
+        """The logits, float[rows]."""
         row = torch.repeat_interleave(torch.arange(len(target), device=target.device), lengths)  # [ids]
         weight = (self.query(target)[row] * history).sum(1, keepdim=True).sigmoid()  # [ids, 1]
         seen = torch.zeros_like(target).index_add(0, row, weight * history)  # [rows, DIM]
@@ -120,9 +120,10 @@ class Dense(nn.Module):
 
 
 class DLRM(L.LightningModule):
-    """User bags, an item by `item_kernel`, its history averaged with attention, an MLP.
+    """Bags of user ids, a target item, its history averaged with attention, and an MLP.
 
-    `item_kernel`: `sequence` (EmbeddingCollection) or `bag` (EmbeddingBagCollection of bags of one).
+    The items are in an EmbeddingCollection (`item_kernel` is `sequence`), or in an EmbeddingBagCollection that gets
+    bags of one id (`bag`).
     """
 
     def __init__(
@@ -172,7 +173,7 @@ class DLRM(L.LightningModule):
         """Targets float[rows, DIM], history float[ids, DIM], history lengths int64[rows]."""
         rows = item.stride()
         if self.kernel == "sequence":
-            if not rows:  # TorchRec takes a row without ids, but not no row
+            if not rows:  # TorchRec supports a row without ids, but not a batch without rows
                 none = torch.zeros(len(item.keys()), dtype=torch.long, device=item.values().device)
                 item = KeyedJaggedTensor(keys=item.keys(), values=item.values(), lengths=none)
             found = self.item(item)
@@ -182,7 +183,7 @@ class DLRM(L.LightningModule):
         return vectors[:rows], vectors[rows:], item["history"].lengths()
 
     def forward(self, batch: Batch) -> Tensor:
-        """float[rows] logits."""
+        """The logits, float[rows]."""
         user = self.bags(batch.user).values()  # [rows, 2 DIM]
         logit: Tensor = self.dense(user, *self.look_up(batch.item), batch.numbers)
         return logit
@@ -193,7 +194,7 @@ class DLRM(L.LightningModule):
     def training_step(self, batch: Batch, _: int) -> Tensor:
         loss = self.loss(batch)
         self.losses.append(loss.item())
-        self.log("train_loss", loss, sync_dist=True)  # ranks must agree on what is best
+        self.log("train_loss", loss, sync_dist=True)  # so that all ranks agree which checkpoint is best
         return loss
 
     def validation_step(self, batch: Batch, _: int) -> None:

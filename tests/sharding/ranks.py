@@ -1,4 +1,4 @@
-"""Real ranks for tests: processes that are started once, and form a gloo group of any size for each call."""
+"""Real ranks for tests: processes that are started once, and form a new gloo group for each call."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 RANKS = 3
-LIMIT = 60.0  # seconds for one call: a hang is a failure, not a wait
+LIMIT = 60.0  # seconds for one call; after that the test fails
 
 
-class Failed(RuntimeError):
-    """A rank raised; carries its traceback."""
+class RankError(RuntimeError):
+    """A rank raised an error, died or hangs; the message has its traceback."""
 
 
 class Ranks:
-    """`RANKS` processes waiting for calls."""
+    """`RANKS` processes that wait for calls."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("forkserver")
@@ -50,16 +50,16 @@ class Ranks:
             waiting = [pipe for rank, pipe in enumerate(self.pipes[:world_size]) if rank not in results]
             ready = wait(waiting, timeout=LIMIT)
             if not ready:
-                raise Failed(f"ranks {sorted(set(range(world_size)) - results.keys())} hang in {function.__name__}")
+                raise RankError(f"ranks {sorted(set(range(world_size)) - results.keys())} hang in {function.__name__}")
             for rank, pipe in enumerate(self.pipes):
                 if pipe not in ready:
                     continue
                 try:
                     good, results[rank] = pickle.loads(pipe.recv_bytes())
                 except EOFError:
-                    raise Failed(f"rank {rank} died in {function.__name__}") from None
+                    raise RankError(f"rank {rank} died in {function.__name__}") from None
                 if not good:
-                    raise Failed(f"rank {rank}:\n{results[rank]}")
+                    raise RankError(f"rank {rank}:\n{results[rank]}")
         return [results[rank] for rank in range(world_size)]
 
 
@@ -67,9 +67,9 @@ _started: Ranks | None = None
 
 
 def on_ranks(world_size: int, function: Callable[..., Any], **kwargs: Any) -> list[Any]:
-    """Call a module-level `function(**kwargs)` on every rank of a new world; its result on each, by rank.
+    """Call a module-level `function(**kwargs)` on `world_size` ranks, and return its results in the order of the ranks.
 
-    Inside it `torch.distributed` is not initialised yet: a Trainer with `devices=world_size` does that.
+    `torch.distributed` is not initialised yet: a Trainer with `devices=world_size` does that.
     """
     global _started
     if _started is None:
@@ -77,7 +77,7 @@ def on_ranks(world_size: int, function: Callable[..., Any], **kwargs: Any) -> li
         atexit.register(_started.stop)
     try:
         return _started.call(world_size, function, kwargs)
-    except Failed:  # the other ranks may hang in a collective operation: the next call gets new processes
+    except RankError:  # the other ranks may hang in a collective operation, so the next call gets new processes
         _started.stop()
         _started = None
         raise
@@ -86,7 +86,8 @@ def on_ranks(world_size: int, function: Callable[..., Any], **kwargs: Any) -> li
 def _serve(pipe: Connection) -> None:
     import torch
     import torch.distributed as dist
-    from torchrec.distributed import collective_utils
+
+    from lightning_ccn.sharding.torchrec_private import forget_first_world
 
     torch.set_num_threads(1)
     while True:
@@ -105,5 +106,4 @@ def _serve(pipe: Connection) -> None:
         pipe.send_bytes(pickle.dumps(answer))
         if dist.is_initialized():
             dist.destroy_process_group()
-        # TorchRec does one collective operation in a process's first world; here the ranks have different pasts.
-        collective_utils._INITIALIZED = False
+        forget_first_world()

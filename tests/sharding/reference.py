@@ -1,4 +1,4 @@
-"""The DLRM's training in plain PyTorch, in one process, without TorchRec, Lightning or sharding."""
+"""Training of the DLRM in plain PyTorch, in one process, without sharding and Lightning."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tests.sharding.dlrm import DLRM, START, Batch, make_batch
 
 
 class Reference:
-    """Trains copies of `model`'s weights (its tables must have some) on whole global batches.
+    """Trains copies of the weights of `model`, whose tables must be allocated, on global batches.
 
     Row-wise AdaGrad, for a row with summed gradient g (zero if it was not looked up):
-    a <- a + mean(g^2), w <- w - lr g / (sqrt(a) + eps); exact AdaGrad keeps one accumulator a value.
+    a <- a + mean(g^2), w <- w - lr g / (sqrt(a) + eps); exact AdaGrad has one accumulator per value.
     """
 
     def __init__(self, model: DLRM, table_optimizer: str, table_lr: float, eps: float = 1e-8) -> None:

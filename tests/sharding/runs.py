@@ -1,4 +1,4 @@
-"""Runs of the DLRM on real ranks, and what they leave behind, put together from the ranks' parts."""
+"""Runs of the DLRM on real ranks, and their results, assembled from the ranks' parts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import Tensor
+from torchrec.distributed import DistributedModelParallel
 
 from lightning_ccn.sharding import ShardingError, TorchRecStrategy
 from lightning_ccn.sharding.sharded_rows import ShardedRows
@@ -32,9 +33,13 @@ def make_model(on_meta: bool = True, **settings: Any) -> DLRM:
 
 
 def make_trainer(folder: str | Path, strategy: TorchRecStrategy, **settings: Any) -> L.Trainer:
-    """A Trainer for the world that `on_ranks` has prepared.
+    """A Trainer for the ranks that `on_ranks` has started.
 
-    `save_every`: write `step=<n>.ckpt` every so many steps, all of them.
+    Args:
+        folder: Folder of the run.
+        strategy: The strategy.
+        settings: Arguments of the Trainer. In addition, `save_every` saves `step=<n>.ckpt` every so many steps and
+            keeps them all.
     """
     settings = {"max_epochs": 1, "num_sanity_val_steps": 0} | settings
     if every := settings.pop("save_every", None):
@@ -57,18 +62,23 @@ def make_trainer(folder: str | Path, strategy: TorchRecStrategy, **settings: Any
 
 @dataclass
 class Outcome:
-    """`losses`: of each step, averaged over ranks; `state`: every tensor by its name in a checkpoint, whole."""
+    """Result of a fit.
+
+    Attributes:
+        losses: Loss of each step, averaged over the ranks.
+        state: Every tensor in full, by its name in a checkpoint.
+    """
 
     losses: list[float]
     state: dict[str, Tensor]
 
 
 def own_part(trainer: L.Trainer, model: DLRM) -> dict[str, Any]:
-    """What this rank holds: losses, and of each tensor the size and the parts."""
+    """The losses on this rank, and for each tensor its full size and the parts on this rank."""
     strategy = trainer.strategy
-    assert isinstance(strategy, TorchRecStrategy) and strategy._dmp is not None
+    assert isinstance(strategy, TorchRecStrategy) and isinstance(strategy.model, DistributedModelParallel)
     state: dict[str, Any] = module_state(model, model.state_dict())
-    state |= table_optimizer_state(model, strategy._dmp)
+    state |= table_optimizer_state(model, strategy.model)
     for optimizer in strategy.optimizers:
         state |= optimizer_state(optimizer, dense_names(model))[0]
     parts = {}
@@ -83,7 +93,7 @@ def own_part(trainer: L.Trainer, model: DLRM) -> dict[str, Any]:
 
 
 def put_together(results: list[dict[str, Any]]) -> Outcome:
-    """The whole of what `own_part` gave on each rank; replicated tensors must be equal on all."""
+    """Assemble the results of `own_part` on all ranks, on which replicated tensors must be equal."""
     state: dict[str, Tensor] = {}
     for result in results:
         for key, (size, parts) in result["parts"].items():
@@ -99,11 +109,11 @@ def put_together(results: list[dict[str, Any]]) -> Outcome:
 
 
 class Crashed(RuntimeError):
-    """What `Crash` raises."""
+    """Raised by `Crash`."""
 
 
 class Crash(Callback):
-    """Raises before the step after `step`."""
+    """Raises `Crashed` after `step` steps."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -123,7 +133,7 @@ def fit(
     ckpt_path: str | None = None,
     crash_after: int | None = None,
 ) -> dict[str, Any]:
-    """On one rank: fit a new model, epochs of `steps` batches; its part of the outcome."""
+    """On one rank: fit a new model in epochs of `steps` batches, and return `own_part`."""
     module = make_model(**(model or {}))
     settings = dict(trainer or {})
     if crash_after is not None:
@@ -135,12 +145,12 @@ def fit(
 
 
 def fitted(world_size: int, folder: str | Path, **settings: Any) -> Outcome:
-    """`fit` on `world_size` ranks, put together."""
+    """The assembled result of `fit` on `world_size` ranks."""
     return put_together(on_ranks(world_size, fit, folder=str(folder), **settings))
 
 
 def try_to_fit(**settings: Any) -> list[str]:
-    """On one rank: the ShardingError that `fit` raises, or else its warnings."""
+    """On one rank: the message of the ShardingError that `fit` raises, or its warnings if it raises none."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -151,7 +161,7 @@ def try_to_fit(**settings: Any) -> list[str]:
 
 
 def refusal(folder: str | Path, world_size: int = 1, **settings: Any) -> str:
-    """What a fit that cannot work says, the same on every rank."""
+    """The error message or the one warning of a fit with unsupported settings, which must be the same on every rank."""
     said = on_ranks(world_size, try_to_fit, folder=str(folder), **settings)
     assert all(one == said[0] for one in said), said
     (message,) = said[0]

@@ -1,4 +1,4 @@
-"""Checkpoints go from any world, plan and kernel to any other, and resume is exact."""
+"""Checkpoints load with any world size, plan and kernel, and a resumed run is exact."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ TABLE = {"city": "table_wise", "tag": "table_wise", "item": "table_wise"}
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four steps on two ranks, with a checkpoint after each of steps 2 and 4: copy it before you change it."""
+    """Four steps on two ranks, with a checkpoint after each of steps 2 and 4: tests must not change them."""
     folder = tmp_path_factory.mktemp("run")
     fitted(2, folder, steps=4, strategy={"plan": ROW}, trainer={"save_every": 2})
     return folder
 
 
-def test_one_run_on_1_2_3_and_1_ranks_is_the_run_on_one(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"steps": 7}  # an epoch: the run stops within one, and goes on into the next
+def test_a_run_on_1_2_3_and_1_ranks_equals_the_run_on_1_rank(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"steps": 7}  # per epoch: the run stops within an epoch, and continues into the next one
     model = {"warmup": 5}
     epochs = {"max_epochs": 2, "save_every": 3}
     whole = fitted(1, tmp_path / "whole", **settings, model=model, trainer=epochs, crash_after=12)
@@ -76,7 +76,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
     assert all(torch.equal(rest.state[key], value) for key, value in whole.state.items())
 
 
-def test_the_manifest_says_what_is_in_a_checkpoint(run: Path) -> None:
+def test_the_manifest_lists_the_content_of_a_checkpoint(run: Path) -> None:
     manifest = read_manifest(run / "step=4.ckpt")
     assert manifest["global_step"] == 4
     assert manifest["world_size"] == 2
@@ -87,7 +87,7 @@ def test_the_manifest_says_what_is_in_a_checkpoint(run: Path) -> None:
 
 
 def fit_in_blocks(block_bytes: int, **settings: Any) -> dict[str, Any]:
-    """`fit`, with checkpoints whose tables are cut into blocks of a few rows."""
+    """`fit`, with checkpoints whose tables are split into blocks of a few rows."""
     usual, sharded_rows.BLOCK_BYTES = sharded_rows.BLOCK_BYTES, block_bytes
     try:
         return fit(**settings)
@@ -95,7 +95,7 @@ def fit_in_blocks(block_bytes: int, **settings: Any) -> dict[str, Any]:
         sharded_rows.BLOCK_BYTES = usual
 
 
-def test_tables_of_many_blocks_load_into_any_cut(tmp_path: Path) -> None:
+def test_tables_of_many_blocks_load_into_any_plan(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"strategy": {"plan": ROW}, "trainer": {"save_every": 4}, "steps": 4}
     results = on_ranks(3, fit_in_blocks, block_bytes=100, folder=str(tmp_path), **settings)
     saved = put_together(results).state
@@ -114,7 +114,7 @@ def predictions(model: DLRM) -> torch.Tensor:
 def test_load_unsharded_predicts_like_the_sharded_model(tmp_path: Path, kernel: str, on_meta: bool) -> None:
     outcome = fitted(3, tmp_path, steps=4, strategy={"plan": ROW}, trainer={"save_every": 4})
     model = make_model(on_meta=on_meta, item_kernel=kernel)
-    if torch.distributed.is_initialized():  # a fit of an earlier test
+    if torch.distributed.is_initialized():  # by an earlier test
         torch.distributed.destroy_process_group()
     load_unsharded(tmp_path / "step=4.ckpt", model)
     assert not torch.distributed.is_initialized()
@@ -159,7 +159,7 @@ def test_missing_and_surplus_entries_are_all_listed(run: Path) -> None:
 
 
 def validate(folder: str, model: dict[str, Any], ckpt_path: str) -> tuple[list[str], dict[str, Any]]:
-    """On one rank: load a checkpoint for validation; the warnings, and what the model holds then."""
+    """On one rank: load a checkpoint for validation; the warnings, and `own_part` afterwards."""
     module = make_model(**model)
     trainer = make_trainer(folder, TorchRecStrategy())
     with warnings.catch_warnings(record=True) as caught:
@@ -168,7 +168,7 @@ def validate(folder: str, model: dict[str, Any], ckpt_path: str) -> tuple[list[s
     return [str(warning.message) for warning in caught], own_part(trainer, module)
 
 
-def test_without_strict_loading_what_does_not_fit_is_warned_of_and_keeps_its_values(run: Path, tmp_path: Path) -> None:
+def test_without_strict_loading_mismatches_give_a_warning_and_keep_their_values(run: Path, tmp_path: Path) -> None:
     model = {"items": 120, "strict": False}
     settings = {"folder": str(tmp_path), "model": model, "ckpt_path": str(run / "step=4.ckpt")}
     ((said, loaded),) = on_ranks(1, validate, **settings)
@@ -179,12 +179,12 @@ def test_without_strict_loading_what_does_not_fit_is_warned_of_and_keeps_its_val
     assert not torch.equal(state["tables.tag.weight"], fresh["tables.tag.weight"])
 
 
-def test_resuming_with_another_table_optimizer_is_refused(run: Path, tmp_path: Path) -> None:
+def test_resuming_with_another_table_optimizer_is_rejected(run: Path, tmp_path: Path) -> None:
     message = refusal(tmp_path, strategy={"table_optimizer": "sgd"}, ckpt_path=str(run / "step=4.ckpt"))
     assert "table_optimizer is sgd here and rowwise_adagrad in checkpoint" in message
 
 
-def test_resuming_with_other_parameter_groups_is_refused(run: Path, tmp_path: Path) -> None:
+def test_resuming_with_other_parameter_groups_is_rejected(run: Path, tmp_path: Path) -> None:
     message = refusal(tmp_path, model={"groups": 2}, ckpt_path=str(run / "step=4.ckpt"))
     assert "group 1: dense.top.0.weight" in message
     assert "none in the checkpoint" in message

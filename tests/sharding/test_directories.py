@@ -1,4 +1,4 @@
-"""A checkpoint directory is whole or passed over, whatever happened while it was written or removed."""
+"""A checkpoint directory is complete or skipped, even if a save or a removal was killed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
-from lightning_ccn.sharding import ShardingError, TorchRecStrategy, newest_whole, read_manifest
-from lightning_ccn.sharding import checkpoint as files
+from lightning_ccn.sharding import ShardingError, TorchRecStrategy, checkpoint, newest_whole, read_manifest
 from tests.sharding.dlrm import Loader
 from tests.sharding.ranks import on_ranks
 from tests.sharding.runs import fitted, make_model, make_trainer
@@ -25,7 +24,7 @@ from tests.sharding.runs import fitted, make_model, make_trainer
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Checkpoints of steps 1, 2 and 3, from two ranks."""
+    """Checkpoints of steps 1, 2 and 3 from two ranks."""
     folder = tmp_path_factory.mktemp("template")
     fitted(2, folder, steps=3, strategy={"plan": {"item": "row_wise"}}, trainer={"save_every": 1})
     return folder
@@ -33,7 +32,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(template: Path, tmp_path: Path) -> Path:
-    """A copy of `template` to break."""
+    """A copy of `template` that the test may damage."""
     return Path(shutil.copytree(template, tmp_path / "run"))
 
 
@@ -42,8 +41,8 @@ def truncate(path: Path) -> None:
 
 
 def test_the_newest_whole_checkpoint_is_found_by_time_not_by_name(folder: Path) -> None:
-    (folder / "step=3.ckpt").rename(folder / "a name from somebody else")
-    assert newest_whole(folder) == folder / "a name from somebody else"
+    (folder / "step=3.ckpt").rename(folder / "another name")
+    assert newest_whole(folder) == folder / "another name"
 
 
 def test_a_folder_without_checkpoints_has_no_newest(tmp_path: Path) -> None:
@@ -64,32 +63,32 @@ def test_a_folder_without_checkpoints_has_no_newest(tmp_path: Path) -> None:
     ],
     ids=["truncated", "shard", "metadata", "trainer", "unfinished", "manifest"],
 )
-def test_a_broken_checkpoint_is_passed_over_with_a_warning(
+def test_a_broken_checkpoint_is_skipped_with_a_warning(
     folder: Path, damage: Callable[[Path], object], said: str
 ) -> None:
     damage(folder / "step=3.ckpt")
-    with pytest.warns(UserWarning, match=r"passed over: .*step=3\.ckpt.*" + said):
+    with pytest.warns(UserWarning, match=r"skipped: .*step=3\.ckpt.*" + said):
         assert newest_whole(folder) == folder / "step=2.ckpt"
 
 
-def test_when_none_is_whole_the_error_says_what_each_lacks(folder: Path) -> None:
+def test_if_no_checkpoint_is_complete_the_error_says_why(folder: Path) -> None:
     for step in (1, 2, 3):
         (folder / f"step={step}.ckpt" / "__0_0.distcp").unlink()
-    with pytest.warns(UserWarning, match="passed over"), pytest.raises(ShardingError, match="is whole") as error:
+    with pytest.warns(UserWarning, match="skipped"), pytest.raises(ShardingError, match="is complete") as error:
         newest_whole(folder)
     assert str(error.value).count("__0_0.distcp is missing") == 3
 
 
-def test_a_first_save_that_was_not_finished_left_no_checkpoint(folder: Path) -> None:
+def test_an_unfinished_first_save_counts_as_no_checkpoint(folder: Path) -> None:
     for step in (1, 2):
         shutil.rmtree(folder / f"step={step}.ckpt")
     (folder / "step=3.ckpt" / "checkpoint.json").unlink()
     (folder / "step=3.ckpt").rename(folder / ".step=3.ckpt.partial")
-    with pytest.warns(UserWarning, match="passed over"):
+    with pytest.warns(UserWarning, match="skipped"):
         assert newest_whole(folder) is None
 
 
-def test_a_checkpoint_of_a_format_from_the_future_is_refused(folder: Path) -> None:
+def test_a_checkpoint_of_an_unknown_format_is_rejected(folder: Path) -> None:
     manifest = folder / "step=3.ckpt" / "checkpoint.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 99}))
     with pytest.raises(ShardingError, match="format 99, this version reads 1"):
@@ -97,38 +96,40 @@ def test_a_checkpoint_of_a_format_from_the_future_is_refused(folder: Path) -> No
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nothing that was to come is done."""
+    """Simulates SIGKILL: no later operation runs."""
 
 
-def saves_that_die(folder: str) -> list[str]:
-    """On one rank: save over a checkpoint, dying before the first, second, ... change on disk.
+def killed_saves(folder: str) -> list[str]:
+    """On one rank: replace a checkpoint, and get killed before the first, second, ... change on disk.
 
-    What is wrong after each death: of the old and the new checkpoint one must be whole, and a next save must work.
+    After each kill, the old or the new checkpoint must be complete, and the next save must work. Returns the
+    violations, and the number of kills.
     """
     dist.init_process_group("gloo", rank=0, world_size=1)
     group = dist.new_group(backend="gloo")
+    assert isinstance(group, dist.ProcessGroup)
     path = Path(folder) / "last.ckpt"
     values = torch.arange(6.0)
 
     def save(value: float) -> None:
-        files.save(path, {"module.w": values * 0 + value}, b"trainer", {"value": value}, group)
+        checkpoint.save(path, {"module.w": values * 0 + value}, b"trainer", {"value": value}, group)
 
     def value() -> float:
         found = newest_whole(folder)
         assert found is not None
         read = {"module.w": torch.empty(6)}
-        files.load_tensors(found, read, None)
+        checkpoint.load_tensors(found, read, None)
         assert read["module.w"].unique().tolist() == [read_manifest(found)["value"]]
         return float(read_manifest(found)["value"])
 
     names = ("mkdir", "fsync", "rename", "unlink", "rmdir")
     real: dict[str, Callable[..., Any]] = {name: getattr(os, name) for name in names}
-    wrong, deaths = [], 0
+    wrong, kills = [], 0
     save(0.0)
     while True:
-        left = deaths
+        left = kills
 
-        def die_or(name: str) -> Callable[..., Any]:
+        def kill_or(name: str) -> Callable[..., Any]:
             def call(*args: Any, **kwargs: Any) -> Any:
                 nonlocal left
                 if left == 0:
@@ -139,9 +140,9 @@ def saves_that_die(folder: str) -> list[str]:
             return call
 
         for name in names:
-            setattr(os, name, die_or(name))
+            setattr(os, name, kill_or(name))
         try:
-            save(1.0 + deaths)
+            save(1.0 + kills)
             done = True
         except (Killed, ShardingError):  # DCP wraps what is raised inside it
             done = False
@@ -151,25 +152,25 @@ def saves_that_die(folder: str) -> list[str]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             now = value()
-        if now not in (float(deaths), 1.0 + deaths):
-            wrong.append(f"after {deaths} changes the value is {now}")
+        if now not in (float(kills), 1.0 + kills):
+            wrong.append(f"after {kills} changes the value is {now}")
         if done:
-            return [*wrong, f"{deaths} deaths"]
-        deaths += 1
-        save(float(deaths))
-        if value() != deaths or not path.exists():
-            wrong.append(f"after {deaths} changes the next save is not found")
+            return [*wrong, f"{kills} kills"]
+        kills += 1
+        save(float(kills))
+        if value() != kills or not path.exists():
+            wrong.append(f"after {kills} changes the next save is not found")
 
 
-def test_a_save_that_dies_at_any_moment_leaves_the_old_or_the_new_checkpoint(tmp_path: Path) -> None:
-    ((*wrong, deaths),) = on_ranks(1, saves_that_die, folder=str(tmp_path))
+def test_a_save_that_is_killed_at_any_time_leaves_the_old_or_the_new_checkpoint(tmp_path: Path) -> None:
+    ((*wrong, kills),) = on_ranks(1, killed_saves, folder=str(tmp_path))
     assert wrong == []
-    assert int(deaths.split()[0]) > 12
+    assert int(kills.split()[0]) > 12
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 
 
 def keep_the_best(folder: str, background: bool) -> tuple[str, float]:
-    """On one rank: keep the two best and the last; then test the best."""
+    """On one rank: keep the two best checkpoints and the last one, then test the best one."""
     best = ModelCheckpoint(folder, "{step}", monitor="train_loss", save_top_k=2, every_n_train_steps=1, save_last=True)
     strategy = TorchRecStrategy(background_saves=background)
     trainer = make_trainer(folder, strategy, callbacks=[best])
@@ -186,12 +187,12 @@ def test_model_checkpoint_keeps_the_best_and_the_last_and_nothing_else(tmp_path:
     assert len(kept) == 3
     assert {"last.ckpt", Path(best).name} < kept
     assert read_manifest(tmp_path / "last.ckpt")["global_step"] == 6
-    assert all(files.why_not_whole(tmp_path / name) is None for name in kept)
+    assert all(checkpoint.why_not_whole(tmp_path / name) is None for name in kept)
     assert loss == same
 
 
 def fit_on_a_full_disk(folder: str, on_failed_save: Any, background: bool) -> str:
-    """On one rank: from step 3 on, rank 1 cannot write more than a few bytes."""
+    """On one rank: from step 3 on, rank 1 can write only a few bytes; the error, or the number of steps."""
     rank = int(os.environ["LOCAL_RANK"])
     saving = ModelCheckpoint(folder, "{step}", every_n_train_steps=1, save_top_k=1, monitor="step", mode="max")
     strategy = TorchRecStrategy(plan={"item": "row_wise"}, on_failed_save=on_failed_save, background_saves=background)
@@ -217,7 +218,7 @@ def fit_on_a_full_disk(folder: str, on_failed_save: Any, background: bool) -> st
 
 @pytest.mark.parametrize("background", [False, True], ids=["foreground", "background"])
 @pytest.mark.parametrize("on_failed_save", ["raise", "warn"])
-def test_a_full_disk_costs_no_earlier_checkpoint(tmp_path: Path, on_failed_save: str, background: bool) -> None:
+def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path: Path, on_failed_save: str, background: bool) -> None:
     said = on_ranks(2, fit_on_a_full_disk, folder=str(tmp_path), on_failed_save=on_failed_save, background=background)
     if on_failed_save == "warn":
         assert said == ["5 steps", "5 steps"]

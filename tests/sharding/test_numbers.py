@@ -1,4 +1,4 @@
-"""Sharded training does what plain PyTorch does, whatever the world, the plan, the kernel and the optimizer."""
+"""Sharded training equals plain PyTorch for every world size, plan, kernel and table optimizer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check(
     table_optimizer: str = "rowwise_adagrad",
     **model: Any,
 ) -> None:
-    """Losses, table rows, table state, layers and their state equal the reference's to 1e-5."""
+    """Check that losses, tables, layers and both optimizers' state equal the reference up to 1e-5."""
     outcome = fitted(
         world_size,
         folder,
@@ -78,10 +78,10 @@ def test_other_table_optimizers_equal_plain_pytorch(
     check(2, tmp_path, plan, table_optimizer=optimizer, item_kernel=kernel)
 
 
-def test_tables_built_on_meta_start_with_the_same_rows_on_any_world(tmp_path: Path) -> None:
+def test_tables_built_on_meta_start_with_the_same_rows_for_any_world_size(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"steps": 1, "trainer": {"limit_train_batches": 0}}
     one = fitted(1, tmp_path, **settings, strategy={"plan": TABLE}).state
     three = fitted(3, tmp_path, **settings, strategy={"plan": ROW}).state
     assert all(torch.equal(one[key], three[key]) for key in one if key.startswith(("tables.", "module.")))
     item = one["tables.item.weight"]
-    assert len(item.unique(dim=0)) == len(item)  # ranks that are seeded alike would repeat each other's rows
+    assert len(item.unique(dim=0)) == len(item)  # ranks with the same seed would have equal rows

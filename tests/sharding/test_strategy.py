@@ -1,4 +1,4 @@
-"""What the strategy does around a module: all of Lightning's commands, one schedule for both optimizers, refusals."""
+"""The strategy: all of Lightning's commands, one schedule for both optimizers, errors for unsupported settings."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from lightning.pytorch.callbacks import Callback, GradientAccumulationScheduler
 from torchrec import EmbeddingBagCollection, EmbeddingBagConfig
 
 from lightning_ccn.sharding import ShardingError, TorchRecStrategy
+from lightning_ccn.sharding.torchrec_private import kernel_learning_rates
 from tests.sharding.dlrm import DIM, DLRM, META, Batch, Loader
 from tests.sharding.ranks import on_ranks
 from tests.sharding.runs import fitted, make_model, make_trainer, refusal, try_to_fit
 
 
 def all_commands(folder: str) -> list[Any]:
-    """On one rank: everything that a Trainer can do with one module, one after the other."""
+    """On one rank: fit, test, validate, predict and fit again with one module and one Trainer."""
     model = make_model()
     trainer = make_trainer(folder, TorchRecStrategy(plan={"item": "row_wise"}))
     trainer.fit(model, Loader(5), Loader(2, first=50))
@@ -37,7 +38,7 @@ def all_commands(folder: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("world_size", [1, 2])
-def test_fit_test_validate_predict_and_fit_follow_one_another(tmp_path: Path, world_size: int) -> None:
+def test_one_trainer_fits_tests_validates_predicts_and_fits_again(tmp_path: Path, world_size: int) -> None:
     results = on_ranks(world_size, all_commands, folder=str(tmp_path))
     rows = [sum(result[2][batch] for result in results) for batch in range(2)]
     assert rows == [12, 13]
@@ -47,26 +48,25 @@ def test_fit_test_validate_predict_and_fit_follow_one_another(tmp_path: Path, wo
 
 
 class Rates(Callback):
-    """Notes the rate that each of the tables' kernels had in every step."""
+    """Records the learning rates of the tables' kernels in every step."""
 
     def __init__(self) -> None:
         self.seen: list[set[float]] = []
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, *_: Any) -> None:
-        lookups = [lookup for collection in (module.bags, module.item) for lookup in collection._lookups]
-        kernels = [k for lookup in lookups for k in lookup.modules() if hasattr(k, "get_learning_rate")]
-        self.seen.append({round(kernel.get_learning_rate(), 6) for kernel in kernels})
+        used = [*kernel_learning_rates(module.bags), *kernel_learning_rates(module.item)]
+        self.seen.append({round(rate, 6) for rate in used})
 
 
 def rates(folder: str, warmup: int, ckpt_path: str | None = None) -> list[set[float]]:
-    """On one rank: the tables' rate in each step of a fit."""
-    noted = Rates()
-    trainer = make_trainer(folder, TorchRecStrategy(table_lr=0.2), callbacks=[noted], save_every=2)
+    """On one rank: the tables' learning rate in each step of a fit."""
+    recorded = Rates()
+    trainer = make_trainer(folder, TorchRecStrategy(table_lr=0.2), callbacks=[recorded], save_every=2)
     trainer.fit(make_model(warmup=warmup), Loader(5), ckpt_path=ckpt_path)
-    return noted.seen
+    return recorded.seen
 
 
-def test_the_tables_rate_follows_the_modules_schedule_without_lag_and_over_a_resume(tmp_path: Path) -> None:
+def test_the_tables_rate_follows_the_schedule_without_delay_and_after_a_resume(tmp_path: Path) -> None:
     folder = str(tmp_path)
     assert on_ranks(1, rates, folder=str(tmp_path / "constant"), warmup=0) == [[{0.2}] * 5]
     assert on_ranks(1, rates, folder=folder, warmup=4) == [[{0.05}, {0.1}, {0.15}, {0.2}, {0.2}]]
@@ -75,7 +75,7 @@ def test_the_tables_rate_follows_the_modules_schedule_without_lag_and_over_a_res
 
 
 def optimized(folder: str) -> tuple[list[str], int, int]:
-    """On one rank: what the module's optimizer holds when it is given `self.parameters()`, and its state."""
+    """On one rank: the parameters in the module's optimizer, the length of its state, and the number of parameters."""
     model = make_model()
     trainer = make_trainer(folder, TorchRecStrategy())
     trainer.fit(model, Loader(2))
@@ -85,15 +85,15 @@ def optimized(folder: str) -> tuple[list[str], int, int]:
     return held, len(optimizer.state), len(names)
 
 
-def test_self_parameters_in_configure_optimizers_are_the_layers_without_the_tables(tmp_path: Path) -> None:
+def test_configure_optimizers_sees_the_layers_without_the_tables(tmp_path: Path) -> None:
     ((held, states, parameters),) = on_ranks(1, optimized, folder=str(tmp_path))
     assert held == [f"dense.{layer}.{kind}" for layer in ("query", "top.0", "top.3") for kind in ("weight", "bias")]
     assert states == len(held)
-    assert parameters == len(held) + 3  # the module still lists its tables
+    assert parameters == len(held) + 3  # outside configure_optimizers, parameters() includes the tables
 
 
 class TablesOnly(L.LightningModule):
-    """Cities as a dot product: nothing to replicate."""
+    """A module without replicated layers."""
 
     def configure_model(self) -> None:
         config = EmbeddingBagConfig(name="city", num_embeddings=3, embedding_dim=DIM, feature_names=["city"])
@@ -108,7 +108,7 @@ class TablesOnly(L.LightningModule):
 
 
 def train_tables_only(folder: str) -> bool:
-    """On one rank: whether the tables of a module without layers are trained."""
+    """On one rank: whether training changes the tables of a module without layers."""
     model = TablesOnly()
     trainer = make_trainer(folder, TorchRecStrategy())
     trainer.fit(model, Loader(3))
@@ -117,12 +117,12 @@ def train_tables_only(folder: str) -> bool:
     return all(bool((shard.tensor.abs().max(1).values > start.max()).any()) for shard in state.local_shards())
 
 
-def test_a_module_of_tables_alone_is_trained(tmp_path: Path) -> None:
+def test_a_module_that_has_only_tables_is_trained(tmp_path: Path) -> None:
     assert any(on_ranks(2, train_tables_only, folder=str(tmp_path)))
 
 
 def frozen_layers(folder: str) -> bool:
-    """On one rank: fit with every layer frozen; whether the layers stayed."""
+    """On one rank: fit with all layers frozen; whether the layers are unchanged."""
     model = make_model()
     model.dense.requires_grad_(False)
     before = model.dense.query.weight.clone()
@@ -149,18 +149,18 @@ def test_tables_are_trained_under_frozen_layers(tmp_path: Path) -> None:
         ({"strategy": {"table_optimizer": "adam"}}, "table_optimizer='adam': use one of rowwise_adagrad, adagrad, sgd"),
     ],
 )
-def test_what_cannot_work_is_refused_before_the_start(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
+def test_unsupported_settings_are_rejected_before_training(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
     assert said in refusal(tmp_path, **settings)
 
 
 class Manual(DLRM):
-    """Would step its optimizers itself."""
+    """Uses manual optimization."""
 
     automatic_optimization = False
 
 
 class Early(DLRM):
-    """Makes its optimizer before it is sharded."""
+    """Creates its optimizer before it is sharded."""
 
     def configure_model(self) -> None:
         super().configure_model()
@@ -171,7 +171,7 @@ class Early(DLRM):
 
 
 def refused(folder: str, kind: type[DLRM]) -> str:
-    """On one rank: what a fit of such a module says."""
+    """On one rank: the message of the error that fitting such a module raises."""
     with pytest.raises(ShardingError) as error:
         make_trainer(folder, TorchRecStrategy()).fit(kind(), Loader(1))
     return str(error.value)
@@ -180,11 +180,11 @@ def refused(folder: str, kind: type[DLRM]) -> str:
 @pytest.mark.parametrize(
     ("kind", "said"), [(Manual, "automatic_optimization=False"), (Early, "taken before the module was sharded")]
 )
-def test_modules_that_cannot_work_are_refused(tmp_path: Path, kind: type[DLRM], said: str) -> None:
+def test_unsupported_modules_are_rejected(tmp_path: Path, kind: type[DLRM], said: str) -> None:
     assert said in on_ranks(1, refused, folder=str(tmp_path), kind=kind)[0]
 
 
-def test_gradient_clipping_is_warned_of(tmp_path: Path) -> None:
+def test_gradient_clipping_gives_a_warning(tmp_path: Path) -> None:
     ((*lines,),) = on_ranks(1, try_to_fit, folder=str(tmp_path), trainer={"gradient_clip_val": 1.0})
     assert any("gradient_clip_val=1.0 clips the layers only" in line for line in lines)
 
@@ -195,7 +195,7 @@ def test_bf16_mixed_trains(tmp_path: Path) -> None:
 
 
 class Unused(DLRM):
-    """Has a layer that takes no part in the loss."""
+    """Has a layer that the loss does not depend on."""
 
     def configure_model(self) -> None:
         super().configure_model()
@@ -203,7 +203,7 @@ class Unused(DLRM):
 
 
 def fit_with_an_unused_layer(folder: str, find_unused_parameters: bool) -> list[str]:
-    """On one rank: the notes on the error that it raises, if any."""
+    """On one rank: the notes of the error that the fit raises, if any."""
     strategy = TorchRecStrategy(find_unused_parameters=find_unused_parameters)
     try:
         make_trainer(folder, strategy).fit(Unused(), Loader(3))
@@ -212,7 +212,7 @@ def fit_with_an_unused_layer(folder: str, find_unused_parameters: bool) -> list[
     return []
 
 
-def test_a_layer_that_takes_no_part_is_explained_or_allowed(tmp_path: Path) -> None:
+def test_an_unused_layer_is_explained_or_allowed(tmp_path: Path) -> None:
     ((note,),) = on_ranks(1, fit_with_an_unused_layer, folder=str(tmp_path), find_unused_parameters=False)
     assert "TorchRecStrategy(find_unused_parameters=True)" in note
     assert on_ranks(1, fit_with_an_unused_layer, folder=str(tmp_path), find_unused_parameters=True) == [[]]
@@ -227,7 +227,7 @@ def take_over(folder: str) -> str:
     return str(error.value)
 
 
-def test_a_module_of_another_strategy_is_refused(tmp_path: Path) -> None:
+def test_a_module_that_another_strategy_has_sharded_is_rejected(tmp_path: Path) -> None:
     (said,) = on_ranks(1, take_over, folder=str(tmp_path))
     assert "already sharded by another strategy" in said
 

@@ -94,8 +94,8 @@ def test_ctrl_c_ends_with_the_way_to_go_on_and_no_noise(dataset: Path, tmp_path:
     assert fit.returncode == CTRL_C, said
     *_, last = said.strip().splitlines()
     assert re.fullmatch(
-        r"ccn: interrupted; the same command goes on from \S+\.ckpt "
-        r"with --experiment default --run_id r --ckpt_path last",
+        r"ccn: interrupted; to continue from \S+\.ckpt, add "
+        r"--experiment default --run_id r --ckpt_path last to the same command",
         last,
     )
     assert "Traceback" not in said

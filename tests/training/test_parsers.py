@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lightning_ccn.cli import main
+from lightning_ccn.conf_files import CONF
 
 FIT = ("fit", "--data.folder", "anywhere")
 
@@ -16,7 +17,7 @@ FIT = ("fit", "--data.folder", "anywhere")
     [
         (
             (*FIT, "--model.system", "CNC"),
-            "--model.system: there is no class 'CNC'; lightning_ccn.models has CCN, DIAN, DIHN, DIN, SIM, TAN, "
+            "--model.system: there is no class CNC; lightning_ccn.models has CCN, DIAN, DIHN, DIN, SIM, TAN, "
             "WideDeep; `ccn fit --help` explains",
         ),
         (
@@ -30,7 +31,8 @@ FIT = ("fit", "--data.folder", "anywhere")
         ),
         (
             (*FIT, "--trainer.strategy.init_args.plna", "x"),
-            "--trainer.strategy: TorchRecStrategy: Option 'plna' is not accepted; `ccn fit --help` explains",
+            "--trainer.strategy: Problem with given class_path 'lightning_ccn.TorchRecStrategy': Option 'plna' is not "
+            "accepted; `ccn fit --help` explains",
         ),
         (
             (*FIT, "--trainer.max_epohcs", "3"),
@@ -43,11 +45,20 @@ FIT = ("fit", "--data.folder", "anywhere")
         ),
         (
             (*FIT, "--new_rows", "foo"),
-            "--new_rows: expected one of 'unknown', 'category', 'drawn', not foo; `ccn fit --help` explains",
+            "--new_rows: expected one of ['unknown', 'category', 'drawn'], not foo; `ccn fit --help` explains",
         ),
-        (("fit",), "the following arguments are required: --data.folder; `ccn --help` explains"),
+        (("fit",), "the following arguments are required: --data.folder; `ccn fit --help` explains"),
+        (("plan",), "the following arguments are required: --data.folder; `ccn plan --help` explains"),
+        (
+            (*FIT, "--model.system.dim", "x"),
+            "--model.system.dim: expected int, not x; `ccn fit --help` explains",
+        ),
+        (
+            (*FIT, "--trainer.callbacks", "x.y"),
+            "--trainer.callbacks: Problem with given class_path 'x.y': No module named 'x'; `ccn fit --help` explains",
+        ),
         (("plan", "--data.foldr", "x"), "unrecognized arguments: --data.foldr x; `ccn plan --help` explains"),
-        (("data", "world"), "the following arguments are required: folder; `ccn data --help` explains"),
+        (("data", "world"), "the following arguments are required: folder; `ccn data world --help` explains"),
         (("data", "world", "w", "--seed", "x"), "--seed: expected int, not x; `ccn data world --help` explains"),
     ],
     ids=lambda value: " ".join(value[-2:]) if isinstance(value, tuple) else "",
@@ -65,3 +76,22 @@ def test_a_config_file_that_is_not_there_is_named(tmp_path: Path, capsys: pytest
     with pytest.raises(SystemExit):
         main(["fit", "--config", str(tmp_path / "nowhere.yaml")])
     assert f"ccn: error: --config: File does not exist: '{tmp_path / 'nowhere.yaml'}'" in capsys.readouterr().err
+
+
+def test_a_config_file_of_the_package_is_found_from_any_folder(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["plan", "--data.folder", str(dataset), "--config=conf/experiment/default.yaml"]
+    assert main([*words, "-c", "conf/model/tan.yaml"]) == 0
+    assert "it fits" in capsys.readouterr().out
+    assert not (tmp_path / "conf").exists() and (CONF / "experiment" / "default.yaml").exists()
+
+
+def test_a_config_file_that_the_package_lacks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main([*FIT, "--config", "conf/nowhere.yaml"])
+    assert "ccn: error: --config: File does not exist: " in capsys.readouterr().err

@@ -29,7 +29,7 @@ def start(folder: Path, dataset: Path, rank: int, master: str = "127.0.0.1") -> 
     folder.mkdir()
     command = ["fit", "--data.folder", str(dataset), "--runs", str(folder), "--wandb", "off"]
     return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "lightning_ccn.training.rank", *command, "--trainer.num_nodes", "2"],
+        [sys.executable, "-W", "ignore", "-m", "lightning_ccn.job_rank", *command, "--trainer.num_nodes", "2"],
         env=os.environ | job | meeting | {f"SLURM_{name}": value for name, value in slurm.items()},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -48,7 +48,7 @@ def test_a_job_whose_ranks_do_not_meet_ends_and_names_the_node(dataset: Path, tm
         assert rank.returncode == 2, output
         assert "ccn: error: " in output, name
     said = {name: (tmp_path / name / "outcome").read_text() for name in ranks}
-    assert said["alone"].startswith("refused: not all ranks have met within 4 s. node n2: rank 1 has not started")
+    assert said["alone"].startswith("refused: not all ranks have connected within 4 s. node n2: rank 1 has not started")
     assert "node n2: rank 1 cannot reach the master at 127.0.0.1:" in said["unreachable"]
     assert said["unknown"].startswith("refused: node n2, rank 1: the master's name 'n1..invalid' does not resolve")
 
@@ -67,14 +67,14 @@ def write(job: Job, states: dict[int, str]) -> None:
 
 
 def test_ranks_that_wait_are_not_blamed_where_another_is_missing(job: Job) -> None:
-    waits = "has reached the master, and waits for the others"
+    waits = "has reached the master, and waits for other ranks"
     write(job, {0: waits, 1: waits, 2: "is starting", 3: waits, 5: waits})
     assert missing(job) == (
-        "not all ranks have met within 60 s. node n2: rank 2 is starting; node n3: rank 4 has not started"
+        "not all ranks have connected within 60 s. node n2: rank 2 is starting; node n3: rank 4 has not started"
     )
 
 
 def test_where_all_reached_the_master_those_that_wait_are_named(job: Job) -> None:
-    waits = "has reached the master, and waits for the others"
+    waits = "has reached the master, and waits for other ranks"
     write(job, {0: PRESENT, 1: PRESENT, 2: PRESENT, 3: PRESENT, 4: waits, 5: waits})
-    assert missing(job) == f"not all ranks have met within 60 s. node n3: rank 4 {waits}, rank 5 {waits}"
+    assert missing(job) == f"not all ranks have connected within 60 s. node n3: rank 4 {waits}, rank 5 {waits}"

@@ -20,7 +20,6 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from lightning_ccn.cli import main
-from lightning_ccn.models import ccn as ccn_file
 from lightning_ccn.sharding import ShardingError
 from lightning_ccn.training.run_folder import run_id
 
@@ -100,8 +99,8 @@ def test_predict_writes_every_exposed_item_without_label_or_contrast(
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("predict asked for a contrastive loss")
 
-    monkeypatch.setattr(ccn_file, "repulsion_loss", fail)
-    monkeypatch.setattr(ccn_file, "attraction_loss", fail)
+    monkeypatch.setattr("lightning_ccn.models.ccn.repulsion_loss", fail)
+    monkeypatch.setattr("lightning_ccn.models.ccn.attraction_loss", fail)
     folder = make_dataset(numbers=("price",))
     part = next((folder / "test").glob("*.parquet"))
     pages = pq.read_table(part)
@@ -155,7 +154,7 @@ def test_a_truncated_part_is_named(
     part = next((folder / "train").glob("*.parquet"))
     part.write_bytes(part.read_bytes()[:-100])
     assert ccn("fit", folder, tmp_path, "r") == 2
-    assert f"{part}: not whole Parquet" in refusal(capsys)
+    assert f"{part}: not a complete Parquet file" in refusal(capsys)
 
 
 def test_a_loss_that_is_not_a_number_stops_with_step_and_batch(
@@ -212,9 +211,9 @@ def test_an_option_of_the_model_that_cannot_work_is_one_line(
     assert ccn("fit", dataset, tmp_path, "r", "--model.system.scale", "0.5") == 2
     assert "model.system.init_args: with scale xi 0.5 the angles" in refusal(capsys)
     assert ccn("fit", dataset, tmp_path, "r", "--model.system.heads", "5") == 2
-    assert "model.system.init_args: heads: 24 values of an item's embedding cannot be shared by 5" in refusal(capsys)
+    assert "model.system.init_args: heads: an item's embedding of width 24 cannot be split into 5" in refusal(capsys)
     assert ccn("fit", dataset, tmp_path, "r", "--model.freeze", "[users]") == 2
-    assert "model.freeze: nothing is named 'users'; tables: category, city, item," in refusal(capsys)
+    assert "model.freeze: no table or layer is named 'users'; tables: category, city, item," in refusal(capsys)
 
 
 def test_any_system_can_have_the_listwise_loss(dataset: Path, tmp_path: Path) -> None:
@@ -249,7 +248,7 @@ def test_two_runs_of_one_second_have_folders_of_their_own(tmp_path: Path, monkey
 def test_a_runs_folder_that_cannot_be_made_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.delenv("CCN_RUN_ID", raising=False)
-    with pytest.raises(ShardingError, match=r"a run's folder cannot be made there .* name another with --runs"):
+    with pytest.raises(ShardingError, match=r"cannot make a run's folder there .* name another with --runs"):
         run_id(tmp_path / "file" / "default")
 
 
@@ -266,4 +265,4 @@ def test_sigterm_ends_with_a_line_and_a_code_of_its_own(dataset: Path, tmp_path:
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 75
-    assert "ccn: error: ended by SIGTERM; --ckpt_path last continues this run from its newest checkpoint" in said
+    assert "ccn: error: ended by SIGTERM; --ckpt_path last continues this run" in said

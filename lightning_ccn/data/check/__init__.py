@@ -1,1 +1,1 @@
-"""`ccn data check`."""
+"""`ccn data check`: validates dataset folders."""

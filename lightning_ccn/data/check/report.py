@@ -1,4 +1,4 @@
-"""What a check of a dataset folder says."""
+"""The report of `ccn data check`."""
 
 from __future__ import annotations
 
@@ -8,25 +8,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lightning_ccn.data.dataset import SplitStats
-
-SHOWN = 20  # findings of one kind that are written out; the rest are counted
+from lightning_ccn.data.rules import SHOWN
 
 
 class Messages:
-    """Lines by kind, in the order in which the kinds were first met."""
+    """Messages grouped by kind, in the order of each kind's first message."""
 
     def __init__(self) -> None:
         self._shown: dict[Hashable, list[str]] = {}
         self._count: dict[Hashable, int] = {}
 
     def add(self, kind: Hashable, lines: Sequence[str], count: int | None = None) -> None:
-        """Adds findings of a kind; `count` of them where `lines` holds only the first ones."""
+        """Adds messages of one kind. If `lines` has only the first ones, `count` is their full number."""
         shown = self._shown.setdefault(kind, [])
         shown += lines[: SHOWN - len(shown)]
         self._count[kind] = self._count.get(kind, 0) + (len(lines) if count is None else count)
 
     def lines(self) -> list[str]:
-        """At most `SHOWN` lines a kind, then one that counts the rest."""
+        """At most `SHOWN` lines per kind, then a line with the number of the others."""
         found = []
         for kind, shown in self._shown.items():
             found += shown
@@ -37,14 +36,14 @@ class Messages:
 
 @dataclass
 class CheckReport:
-    """What `check` found. `str` of it is for people to read.
+    """The result of `check`; `str` formats it for people.
 
     Attributes:
-        folder: that was checked.
-        splits: counts of each split; row groups with errors are not in them.
-        notes: what is neither good nor bad: collisions of hash tables, what was written.
-        warnings: what works but is likely not meant, one line each.
-        errors: what must be mended before the folder is a dataset, one line each.
+        folder: The folder that was checked.
+        splits: Counts of each split, without row groups that have errors.
+        notes: Facts that are neither good nor bad, such as collisions in hash tables; one line each.
+        warnings: What works but is probably a mistake; one line each.
+        errors: What must be fixed before the folder can be used; one line each.
     """
 
     folder: Path
@@ -69,5 +68,5 @@ class CheckReport:
 
 
 def utc(seconds: int) -> str:
-    """Seconds since 1970 as a date and time."""
+    """Formats seconds since 1970 as a date and time."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"

@@ -1,1 +1,1 @@
-"""Public click logs -> page views."""
+"""Converters from public click logs to datasets of page views."""

@@ -1,13 +1,13 @@
-"""EB-NeRD, the click log of the Ekstra Bladet news site (RecSys Challenge 2024) -> page views.
+"""Converts EB-NeRD, the click log of the Ekstra Bladet news site (RecSys Challenge 2024).
 
-The official layout: `train/` and `validation/`, each with `behaviors.parquet` (one row an impression: a list of
-articles shown) and `history.parquet` (one row a user: what was read in the three weeks before), and one
-`articles.parquet`. An impression on an article's page has that article as `article_id`: the trigger. On the front
+The official layout is `train/` and `validation/`, each with `behaviors.parquet` (one row per impression: a list of
+articles shown) and `history.parquet` (one row per user: articles read in the three weeks before), and one
+`articles.parquet`. An impression on an article's page has that article as `article_id`, the trigger. On the front
 page it is null.
 
-Impressions of one page view stand anywhere in the log, so they are first spread by user over spill files beside the
-dataset; each holds whole users and fits in memory. Held all the time are the vocabularies, the first time of each
-article, the catalogue's categories and 8 bytes a page view.
+The impressions of one page view may be anywhere in the log. So all impressions are first distributed by user over
+temporary files next to the dataset, each of which fits in memory. Memory: one such file, the vocabularies, the first
+time of each article, the catalogue's categories and 8 bytes per page view.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ from lightning_ccn.data.convert.pages import (
     check_options,
     find_logs,
     merge_exposures,
-    ranges,
     write_pages,
 )
 from lightning_ccn.data.convert.source_columns import lists
+from lightning_ccn.data.ragged import ranges
 from lightning_ccn.data.writer import DatasetWriter
 from lightning_ccn.errors import DataError
 
-IMPRESSIONS_PER_SPILL = 250_000  # with their users' histories a few hundred megabytes
+IMPRESSIONS_PER_SPILL = 250_000  # a few hundred megabytes, including the users' histories
 
 
 def convert_ebnerd(
@@ -68,42 +68,42 @@ def convert_ebnerd(
     hash_users: int = 0,
     extends: str | Path | None = None,
 ) -> ConversionReport:
-    """Makes a dataset folder of EB-NeRD logs.
+    """Writes a dataset folder from EB-NeRD logs.
 
-    A page view is all that a user was shown under one trigger in one session: its items are the union of the lists
-    in view, clicked if any impression of the page has the click; its time is the first impression's. Splits are
-    stretches of time; a page view that reaches over a cut is dropped, so every impression of a split is earlier than
-    the first page view of the next.
+    A page view is everything that a user was shown under one trigger (the article whose page the user opened) in one
+    session. Its items are the union of the impressions' lists, an item is clicked if it was clicked in any of them, and
+    its time is that of the first impression. The splits are time ranges. A page view that crosses a split's boundary is
+    dropped, so every impression of a split is earlier than the first page view of the next split.
 
-    Behaviours come from `history.parquet`, which ends before the log begins, and only those before the page's time
-    are taken: they cannot tell a label. The per-item number `item_age` is ln(1 + hours) since the article was
-    published, or, without `articles.parquet`, since it first appeared in the log or a history.
+    Behaviours come from `history.parquet`, which ends before the log begins. Only those before the page's time are
+    used, so they cannot reveal a click. The per-item number `item_age` is ln(1 + hours) since the article was
+    published or, without `articles.parquet`, since it first appeared in the log or a history.
 
     Args:
-        source: folder with `train/`, or with `behaviors.parquet` and `history.parquet` themselves.
-            `articles.parquet` is looked for here and one level up; without it there is no category.
-        folder: the dataset folder to write.
-        pages: what a page view is: all impressions of a user's session under one trigger, or each impression.
-        drop_trigger: take the trigger out of its own page's items. It often stands there, is hardly ever clicked,
-            and any model that sees the trigger would win by knowing that.
-        front_page: keep impressions of the front page; they have no trigger (0), and one session's are one page.
-        split: `time` cuts all page views by `validation` and `test`; `official` begins the test split with
+        source: Folder with `train/`, or with `behaviors.parquet` and `history.parquet` themselves.
+            `articles.parquet` is read from this folder or its parent; without it, items have no category.
+        folder: Dataset folder to write.
+        pages: What makes a page view: all impressions of a user's session under one trigger, or a single impression.
+        drop_trigger: Remove the trigger from the items of its own page. It is often among them and hardly ever
+            clicked, so a model that sees the trigger could score well by this alone.
+        front_page: Keep impressions of the front page; they have no trigger, and those of one session are one page.
+        split: `time` splits all page views by `validation` and `test`; `official` starts the test split at
             the first impression of `validation/`.
-        validation: share of the page views; with `official`, of those before the test split.
-        test: share of the page views, the latest; without effect with `official`.
-        short: length of the short behaviour sequence, the end of the long one.
-        long: most recent behaviours kept of each page view.
-        log_clicks: add the clicks of earlier impressions to the behaviours, each at the time the user left the
-            impression for it (impression time + read time). As in serving with a live history; off, because
-            published results use the fixed histories.
-        hash_users: rows of a hashed user table; 0 lists every user in a vocabulary.
-        extends: an older dataset folder to go on from: its table rows keep their meaning, its features are kept.
+        validation: Share of the page views for validation; with `official`, share of those before the test split.
+        test: Share of the page views for the test, the latest ones; ignored with `official`.
+        short: Length of the short behaviour sequence, which is the end of the long one.
+        long: How many of the most recent behaviours are kept per page view.
+        log_clicks: Add the clicks of earlier impressions to the behaviours, as when serving with a live history. The
+            time of a click is the impression's time plus its read time. Off by default, because published results use
+            the fixed histories.
+        hash_users: Number of rows of a hashed user table; 0 gives every user a row in a vocabulary.
+        extends: Older dataset folder to extend: its ids keep their rows, and the new dataset has its features.
 
     Returns:
-        What was read, dropped and kept; also in the folder, as report.json.
+        Counts of what was read, dropped and kept; they are also written to report.json in the folder.
 
     Raises:
-        DataError: a file is missing, truncated or not of this layout, an option is out of range, or no page view
+        DataError: A file is missing, truncated or of another layout, an option is out of range, or no page view
             is left to train on.
     """
     options = dict(locals())
@@ -111,7 +111,7 @@ def convert_ebnerd(
     source = Path(source)
     logs = find_logs(source, "validation", FILES)
     if split == "official" and len(logs) == 1:
-        raise DataError(f"{source}: has no validation/ folder, which split=official tests on; use split=time")
+        raise DataError(f"{source}: has no validation/ folder, which split=official needs; use split=time")
     encoder = Encoder(extends, {"user": hash_users})
     found = shared_columns(logs, PROFILE)
     profile = encoder.features("user", ["user", *found], ("user", *PROFILE))
@@ -121,7 +121,7 @@ def convert_ebnerd(
     report = ConversionReport(options)
 
     def load(spill: str, number: int, counts: ConversionReport) -> tuple[pa.Table, Pages]:
-        impressions = _once(pq.read_table(f"{spill}/impressions-{number}.parquet"), counts)
+        impressions = _distinct(pq.read_table(f"{spill}/impressions-{number}.parquet"), counts)
         return impressions, _pages(impressions, profile, pages == "impression", front_page, drop_trigger, counts)
 
     with (
@@ -137,7 +137,7 @@ def convert_ebnerd(
         for number in range(spills):
             impressions, loaded = load(spill, number, report)
             crossing = cuts.split(loaded.time) != cuts.split(loaded.last)
-            loaded = loaded.drop(crossing, "page view reaches over a cut between splits", report)
+            loaded = loaded.drop(crossing, "page view crosses the boundary of a split", report)
             history = pq.read_table(f"{spill}/history-{number}.parquet")
             behaviours = _behaviours(history, impressions, loaded, long, log_clicks)
             write_pages(writer, encoder, loaded, behaviours, ages, cuts, short, report)
@@ -151,8 +151,8 @@ def convert_ebnerd(
     return report
 
 
-def _once(impressions: pa.Table, report: ConversionReport) -> pa.Table:
-    """Each impression once, the first in the order of the logs."""
+def _distinct(impressions: pa.Table, report: ConversionReport) -> pa.Table:
+    """Removes repeated impressions; the first one in the order of the logs stays."""
     _, first = np.unique(impressions["impression_id"].to_numpy(), return_index=True)
     report.add("impressions", "read", "total", len(impressions))
     report.add("impressions", "dropped", "impression_id read before", len(impressions) - len(first))
@@ -167,17 +167,17 @@ def _pages(
     drop_trigger: bool,
     report: ConversionReport,
 ) -> Pages:
-    """Page views of impressions: of each (log, user, session, trigger), or single impressions."""
+    """Groups impressions to page views by (log, user, session, trigger); with `single`, makes each one a page view."""
     if not front_page:
         at_front = pc.is_null(impressions["article_id"])
         report.add("impressions", "dropped", "front page: no trigger", pc.sum(at_front).as_py() or 0)
         impressions = impressions.filter(pc.invert(at_front))
-    visit = "impression_id" if single else "session_id"
+    group = "impression_id" if single else "session_id"
     key = np.stack(
         [
             impressions["log"].to_numpy(),
             impressions["user_id"].to_numpy(),
-            impressions[visit].to_numpy(),
+            impressions[group].to_numpy(),
             pc.fill_null(impressions["article_id"], -1).to_numpy(),
         ]
     )
@@ -195,12 +195,12 @@ def _pages(
     shown, items = lists(impressions["article_ids_inview"])
     picked, clicked = lists(impressions["article_ids_clicked"])
     exposed_on = np.repeat(page, shown)
-    stay, click = merge_exposures(exposed_on, items.to_numpy(), np.repeat(page, picked), clicked.to_numpy(), report)
+    kept, clicks = merge_exposures(exposed_on, items.to_numpy(), np.repeat(page, picked), clicked.to_numpy(), report)
     ends = np.append(starts[1:], len(page))[: len(starts)]
     first = impressions.take(pa.array(starts)).combine_chunks()
-    # a feature of the older dataset that this log lacks is unknown everywhere
+    # a feature of the older dataset that this log does not have is unknown on all pages
     known = {"user": "user_id"} | {name: name for name in first.column_names}
-    nothing = pa.nulls(len(first), pa.int64())
+    unknown = pa.nulls(len(first), pa.int64())
     loaded = Pages(
         page_id=first["impression_id"].to_numpy(),
         time=time[starts],
@@ -208,10 +208,10 @@ def _pages(
         impressions=ends - starts,
         owner=_owner(first),
         trigger=first["article_id"].combine_chunks(),
-        profile=pa.table({name: first[known[name]] if name in known else nothing for name in profile}),
-        page=exposed_on[stay],
-        item=items.take(pa.array(stay)),
-        click=click,
+        profile=pa.table({name: first[known[name]] if name in known else unknown for name in profile}),
+        page=exposed_on[kept],
+        item=items.take(pa.array(kept)),
+        clicks=clicks,
     )
     if drop_trigger:
         loaded = loaded.without_trigger(report)
@@ -219,12 +219,12 @@ def _pages(
 
 
 def _owner(rows: pa.Table) -> np.ndarray:
-    """A number for each (user, log): a history belongs to the log that it lies beside."""
+    """A number per (user, log), int64 [rows]: a history belongs to the log in the same folder."""
     return 2 * rows["user_id"].to_numpy() + rows["log"].to_numpy()
 
 
 def _behaviours(history: pa.Table, impressions: pa.Table, pages: Pages, long: int, log_clicks: bool) -> Behaviours:
-    """The latest behaviours before each page's time, at most `long`."""
+    """The most recent behaviours before each page's time, at most `long`."""
     lengths, item = lists(history["article_id_fixed"])
     time = lists(history["impression_time_fixed"])[1].to_numpy()
     owner = np.repeat(_owner(history), lengths)
@@ -235,7 +235,7 @@ def _behaviours(history: pa.Table, impressions: pa.Table, pages: Pages, long: in
         item = pa.concat_arrays([item, clicked])
         time = np.concatenate([time, np.repeat(left, picked)])
         owner = np.concatenate([owner, np.repeat(_owner(known), picked)])
-    # One sorted key, owner before time: a page's behaviours are the stretch from its owner's start to its time.
+    # Sorted by (owner, time) as one key, a page's behaviours are the range from its owner's start to its time.
     owners = np.unique(np.concatenate([owner, pages.owner]))
     key = (np.searchsorted(owners, owner) << 33) + time
     order = np.argsort(key, kind="stable")

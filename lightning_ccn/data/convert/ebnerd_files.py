@@ -1,4 +1,4 @@
-"""The files of EB-NeRD's official layout: found, streamed, and spread by user."""
+"""Reads the files of EB-NeRD's official layout as streams, and distributes them by user."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lightning_ccn.errors import DataError
 
 FILES = ("behaviors.parquet", "history.parquet")
 
-# What a column must hold; `?`: or null. A null list is an empty one.
+# Kinds of columns, see `read_columns`.
 IMPRESSION = {
     "impression_id": "integer",
     "user_id": "integer",
@@ -30,12 +30,12 @@ IMPRESSION = {
 }
 HISTORY = {"user_id": "integer", "impression_time_fixed": "times", "article_id_fixed": "integers"}
 PROFILE = ("device_type", "is_subscriber", "is_sso_user", "gender", "age", "postcode")
-# total_inviews, total_pageviews and total_read_time are counts over the whole log, test split included: never features
+# total_inviews, total_pageviews and total_read_time are no features: they count the whole log with the test split
 ATTRIBUTES = ("category", "subcategory", "premium", "article_type")
 
 
 def shared_columns(logs: Sequence[Path], wanted: Sequence[str]) -> list[str]:
-    """The columns of behaviors.parquet that each log has."""
+    """Those of the wanted columns that behaviors.parquet of every log has."""
     found = list(wanted)
     for log in logs:
         with open_part(log / "behaviors.parquet") as file:
@@ -44,7 +44,11 @@ def shared_columns(logs: Sequence[Path], wanted: Sequence[str]) -> list[str]:
 
 
 def read_articles(source: Path) -> tuple[pa.Table, ItemTimes]:
-    """The catalogue (`id` and attributes; empty without a file) and publication times (none without them)."""
+    """Reads articles.parquet from the folder or its parent, if it exists.
+
+    Returns:
+        The catalogue (`id` and attributes; empty without a file), and the publication times (empty without them).
+    """
     ages = ItemTimes()
     paths = [path for path in (source / "articles.parquet", source.parent / "articles.parquet") if path.is_file()]
     if not paths:
@@ -56,7 +60,7 @@ def read_articles(source: Path) -> tuple[pa.Table, ItemTimes]:
     if "published_time" in catalogue.column_names:
         dated = catalogue.filter(pc.is_valid(catalogue["published_time"]))
         ages.add(dated["article_id"], dated["published_time"])
-    if "subcategory" in catalogue.column_names:  # an item has one value of an attribute: the first
+    if "subcategory" in catalogue.column_names:  # keep the first: an item has one value per attribute
         lengths, values = lists(catalogue["subcategory"])
         first = pa.array(np.cumsum(lengths) - lengths, mask=lengths == 0)
         at = catalogue.column_names.index("subcategory")
@@ -65,7 +69,7 @@ def read_articles(source: Path) -> tuple[pa.Table, ItemTimes]:
 
 
 def first_time(log: Path) -> int:
-    """Time of the first impression."""
+    """Time of the first impression, int seconds."""
     times = read_columns(log / "behaviors.parquet", {"impression_time": "time"})
     return min(pc.min(table["impression_time"]).as_py() for table in times)
 
@@ -73,20 +77,20 @@ def first_time(log: Path) -> int:
 def read_impressions(
     logs: Sequence[Path], profile: Sequence[str], log_clicks: bool, first_seen: ItemTimes | None
 ) -> Iterator[pa.Table]:
-    """The impressions of all logs, with the number of their log."""
+    """The impressions of all logs, with the number of their log; records items in `first_seen`."""
     columns = IMPRESSION | ({"read_time": "number?"} if log_clicks else {})
     for number, log in enumerate(logs):
         for table in read_columns(log / "behaviors.parquet", columns, dict.fromkeys(profile, "value?")):
             if first_seen is not None:
                 lengths, items = lists(table["article_ids_inview"])
                 first_seen.add(items, np.repeat(table["impression_time"].to_numpy(), lengths))
-            # in one order, whatever the order in the file: a spill file has one schema
+            # a fixed order of columns: a spill file has one schema
             table = table.select([*columns, *profile])
             yield table.append_column("log", pa.array(np.full(len(table), number)))
 
 
 def read_histories(logs: Sequence[Path], first_seen: ItemTimes | None) -> Iterator[pa.Table]:
-    """The histories of all logs, with the number of their log."""
+    """The histories of all logs, with the number of their log; records items in `first_seen`."""
     for number, log in enumerate(logs):
         row = 0
         for table in read_columns(log / "history.parquet", HISTORY, rows=8192):
@@ -105,7 +109,7 @@ def read_histories(logs: Sequence[Path], first_seen: ItemTimes | None) -> Iterat
 
 
 def spread_by_user(tables: Iterable[pa.Table], stem: str, files: int) -> None:
-    """Writes each row to the file `<stem>-<user modulo files>.parquet`."""
+    """Writes each row to the file `<stem>-<user_id modulo files>.parquet`."""
     with ExitStack() as stack:
         writers: list[pq.ParquetWriter] = []
         for table in tables:

@@ -1,4 +1,4 @@
-"""From a log's own ids and times to table rows and ages: vocabularies that grow, and when an item first appeared."""
+"""Encoding of a log: `Encoder` maps original ids to table rows, `ItemTimes` gives the ages of items."""
 
 from __future__ import annotations
 
@@ -11,24 +11,22 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lightning_ccn.data.dataset import Dataset
-from lightning_ccn.data.page_row import ITEM
+from lightning_ccn.data.page_row import ITEM, ITEM_AGE
 from lightning_ccn.data.schema import Feature, Schema, Table
 from lightning_ccn.data.vocabulary import Vocabulary, hash_rows
 from lightning_ccn.errors import DataError
 
-ITEM_AGE = "item_age"  # ln(1 + hours) from an item's first time to the page view
-
 
 class Encoder:
-    """The tables of a dataset in the making: each feature has a table of its own name.
+    """Maps original ids to rows of the tables of a new dataset; each feature has a table of its own name.
 
     Args:
-        extends: an older dataset of the same converter. Its rows keep their meaning and new ids follow them; its
-            features are those of the new dataset too, so that a model trained on it fits.
-        hashed: rows of the tables whose ids are hashed, not listed (0: listed).
+        extends: An older dataset of the same converter. Its ids keep their rows, new ids get further rows, and the new
+            dataset has the same features, so that a model of the older dataset fits the new one.
+        hashed: Number of rows of each hashed table; 0: the table has a vocabulary.
 
     Raises:
-        DataError: the older dataset cannot be read, or maps a table otherwise than `hashed` asks.
+        DataError: The older dataset cannot be read, or its mapping of a table conflicts with `hashed`.
     """
 
     def __init__(self, extends: str | Path | None, hashed: Mapping[str, int]) -> None:
@@ -41,8 +39,8 @@ class Encoder:
             wanted = self.hashed.get(name, table.rows if table.mapping == "hash" else 0)
             if wanted != (table.rows if table.mapping == "hash" else 0):
                 raise DataError(
-                    f"{extends}: table '{name}' has {table.rows} rows, mapping {table.mapping}, and a dataset that "
-                    f"extends it must keep that; leave out the option that asks for {wanted} hashed rows"
+                    f"{extends}: table '{name}' has {table.rows} rows, mapping {table.mapping}, which a dataset "
+                    f"that extends it must keep; leave out the option that asks for {wanted} hashed rows"
                 )
             if table.mapping == "hash":
                 self.hashed[name] = table.rows
@@ -51,15 +49,15 @@ class Encoder:
         self._attributes = pq.read_table(self.older.folder / "items.parquet")
 
     def features(self, kind: str, found: Sequence[str], known: Iterable[str]) -> list[str]:
-        """The features to write: those found in the log, or all those of the older dataset.
+        """The features to write: those of the older dataset if there is one, else those of the log.
 
         Args:
             kind: `user` or `attributes`, a field of `Schema`.
-            found: the features that this log has.
-            known: every feature that this converter can write.
+            found: Features of this log.
+            known: All features that this converter can write.
 
         Raises:
-            DataError: the older dataset has a feature that no log of this kind has.
+            DataError: The older dataset has a feature that this converter cannot write.
         """
         if self.older is None:
             return list(found)
@@ -67,16 +65,16 @@ class Encoder:
         for name in names:
             if name not in known:
                 raise DataError(
-                    f"{self.older.folder}: has the feature '{name}', which this converter does not make; "
+                    f"{self.older.folder}: has the feature '{name}', which this converter cannot write; "
                     "extend a dataset that came from the same kind of log"
                 )
         return names
 
     def rows(self, table: str, ids: pa.Array) -> np.ndarray:
-        """Table rows of the ids, new ids entered: int64, same length; 0 for null.
+        """Rows of the ids, int64 [n]; 0 for null. New ids are added to the table's vocabulary.
 
         Raises:
-            DataError: the older dataset's ids are of another type.
+            DataError: The older dataset's ids have another type.
         """
         ids = ids.cast(
             pa.string() if pa.types.is_large_string(ids.type) or pa.types.is_string(ids.type) else pa.int64()
@@ -85,23 +83,23 @@ class Encoder:
             rows = hash_rows(pc.fill_null(ids, 0).to_numpy(), self.hashed[table])
             return np.where(pc.is_null(ids).to_numpy(zero_copy_only=False), 0, rows)
         vocabulary = self.vocabularies.get(table)
-        if vocabulary is None or len(vocabulary) == 1:  # an empty one has no type yet
+        if vocabulary is None or len(vocabulary) == 1:  # an empty vocabulary has no type yet
             vocabulary = self.vocabularies[table] = Vocabulary()
         elif vocabulary.ids.type != ids.type:
             raise DataError(
-                f"table '{table}' of the dataset to extend lists {vocabulary.ids.type} ids, and this log has "
-                f"{ids.type}: extend a dataset that came from the same kind of log"
+                f"table '{table}' of the dataset to extend has {vocabulary.ids.type} ids, but this log has "
+                f"{ids.type}; extend a dataset that came from the same kind of log"
             )
         vocabulary.extend(ids)
         return vocabulary.encode(ids)
 
     def schema(self, user: Sequence[str], attributes: Sequence[str]) -> Schema:
-        """The schema with the tables as large as they are now."""
+        """The schema with the current sizes of the tables."""
         tables = {}
         for name in (ITEM, *user, *attributes):
             if name in self.hashed:
                 tables[name] = Table(self.hashed[name], "hash")
-            else:  # a table has at least one row besides the unknown one, even if the log never fills it
+            else:  # a table needs a row besides the unknown one, even if it stays unused
                 tables[name] = Table(max(len(self.vocabularies.get(name, Vocabulary())), 2))
         category = "category" if "category" in attributes else None
         return Schema(
@@ -113,14 +111,15 @@ class Encoder:
         )
 
     def attributes(self, names: Sequence[str], catalogue: pa.Table) -> tuple[dict[str, np.ndarray], int]:
-        """Attributes of every item entered so far; call it last, when the items are complete.
+        """Attributes of all items that were encoded so far; call it after all pages.
 
         Args:
-            names: of the attributes; one that the catalogue lacks keeps the older dataset's values, or is unknown.
-            catalogue: column `id`, and one column an attribute; an id that stands twice counts the first time.
+            names: Names of the attributes. An attribute that is not in the catalogue keeps the older dataset's values,
+                and is unknown for new items.
+            catalogue: Column `id` and one column per attribute; of repeated ids, the first one counts.
 
         Returns:
-            By attribute, int64 [rows of the item table]; and how many items the catalogue does not have.
+            Int64 [rows of the item table] per attribute; number of items that are not in the catalogue.
         """
         ids = self.vocabularies[ITEM].ids
         place = pc.index_in(ids, value_set=catalogue["id"].combine_chunks().cast(ids.type))
@@ -138,10 +137,10 @@ class Encoder:
 
 
 class ItemTimes:
-    """The first time known of each item: when it was published, or else its first appearance in the log.
+    """The first known time of each item: its publication, or its first appearance in the log.
 
-    A first appearance over the whole log is no look into the future: an item stands on a page, so its first
-    appearance is that page or something before it. Serving can keep the same table.
+    Using first appearances in the whole log does not leak the future: an item on a page first appeared on that page or
+    earlier. A serving system can keep the same table.
     """
 
     def __init__(self) -> None:
@@ -153,15 +152,15 @@ class ItemTimes:
         return self._first.num_rows == 0
 
     def add(self, ids: pa.Array, times: np.ndarray | pa.Array) -> None:
-        """Takes note of items, int64 or string [n], seen at `times`, int64 seconds [n]."""
+        """Records that items, int64 or string [n], appeared at `times`, int64 seconds [n]."""
         new = _earliest(pa.table({"id": ids, "time": times}))
         self._first = new if self.empty else _earliest(pa.concat_tables([self._first, new]))
 
     def ages(self, ids: pa.Array, times: np.ndarray) -> np.ndarray:
-        """ln(1 + hours from the item's first time to `times`): float32 [n]; NaN for an item without one.
+        """ln(1 + hours from the item's first time to `times`), float32 [n]; NaN for an unknown item.
 
-        The logarithm, because an hour matters to a new item and not to an old one. 0 for an item whose first
-        time lies after the page's (it came to the page later than the page's first impression).
+        The logarithm is used because an hour matters for a new item but not for an old one. An item whose first time is
+        after the page's time (it appeared in a later impression of the same page) gets 0.
         """
         place = pc.index_in(ids.cast(self._first["id"].type), value_set=self._first["id"].combine_chunks())
         first = self._first["time"].combine_chunks().take(place)

@@ -1,8 +1,8 @@
-"""MIND, the click log of Microsoft News -> page views.
+"""Converts MIND, the click log of Microsoft News.
 
-The official layout: `train/` and `dev/`, each with `behaviors.tsv` (one row an impression: user, time, clicked news
-so far, news in view with labels) and `news.tsv` (news id, category, subcategory, texts). One impression is one page
-view. Files are read twice, in chunks; held are the vocabularies, the news categories and 8 bytes a page view.
+The official layout is `train/` and `dev/`, each with `behaviors.tsv` (one row per impression: user, time, clicked news
+so far, news in view with their clicks) and `news.tsv` (news id, category, subcategory, texts). One impression is one
+page view. Files are read twice, in chunks. Memory: the vocabularies, the news categories and 8 bytes per page view.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from lightning_ccn.data.convert.pages import (
     check_options,
     find_logs,
     merge_exposures,
-    ranges,
     write_pages,
 )
+from lightning_ccn.data.ragged import ranges
 from lightning_ccn.data.writer import DatasetWriter
 from lightning_ccn.errors import DataError
 
-CHUNK_BYTES = 8 << 20  # no line may be longer
+CHUNK_BYTES = 8 << 20  # also the largest length of a line
 
 FILES = ("behaviors.tsv", "news.tsv")
 BEHAVIORS = ("impression", "user", "time", "history", "in_view")
@@ -52,40 +52,40 @@ def convert_mind(
     long: int = 300,
     extends: str | Path | None = None,
 ) -> ConversionReport:
-    """Makes a dataset folder of MIND logs.
+    """Writes a dataset folder from MIND logs.
 
-    MIND has no trigger: the last news that the user clicked stands in for it, and stays in the behaviours, so that
-    systems that know no trigger lose nothing. It was not the way into the page, so claim nothing about triggers
-    on this data. Histories have an order but no times: behaviour k from the end is given the page's time minus k
-    seconds. `page_id` is the line of behaviors.tsv, counted on from train/ to dev/. The per-item number `item_age`
-    is ln(1 + hours) since the news first stood on a page of these files; it is short of the truth in their
-    first days.
+    MIND has no triggers (a trigger is the item that the user clicked to enter a page). The last news that the user
+    clicked takes its place. It also stays among the behaviours, so that systems without a trigger lose nothing. The
+    user did not enter the page through it, so this data supports no claims about triggers. Histories have an order but
+    no times: the k-th behaviour from the end gets the page's time minus k seconds. `page_id` is the line number in
+    behaviors.tsv, where dev/ continues the count of train/. The per-item number `item_age` is ln(1 + hours) since the
+    news first appeared on a page of these files; in their first days, it underestimates the true age.
 
     Args:
-        source: folder with `train/`, or with `behaviors.tsv` and `news.tsv` themselves.
-        folder: the dataset folder to write.
-        drop_trigger: take the trigger out of its own page's items.
-        without_history: keep impressions of users without a history; they have no trigger (0), no behaviours.
-        split: `time` cuts all page views by `validation` and `test`; `official` begins the test split with
+        source: Folder with `train/`, or with `behaviors.tsv` and `news.tsv` themselves.
+        folder: Dataset folder to write.
+        drop_trigger: Remove the trigger from the items of its own page.
+        without_history: Keep impressions of users without a history; they have neither a trigger nor behaviours.
+        split: `time` splits all page views by `validation` and `test`; `official` starts the test split at
             the first page view of `dev/`.
-        validation: share of the page views; with `official`, of those before the test split.
-        test: share of the page views, the latest; without effect with `official`.
-        short: length of the short behaviour sequence, the end of the long one.
-        long: most recent behaviours kept of each page view.
-        extends: an older dataset folder to go on from: its table rows keep their meaning, its features are kept.
+        validation: Share of the page views for validation; with `official`, share of those before the test split.
+        test: Share of the page views for the test, the latest ones; ignored with `official`.
+        short: Length of the short behaviour sequence, which is the end of the long one.
+        long: How many of the most recent behaviours are kept per page view.
+        extends: Older dataset folder to extend: its ids keep their rows, and the new dataset has its features.
 
     Returns:
-        What was read, dropped and kept; also in the folder, as report.json.
+        Counts of what was read, dropped and kept; they are also written to report.json in the folder.
 
     Raises:
-        DataError: a file is missing, a line is malformed or without labels, an option is out of range, or no
+        DataError: A file is missing, a line is malformed or has no clicks, an option is out of range, or no
             page view is left to train on.
     """
     options = dict(locals())
     check_options(validation, test, short, long)
     logs = find_logs(Path(source), "dev", FILES)
     if split == "official" and len(logs) == 1:
-        raise DataError(f"{source}: has no dev/ folder, which split=official tests on; use split=time")
+        raise DataError(f"{source}: has no dev/ folder, which split=official needs; use split=time")
     encoder = Encoder(extends, {})
     profile = encoder.features("user", ["user"], ["user"])
     attributes = encoder.features("attributes", ATTRIBUTES, ATTRIBUTES)
@@ -116,10 +116,10 @@ def convert_mind(
 
 
 def _read(path: Path, names: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
-    """Streams a TSV file: (line of the first row, from 1; table of strings)."""
+    """Streams a TSV file as pairs: the line number of the first row, from 1, and a table of strings."""
     malformed: list[str] = []
 
-    def refuse(row: csv.InvalidRow) -> str:
+    def reject(row: csv.InvalidRow) -> str:
         malformed.append(
             f"line {row.number} has {row.actual_columns} fields, not {row.expected_columns}: {row.text[:80]!r}"
         )
@@ -131,7 +131,7 @@ def _read(path: Path, names: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
             path,
             read_options=csv.ReadOptions(column_names=names, block_size=CHUNK_BYTES, use_threads=False),
             parse_options=csv.ParseOptions(
-                delimiter="\t", quote_char=False, ignore_empty_lines=False, invalid_row_handler=refuse
+                delimiter="\t", quote_char=False, ignore_empty_lines=False, invalid_row_handler=reject
             ),
             convert_options=csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
@@ -142,14 +142,16 @@ def _read(path: Path, names: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
             line += batch.num_rows
     except (OSError, pa.ArrowException) as error:
         why = malformed[0] if malformed else f"from line {line} on: {error}"
-        raise DataError(f"{path}: {why}; MIND's {path.name} has {len(names)} fields a line, between tabs") from None
+        raise DataError(
+            f"{path}: {why}; MIND's {path.name} has {len(names)} fields per line, separated by tabs"
+        ) from None
 
 
 def _pages(
     logs: Sequence[Path], drop_trigger: bool, without_history: bool, long: int, report: ConversionReport
 ) -> Iterator[tuple[Pages, Behaviours]]:
-    """Page views and their behaviours, chunk by chunk; in order of time within a chunk."""
-    before = 0  # lines of the logs before
+    """Page views and their behaviours, in chunks; each chunk is in order of time."""
+    before = 0  # number of lines in the previous logs
     for log in logs:
         path, last = log / "behaviors.tsv", 0
         for line, table in _read(path, BEHAVIORS):
@@ -160,9 +162,9 @@ def _pages(
             report.add("pages", "read", "total", len(table))
             past_of, past = _words(table["history"].combine_chunks())
             page, candidate = _words(table["in_view"].combine_chunks())
-            item, click = _labelled(path, lines, page, candidate)
+            item, clicked = _candidates(path, lines, page, candidate)
             code = item.dictionary_encode().indices.to_numpy().astype(np.int64)
-            stay, click = merge_exposures(page, code, page[click], code[click], report)
+            kept, clicks = merge_exposures(page, code, page[clicked], code[clicked], report)
             lengths = np.bincount(past_of, minlength=len(table))
             ends = np.cumsum(lengths)
             rows = np.arange(len(table))
@@ -174,9 +176,9 @@ def _pages(
                 owner=rows,
                 trigger=past.take(pa.array(ends - 1, mask=lengths == 0)),
                 profile=table.select(["user"]),
-                page=page[stay],
-                item=item.take(pa.array(stay)),
-                click=click,
+                page=page[kept],
+                item=item.take(pa.array(kept)),
+                clicks=clicks,
             )
             if not without_history:
                 pages = pages.drop(lengths == 0, "user without a history: no trigger", report)
@@ -189,7 +191,10 @@ def _pages(
 
 
 def _behaviours(pages: Pages, past: pa.Array, ends: np.ndarray, lengths: np.ndarray) -> Behaviours:
-    """The last `lengths[row]` of each row's history, which ends at `ends[row]`; one second apart, for want of times."""
+    """The last `lengths[row]` behaviours of each row's history, which ends at `ends[row]` in `past`.
+
+    The log has no times, so behaviours are one second apart.
+    """
 
     def of(first: int, last: int) -> tuple[pa.Array, np.ndarray, np.ndarray]:
         count, end = lengths[pages.owner[first:last]], ends[pages.owner[first:last]]
@@ -201,7 +206,7 @@ def _behaviours(pages: Pages, past: pa.Array, ends: np.ndarray, lengths: np.ndar
 
 
 def _times(path: Path, line: int, text: pa.Array) -> np.ndarray:
-    """Seconds since 1970 of times such as 11/11/2019 9:05:58 AM, taken as UTC."""
+    """Int64 seconds since 1970 of times such as 11/11/2019 9:05:58 AM, read as UTC."""
     times = pc.strptime(text, format="%m/%d/%Y %I:%M:%S %p", unit="s", error_is_null=True)
     if times.null_count:
         at = pc.index(pc.is_null(times), True).as_py()
@@ -213,23 +218,23 @@ def _times(path: Path, line: int, text: pa.Array) -> np.ndarray:
 
 
 def _words(text: pa.Array) -> tuple[np.ndarray, pa.Array]:
-    """The words of each row: int64 [words], its row; the words."""
+    """Splits each row at spaces: the row of each word, int64 [words], and the words."""
     split = pc.split_pattern(text, " ")
     words = split.flatten()
     row = np.repeat(np.arange(len(text)), pc.list_value_length(split).to_numpy())
-    there = pc.not_equal(words, "")
-    return row[there.to_numpy(zero_copy_only=False)], words.filter(there)
+    not_empty = pc.not_equal(words, "")
+    return row[not_empty.to_numpy(zero_copy_only=False)], words.filter(not_empty)
 
 
-def _labelled(path: Path, lines: np.ndarray, row: np.ndarray, candidate: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """News in view, such as N123-1: ids, and whether each was clicked."""
+def _candidates(path: Path, lines: np.ndarray, row: np.ndarray, candidate: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """Splits news in view, such as N123-1, into ids and whether each was clicked, bool."""
     good = pc.match_substring_regex(candidate, "^.+-[01]$")
     if not pc.all(good, min_count=0).as_py():
         at = pc.index(good, False).as_py()
         value = candidate[at].as_py()
         remedy = "write news id, hyphen, 0 or 1"
         if "-" not in value:
-            remedy = "it has no label, as in MIND's test files; convert train/ and dev/, which have"
+            remedy = "it does not say whether it was clicked, as in MIND's test files; convert train/ and dev/"
         raise DataError(f"{path}: line {lines[row[at]]}, field Impressions: {value!r}; {remedy}")
     clicked = pc.ends_with(candidate, "-1").to_numpy(zero_copy_only=False)
     return pc.utf8_slice_codeunits(candidate, 0, -2), clicked

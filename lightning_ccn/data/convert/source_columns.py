@@ -1,4 +1,4 @@
-"""Somebody else's Parquet, streamed: columns checked by kind, values made plain."""
+"""Reads a click log's Parquet files as a stream, checks their columns, and converts values to plain types."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _is_text(stored: pa.DataType) -> bool:
     return pa.types.is_string(stored) or pa.types.is_large_string(stored)
 
 
-# By kind: what may be stored, in words and as a test.
+# Kind of column -> description and test of the stored type.
 KINDS: dict[str, tuple[str, Callable[[pa.DataType], bool]]] = {
     "integer": ("an integer", pa.types.is_integer),
     "time": ("a timestamp", pa.types.is_timestamp),
@@ -44,18 +44,18 @@ def read_columns(
     """Streams columns of a Parquet file.
 
     Args:
-        path: of the file.
-        required: kind of each column that must be there, a key of KINDS; with `?`, nulls may stand in it.
-        optional: kind of each column that may be missing; it is then missing in the tables.
-        rows: most rows of a table.
+        path: Path of the file.
+        required: Kind of each required column, a key of KINDS; with a final `?`, the column may have nulls.
+        optional: Kind of each optional column. If the file lacks it, so do the tables.
+        rows: Largest number of rows per table.
 
     Yields:
-        Tables with the required columns, then the optional ones found. Integers, booleans and times (whole
-        seconds) have become int64, numbers float64, lists large lists; a null list is an empty one.
+        Tables with the required columns, then the optional ones that the file has. Integers, booleans and times (whole
+        seconds) become int64, numbers float64, lists large lists; a null list becomes an empty one.
 
     Raises:
-        DataError: the file is not whole Parquet or has no rows; a column is missing or of another kind; a null
-            where none may be.
+        DataError: The file is not a complete Parquet file or has no rows, a column is missing or of another kind, or a
+            column without `?` has a null.
     """
     with open_part(path) as file:
         stored = {field.name: field.type for field in file.schema_arrow}
@@ -65,36 +65,36 @@ def read_columns(
         for name, kind in kinds.items():
             if name not in stored:
                 raise DataError(f"{path}: column '{name}' is missing; the file has {', '.join(stored)}")
-            words, fits = KINDS[kind.rstrip("?")]
+            description, fits = KINDS[kind.rstrip("?")]
             if not fits(stored[name]):
-                raise DataError(f"{path}: column '{name}' holds {stored[name]}; cast it to {words}")
+                raise DataError(f"{path}: column '{name}' holds {stored[name]}; cast it to {description}")
         row = 0
         for batch in file.iter_batches(batch_size=rows, columns=list(kinds)):
             for name, kind in kinds.items():
-                _refuse_nulls(path, row, name, kind, batch.column(name))
+                _check_nulls(path, row, name, kind, batch.column(name))
             yield pa.table({name: _plain(batch.column(name), kind) for name, kind in kinds.items()})
             row += batch.num_rows
 
 
 def lists(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
-    """Lengths, int64 [rows], and values [sum of lengths] of a list column."""
+    """Lengths, int64 [rows], and values [sum of lengths], of a list column."""
     values = pc.list_flatten(column).combine_chunks()
     return pc.fill_null(pc.list_value_length(column), 0).to_numpy().astype(np.int64), values
 
 
-def _refuse_nulls(path: Path, row: int, name: str, kind: str, column: pa.Array) -> None:
+def _check_nulls(path: Path, row: int, name: str, kind: str, column: pa.Array) -> None:
     if kind.endswith("?"):
         return
     many = kind in ("integers", "times")
     if many and pc.list_flatten(column).null_count:
-        holes = [value is not None and None in value for value in column.to_pylist()]
+        is_null = [value is not None and None in value for value in column.to_pylist()]
     elif not many and column.null_count:
-        holes = pc.is_null(column).to_pylist()
+        is_null = pc.is_null(column).to_pylist()
     else:
         return
     raise DataError(
-        f"{path}: row {row + holes.index(True)} (the first is 0), column '{name}': a null, which stands for nothing "
-        "here; leave that row out"
+        f"{path}: row {row + is_null.index(True)} (the first is 0), column '{name}': null, which is not allowed here; "
+        "leave that row out"
     )
 
 

@@ -1,4 +1,4 @@
-"""A synthetic promotion world whose click probabilities are known: every part is a function of the knobs."""
+"""A synthetic world with known click probabilities: users enter promotions through a trigger and click items."""
 
 from lightning_ccn.data.world.generate import generate, generate_world, split_visits
 from lightning_ccn.data.world.knobs import WorldConfig

@@ -1,4 +1,4 @@
-"""Items: category, seller, latent vector, quality, deal, popularity; and how a recommender or a user picks one."""
+"""Items: category, seller, latent vector, quality, deal and popularity; and how users and the recommender pick one."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ import numpy as np
 from lightning_ccn.data.world.draws import Draws, halves
 from lightning_ccn.data.world.knobs import WorldConfig
 
-CATEGORY_SHARE = 0.6  # of a latent vector's squared length: its category's centre
-CHUNK = 1 << 20  # items at a time while the table is made
-CANDIDATES = 3  # from which `Catalogue.pick` takes the one that fits best
-SHARPNESS = 4.0  # logit per unit of fit in that choice
+CATEGORY_SHARE = 0.6  # share of the category's centre in the squared length of a latent vector
+CHUNK = 1 << 20  # items that are generated at a time
+CANDIDATES = 3  # number of items from which `Catalogue.pick` chooses
+SHARPNESS = 4.0  # logit per unit of fit in this choice
 
 
 class Catalogue:
-    """All items, as a table: 19 million of 8 dimensions take about 1 GB. Row 0 is the unknown item.
+    """A table of all items; 19 million items with 8 dimensions take about 1 GB. Row 0 is the unknown item.
 
     Attributes:
-        category: int32 [items + 1].
-        seller: int32 [items + 1].
-        latent: float32 [items + 1, dims], unit length.
-        quality: float32 [items + 1], N(0, 1); half its variance is the seller's.
-        deal: float32 [items + 1], N(0, 1): how good an offer the item makes in a promotion.
+        category: Int32 [items + 1].
+        seller: Int32 [items + 1].
+        latent: Float32 [items + 1, dims], unit vectors.
+        quality: Float32 [items + 1], N(0, 1); half of the variance comes from the seller.
+        deal: Float32 [items + 1], N(0, 1): how good the item's offer in a promotion is.
     """
 
     def __init__(self, config: WorldConfig, draws: Draws) -> None:
         self.config, self._draws = config, draws
         categories = np.arange(1, config.categories + 1)
-        # a mild Zipf law, in no order of id: the rarest of 40 is six times as rare as the first
+        # a mild Zipf law in random order of ids: the first of 40 categories is six times as frequent as the last
         weight = np.sqrt(1 / categories)[np.argsort(draws.bits("category order", categories))]
         self._category_edges = np.cumsum(weight / weight.sum())[:-1]
         self._centre = _unit(draws.normals("category centre", np.arange(config.categories + 1), dims=config.dims))
@@ -36,7 +36,7 @@ class Catalogue:
         self.latent = np.zeros((rows, config.dims), np.float32)
         self.quality, self.deal = np.zeros(rows, np.float32), np.zeros(rows, np.float32)
         popularity = np.zeros(rows, np.float32)
-        # a seller keeps to about an eighth of the categories
+        # a seller has items in about an eighth of the categories
         reach = max(config.sellers // 8, -(-config.sellers // config.categories))
         for start in range(1, rows, CHUNK):
             item = np.arange(start, min(start + CHUNK, rows))
@@ -52,7 +52,7 @@ class Catalogue:
             self.deal[part] = draws.normal("item deal", item)
             # good items are somewhat more popular
             popularity[part] = 0.5 * self.quality[part] + draws.normal("item popularity", item)
-        # rows by category, the most popular first; a rank in [0, 1) keeps each category's block together
+        # item rows by category, the most popular first; a rank in [0, 1) does not mix categories
         rank = np.empty(rows)
         rank[np.argsort(-popularity)] = np.arange(rows) / rows
         self._order = np.argsort(self.category + rank)[1:].astype(np.int32)
@@ -60,11 +60,11 @@ class Catalogue:
         self._start = np.cumsum(self._count) - self._count
 
     def draw_category(self, purpose: str, *counters: np.ndarray) -> np.ndarray:
-        """int64 in [1, categories]: a category, by its popularity."""
+        """Int64 in [1, categories]: categories drawn by popularity."""
         return 1 + np.searchsorted(self._category_edges, self._draws.uniform(purpose, *counters))
 
     def around(self, category: np.ndarray, purpose: str, *counters: np.ndarray) -> np.ndarray:
-        """float32 [..., dims]: unit vectors about the categories' centres; items and interests alike."""
+        """Float32 [..., dims]: random unit vectors near the categories' centres, for items and interests."""
         own = _unit(self._draws.normals(purpose, *counters, dims=self.config.dims))
         return _unit(np.sqrt(CATEGORY_SHARE) * self._centre[category] + np.sqrt(1 - CATEGORY_SHARE) * own)
 
@@ -76,17 +76,17 @@ class Catalogue:
         wish: np.ndarray,
         deal: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Items of given categories: of a few drawn by popularity, likely the one that fits the wish best.
+        """Draws an item of each category: a few candidates by popularity, then a softmax choice by fit to the wish.
 
         Args:
-            purpose: of the draw.
-            counters: int [n] each, of the draw.
-            category: int [n].
-            wish: float32 [n, dims], unit vectors, or 0 for any item.
-            deal: bool [n], where a good deal counts too.
+            purpose: Purpose of the draw, see `Draws`.
+            counters: Counters of the draw, int [n] each.
+            category: Int [n], category of each item.
+            wish: Float32 [n, dims], unit vectors of the wanted items, or 0 for any item.
+            deal: Bool [n], where a good deal raises the score too.
 
         Returns:
-            int64 [n], item rows.
+            Int64 [n], item rows.
         """
         bits = self._draws.bits(purpose, *(counter[:, None] for counter in counters), np.arange(CANDIDATES))
         which, luck = halves(bits)
@@ -96,7 +96,7 @@ class Catalogue:
         score = SHARPNESS * np.einsum("ncd,nd->nc", self.latent[item], wish)
         if deal is not None:
             score += np.where(deal[:, None], self.deal[item], 0)
-        best = np.argmax(score - np.log(-np.log(luck)), axis=1)  # Gumbel noise: a softmax choice
+        best = np.argmax(score - np.log(-np.log(luck)), axis=1)  # Gumbel noise makes this a softmax choice
         return item[np.arange(len(item)), best].astype(np.int64)
 
 

@@ -16,20 +16,23 @@ from lightning_ccn.data.world.windows import windows
 from lightning_ccn.data.world.world import World
 from lightning_ccn.data.writer import DatasetWriter
 
-BEHAVIOURS_AT_ONCE = 1 << 17  # bounds memory, and keeps a chunk's arrays near the cache
+BEHAVIOURS_AT_ONCE = 1 << 17  # bounds memory; a chunk's arrays about fit the CPU cache
 
 
 def generate(config: WorldConfig, folder: str | Path, *, chunk: int | None = None, progress: bool = False) -> Path:
-    """Writes train, validation and test page views of a world, streaming.
+    """Writes the page views of a world as a stream.
 
     Args:
-        config: the knobs.
-        folder: must not hold a dataset yet.
-        chunk: page views at a time; the folder does not depend on it.
-        progress: shows a bar.
+        config: The knobs.
+        folder: Dataset folder to write; it must be empty or not exist.
+        chunk: Number of page views to generate at a time; it does not affect the result.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The dataset folder.
 
     Raises:
-        DataError: the folder is not empty.
+        DataError: The folder is not empty.
     """
     chunk = chunk or max(64, BEHAVIOURS_AT_ONCE // config.long_length)
     total = config.train_pages + config.validation_pages + config.test_pages
@@ -47,7 +50,7 @@ def generate(config: WorldConfig, folder: str | Path, *, chunk: int | None = Non
 
 
 def split_visits(world: World, split: str, chunk: int) -> Iterator[Visits]:
-    """The visits of a split in time order, at most `chunk` at a time and of one promotion each time."""
+    """The visits of a split in time order, in chunks of at most `chunk` page views of one promotion."""
     for window in windows(world.config)[split]:
         past = window.first + window.pages
         for first in range(window.first, past, chunk):
@@ -56,15 +59,18 @@ def split_visits(world: World, split: str, chunk: int) -> Iterator[Visits]:
 
 
 def generate_world(folder: Path, **knobs: Any) -> None:
-    """Write page views of a synthetic promotion world, whose click probabilities are known.
+    """Writes page views of a synthetic promotion world with known click probabilities, and prints their counts.
 
     Args:
-        folder: the dataset folder to write; must not hold one yet.
-        knobs: of `WorldConfig`.
+        folder: Dataset folder to write; it must be empty or not exist.
+        knobs: Fields of `WorldConfig`.
+
+    Raises:
+        DataError: The folder is not empty, or a knob is out of range.
     """
     config = WorldConfig(**knobs)
     generate(config, folder, progress=True)
     for split, stats in Dataset.open(folder).splits.items():
         rate = stats.clicks / stats.items
         print(f"{split:>10} {stats.pages:>13,} pages {stats.items:>15,} items   click rate {rate:.4f}")
-    print(f"{folder} holds them, and the knobs in {FILE}")
+    print(f"written to {folder}, with the knobs in {FILE}")

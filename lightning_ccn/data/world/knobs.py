@@ -1,4 +1,4 @@
-"""The knobs of the promotion world: what each means, its unit and its range."""
+"""The knobs of the promotion world, with their meaning, unit and range."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 
 from lightning_ccn.errors import DataError
 
-FILE = "world.yaml"  # of a folder that a world wrote: its knobs
+FILE = "world.yaml"  # stores the knobs in a dataset folder that a world wrote
 
 RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**63 - 1),
@@ -53,55 +53,60 @@ RANGES: dict[str, tuple[float, float]] = {
 class WorldConfig:
     """A promotion world and the page views to draw from it.
 
-    Logit means: added to the logit of a click. With more users or items, and all else but counts of pages and
-    promotions the same, the old ones keep their parameters: so a later folder (`first_promotion`, larger `users` and
-    `items`) continues an earlier one. Its histories, also of old users, may name the new items.
+    A user enters the page of a promotion by clicking an item, the trigger. A user who comes "for the trigger" looks for
+    similar items; a user who comes "for the promotion" looks for what suits their interests. "Logit" below means an
+    addend to the logit of the click probability. With more users or items, and otherwise equal knobs (except numbers of
+    pages and promotions), the old users and items keep their parameters. So a later folder (`first_promotion`, larger
+    `users` and `items`) continues an earlier one. In its histories, new items may appear, also for old users.
 
     Attributes:
-        seed: of everything, 0 or more; the same seed writes the same bytes (on the same machine and versions).
-        users: user ids, 2 and more; the user table has one row more, for the unknown.
-        items: item ids, 100 and more, at least as many as categories and four full pages.
-        categories: item categories, 2 and more.
-        sellers: sellers, 1 and more; half the variance of an item's quality is its seller's.
-        dims: latent dimensions of interests and items, 2 to 64.
-        interests: interests of a user, 1 to 16; each is a category and a direction within it.
-        first_promotion: number of the first promotion in this folder, 0 to 1,000; promotion k lasts week k.
-        promotions: promotions to train and validate on, 1 to 100, in time order, with equal page views each.
-        unseen_test: test pages come from the promotion after the last one (the volatile mix); if not, from
-            the end of the last one (with `promotions` 1, the stable mix: one promotion throughout).
-        train_pages: page views to train on, 1 and more. The default gives each user 38 impressions to train on, and
-            each item 105: the density of the CCN paper's data (38 and 122).
-        validation_pages: page views after them, at the end of the last promotion; 1 and more.
-        test_pages: page views after those, 1 and more.
-        page_min: fewest exposed items of a page, 1 to 100.
-        page_max: most exposed items of a page, page_min to 100; the number is uniform between the two.
-        near_trigger: share of exposed items that the recommender picks by likeness to the trigger, 0 to 1.
-        near_interests: share picked by the user's interests, 0 to 1.
-        popular: share picked by popularity, 0 to 1. What is left comes from the promotion: items with a good deal
-            in the categories that it features.
-        short_length: most recent behaviours of the short sequence, 1 to 1,000.
-        long_length: most behaviours of the long sequence, in which the short one is the end; short_length to 1,000.
-            Users have from 5 up to all of it.
-        exploration: share of behaviours outside the user's interests, 0 to 1.
-        popularity_skew: 0 (uniform) to 5; a draw of rank v^(1 + skew), v uniform, from a category's items.
-        click_rate: mean click probability of an exposed training item, .001 to .9; the intercept is solved for it.
-        purchase_rate: mean purchase probability of a clicked training item, .001 to .9; solved likewise.
-        intent_spread: a of the Beta(a, a) from which each user's inclination to come for the trigger
-            is drawn, .2 (nearly everyone always the same way) to 50 (everyone half and half).
-        intent_fit: logit of coming for the trigger, per unit of the trigger's fit to the user's interests; 0 to 10.
-        promotion_mix: std of the logit of coming for the trigger over promotions, and once more over (promotion,
-            trigger category): how much the intent mix changes from one promotion to the next; 0 to 5.
-        trigger_pull: logit per unit of likeness to the trigger (a cosine), for who came for the trigger; 0 to 20.
-        interest_pull: logit per unit of fit to the user's interests (a cosine), for who came for the promotion;
+        seed: Seed of all draws, 0 or more; the same seed writes the same bytes (on the same machine and versions).
+        users: Number of users, 2 or more.
+        items: Number of items, 100 or more, at least `categories` and at least four full pages.
+        categories: Number of item categories, 2 or more.
+        sellers: Number of sellers, 1 or more; a seller accounts for half the variance of its items' quality.
+        dims: Latent dimensions of interests and items, 2 to 64.
+        interests: Interests per user, 1 to 16; each is a category and a direction within it.
+        first_promotion: Number of the first promotion in this folder, 0 to 1,000; promotion k lasts week k.
+        promotions: Number of promotions for training and validation, 1 to 100, in time order, of equal size.
+        unseen_test: Whether test pages come from a further promotion, so that the mix of intents changes. If not, they
+            come from the end of the last one (with `promotions` 1, all pages have the same mix).
+        train_pages: Page views for training, 1 or more. The default gives 38 training impressions per user and
+            105 per item, like the data of the CCN paper (38 and 122).
+        validation_pages: Page views for validation, at the end of the last promotion; 1 or more.
+        test_pages: Page views for the test, after the others; 1 or more.
+        page_min: Smallest number of exposed items per page, 1 to 100.
+        page_max: Largest number of exposed items per page, page_min to 100; the number is uniform between the two.
+        near_trigger: Share of exposed items that the recommender picks by similarity to the trigger, 0 to 1.
+        near_interests: Share of exposed items that it picks by the user's interests, 0 to 1.
+        popular: Share of exposed items that it picks by popularity, 0 to 1. The remaining items come from the
+            promotion: items with a good deal in the categories that it features.
+        short_length: Largest length of the short sequence, the most recent behaviours; 1 to 1,000.
+        long_length: Largest length of the long sequence, which ends with the short one; short_length to 1,000.
+            Users have 5 behaviours or more.
+        exploration: Share of behaviours outside the user's interests, 0 to 1.
+        popularity_skew: Skew of popularity, 0 (uniform) to 5: a category's items are drawn at the relative popularity
+            rank v^(1 + skew), where v is uniform.
+        click_rate: Mean click probability of an exposed training item, .001 to .9; sets the intercept of the logit.
+        purchase_rate: Mean purchase probability of a clicked training item, .001 to .9; sets its intercept likewise.
+        intent_spread: Parameter a of the distribution Beta(a, a) of each user's inclination to come for the trigger,
+            from .2 (nearly every user always comes for the same reason) to 50 (every user is undecided).
+        intent_fit: Logit of coming for the trigger, per unit of the trigger's fit to the user's interests; 0 to 10.
+        promotion_mix: Std, over promotions, of the logit of coming for the trigger; the same once more over pairs of
+            promotion and trigger category. It sets how much the mix of intents changes between promotions; 0 to 5.
+        trigger_pull: Logit per unit of similarity to the trigger (a cosine), if the user came for the trigger;
             0 to 20.
-        deal_pull: logit per std of the item's deal, for who came for the promotion; 0 to 10.
-        taste_pull: logit per std of the user's taste for promotions, for who came for the promotion; 0 to 10.
-        quality_pull: logit per std of the item's quality; 0 to 10.
-        position_effect: logit lost per unit of ln(position), position 1 being the first; 0 to 5.
-        page_clickiness: std of the logit shift that all items of one page view share, which no log shows; 0 to 5.
+        interest_pull: Logit per unit of fit to the user's interests (a cosine), if the user came for the promotion;
+            0 to 20.
+        deal_pull: Logit per std of the item's deal, if the user came for the promotion; 0 to 10.
+        taste_pull: Logit per std of the user's taste for promotions, if the user came for the promotion; 0 to 10.
+        quality_pull: Logit per std of the item's quality; 0 to 10.
+        position_effect: Decrease of the logit per unit of ln(position), where the first position is 1; 0 to 5.
+        page_clickiness: Std of the page clickiness, a logit shift that all items of a page view share and no log
+            shows; 0 to 5.
 
     Raises:
-        DataError: a value is out of its range, or does not fit another.
+        DataError: A value is out of its range, or conflicts with another.
     """
 
     seed: int = 0
@@ -146,16 +151,16 @@ class WorldConfig:
             "bool": ((bool,), "true or false"),
         }
         for field in fields(self):
-            kind, words = kinds[str(field.type)]
+            kind, description = kinds[str(field.type)]
             if not isinstance(value := getattr(self, field.name), kind):
-                raise DataError(f"world: {field.name} is {value!r}; it must be {words}")
+                raise DataError(f"world: {field.name} is {value!r}; it must be {description}")
         for name, (low, high) in RANGES.items():
             if not low <= (value := getattr(self, name)) <= high:
                 raise DataError(f"world: {name} is {value:_}; choose from {low:_} to {high:_}")
         shares = self.near_trigger + self.near_interests + self.popular
         if shares > 1 + 1e-9:
             raise DataError(
-                f"world: near_trigger + near_interests + popular is {shares:g}; lower one, they are shares of 1"
+                f"world: near_trigger + near_interests + popular is {shares:g}; the shares must not exceed 1 in sum"
             )
         pairs = (("page_min", "page_max"), ("short_length", "long_length"), ("categories", "items"))
         for less, more in pairs:
@@ -164,22 +169,22 @@ class WorldConfig:
                 raise DataError(f"world: {less} is {low:_} and {more} {high:_}; raise {more} or lower {less}")
         if self.items < 4 * self.page_max:
             raise DataError(
-                f"world: items is {self.items} and page_max {self.page_max}; items of a page are distinct: "
+                f"world: items is {self.items} and page_max {self.page_max}; items of a page are distinct, so "
                 f"raise items to {4 * self.page_max} or lower page_max"
             )
 
     def to_yaml(self) -> str:
-        """The text of world.yaml."""
+        """The contents of world.yaml."""
         return "# The promotion world that wrote this folder: `World(WorldConfig.load(folder))`.\n" + yaml.safe_dump(
             asdict(self), sort_keys=False
         )
 
     @staticmethod
     def load(folder: str | Path) -> WorldConfig:
-        """The knobs of the world that wrote a folder.
+        """The knobs of the world that wrote a dataset folder.
 
         Raises:
-            DataError: no world wrote this folder, or its world.yaml is not of this version.
+            DataError: No world wrote this folder, or its world.yaml is from another version.
         """
         path = Path(folder) / FILE
         try:

@@ -1,4 +1,4 @@
-"""What a page shows: a recommender that mixes four sources."""
+"""The recommender that chooses the items of a page, from four sources."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from lightning_ccn.data.world.draws import Draws
 from lightning_ccn.data.world.knobs import WorldConfig
 from lightning_ccn.data.world.visits import Visits
 
-FEATURED_SHARE = 0.25  # of the categories, in each promotion
+FEATURED_SHARE = 0.25  # share of the categories that a promotion features
 
 
 class Recommender:
-    """The system that made the log: near the trigger, near the interests, popular, or of the promotion."""
+    """The system that made the log. Its items are near the trigger, near the interests, popular, or promoted."""
 
     def __init__(self, config: WorldConfig, draws: Draws, catalogue: Catalogue) -> None:
         self.config, self._draws, self._catalogue = config, draws, catalogue
 
     def page_lengths(self, visits: Visits) -> np.ndarray:
-        """int64 [pages]: how many items each page shows."""
+        """Int64 [pages]: number of exposed items of each page."""
         low, high = self.config.page_min, self.config.page_max
         return low + (self._draws.uniform("page length", visits.page_id) * (high - low + 1)).astype(np.int64)
 
     def exposures(self, visits: Visits, lengths: np.ndarray) -> Ragged:
-        """What the mixed recommender shows: items of each page, distinct, in order of position.
+        """The exposed items of each page: distinct item rows, without the trigger, in order of position.
 
         Args:
-            visits: the pages.
-            lengths: int64 [pages], how many items of each; well below the number of items.
+            visits: The page views.
+            lengths: Int64 [pages], number of items per page; well below the number of all items.
         """
         config, catalogue = self.config, self._catalogue
         items = Ragged.from_lengths(np.empty(0, np.int64), lengths)
@@ -38,7 +38,7 @@ class Recommender:
         shares = np.cumsum([config.near_trigger, config.near_interests, config.popular])
         source = np.searchsorted(shares, self._draws.uniform("source", page_id, position))
         category = catalogue.draw_category("popular category", page_id, position)
-        wish = np.zeros((len(row), config.dims), np.float32)  # none: what is popular in a popular category
+        wish = np.zeros((len(row), config.dims), np.float32)  # 0 by default: any item, by popularity
 
         near_trigger = source == 0
         trigger = visits.trigger[row[near_trigger]]
@@ -64,14 +64,14 @@ class Recommender:
         return Ragged(values, items.offsets)
 
     def _featured(self, promotion: int) -> np.ndarray:
-        """int64: the categories that a promotion features."""
+        """Int64: the categories that a promotion features."""
         categories = np.arange(1, self.config.categories + 1)
         order = np.argsort(self._draws.bits("featured", promotion, categories))
         return categories[order[: max(1, int(FEATURED_SHARE * len(categories)))]]
 
 
 def _repeated(row: np.ndarray, values: np.ndarray, trigger: np.ndarray) -> np.ndarray:
-    """bool [items]: which of the items, page-major, stand earlier on their page or are its trigger."""
+    """Bool [items]: which of the items, page-major, are repeated on their page or are its trigger."""
     order = np.lexsort((values, row))
     repeated = values == trigger[row]
     after = order[1:]

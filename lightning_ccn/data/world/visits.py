@@ -1,4 +1,4 @@
-"""Visits: who enters a promotion, when, through which trigger, and with which hidden intent."""
+"""Visits: the user, time and trigger with which a promotion is entered, and the hidden intent."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from lightning_ccn.data.world.population import Population, Users
 
 @dataclass(frozen=True)
 class Visits:
-    """Page views before anything is shown: who, when, through what, and the hidden state. One row a page.
+    """Page views of one promotion, before items are exposed; with hidden state that no log shows.
 
     Attributes:
-        page_id: int64 [pages].
-        promotion: whose they are.
-        time: int64 [pages], seconds since 1970.
-        users: the visitors, a row a page.
-        trigger: int64 [pages], an item row of the user's recent behaviours.
-        intent: float64 [pages], P(came for the trigger).
-        for_trigger: bool [pages], the intent drawn; hidden.
-        clickiness: float64 [pages], the page's logit shift; hidden.
+        page_id: Int64 [pages].
+        promotion: Number of the promotion.
+        time: Int64 [pages], seconds since 1970.
+        users: The visitors, one row per page.
+        trigger: Int64 [pages], the item row that the user clicked to enter, one of the user's recent behaviours.
+        intent: Float64 [pages], P(user came for the trigger).
+        for_trigger: Bool [pages], whether the user came for the trigger; hidden.
+        clickiness: Float64 [pages], logit shift of all items of the page; hidden.
     """
 
     page_id: np.ndarray
@@ -38,23 +38,23 @@ class Visits:
 
 
 class Entrance:
-    """Where users enter a promotion."""
+    """Draws the visits of a promotion."""
 
     def __init__(self, config: WorldConfig, draws: Draws, catalogue: Catalogue, population: Population) -> None:
         self.config, self._draws, self._catalogue, self._population = config, draws, catalogue, population
 
     def visits(self, promotion: int, number: np.ndarray, time: np.ndarray) -> Visits:
-        """Draws page views, hidden state included.
+        """Draws page views with their hidden state.
 
         Args:
-            promotion: whose they are.
-            number: int64 [pages], each page's number in that promotion: all of its draws follow from it.
-            time: int64 [pages], seconds since 1970.
+            promotion: Number of the promotion.
+            number: Int64 [pages], number of each page in the promotion, which determines all of its draws.
+            time: Int64 [pages], seconds since 1970.
         """
         page_id = (np.int64(promotion) << 32) + number
         users = self._population.users(self._population.visitor(page_id))
         count, length = self._population.history_lengths(users, time)
-        # the more recent of the short sequence, the likelier it brought the user here
+        # recent behaviours of the short sequence are likelier triggers
         back = self._draws.uniform("trigger", page_id) ** 2 * np.minimum(length, self.config.short_length)
         row = np.arange(len(page_id))
         trigger = self._population.behaviour(users, row, count - 1 - back.astype(np.int64))

@@ -1,4 +1,4 @@
-"""Which promotion and which days each split comes from."""
+"""The promotions and the times of each split."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from lightning_ccn.data.dataset import SPLITS
 from lightning_ccn.data.world.knobs import WorldConfig
 from lightning_ccn.data.world.population import DAY, START
 
-WEEK = 7 * DAY  # a promotion
+WEEK = 7 * DAY  # the duration of a promotion
 
 
 @dataclass(frozen=True)
 class Window:
-    """Page views of one promotion, numbered `first` to `first + pages - 1` in it, evenly over [start, end) seconds."""
+    """Page views `first` to `first + pages - 1` of one promotion, spread evenly over [start, end) seconds."""
 
     promotion: int
     first: int
@@ -25,15 +25,15 @@ class Window:
     end: int
 
     def times(self, number: np.ndarray) -> np.ndarray:
-        """int64 seconds since 1970 of these pages, in order of their number."""
+        """Int64 seconds since 1970 of the pages with these numbers."""
         return self.start + (number - self.first) * (self.end - self.start) // self.pages
 
 
 def windows(config: WorldConfig) -> dict[str, list[Window]]:
-    """The windows of each split, in time order; windows do not overlap.
+    """The windows of each split, in time order and without overlap.
 
-    Training and validation pages spread evenly over the promotions, validation last. Test pages have a promotion to
-    themselves, or follow in the same way.
+    Training pages, then validation pages, are spread evenly over the promotions. Test pages have a promotion of their
+    own, or without `unseen_test`, follow in the same promotions.
     """
     counts = dict(zip(SPLITS, (config.train_pages, config.validation_pages, config.test_pages), strict=True))
     result: dict[str, list[Window]] = {split: [] for split in SPLITS}

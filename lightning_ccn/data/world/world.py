@@ -1,6 +1,7 @@
-"""The promotion world: how likely what is shown is clicked and bought.
+"""The promotion world: the probabilities of clicks and purchases.
 
-A page view of promotion p by user u, who came through trigger t. Why, is hidden:
+User u enters promotion p by clicking an item, the trigger t. The user's intent, for the trigger or for the promotion,
+is hidden:
 
     P(for the trigger) = sigmoid( inclination_u + intent_fit * (fit(u, t) - 1/2) + mix_p + mix_{p, category(t)} )
 
@@ -10,13 +11,14 @@ An exposed item i at position k = 1, 2, ... is clicked with
             + trigger_pull * cos(i, t)                                                  for the trigger, or
             + interest_pull * fit(u, i) + deal_pull * deal_i + taste_pull * taste_u     for the promotion
 
-where fit(u, i) is the largest over u's interests of sqrt(strength) * cosine, and e_page ~ N(0, 1) is hidden too. A
-clicked item is bought with logit = intercept' + fit(u, i) + deal_i / 2 + taste_u / 2. Both intercepts are solved so
-that the mean probability over training pages is the knob's.
+where fit(u, i) is the largest of sqrt(strength) * cosine over u's interests. page_clickiness * e_page, with e_page ~
+N(0, 1), is the page's clickiness: how click-prone the whole page is; it is hidden too. A clicked item is purchased with
+logit = intercept' + fit(u, i) + deal_i / 2 + taste_u / 2. Both intercepts are set so that the mean probabilities on the
+training pages are those of the knobs.
 
-`World.attainable_probability` is the click probability without the hidden part: the average over both intents and
-e_page, given everything else that there is to know: the true parameters of user, items and promotion, of which a log
-shows but estimates. So no model's expected AUC is above its AUC, and more page views bring models nearer.
+`World.attainable_probability` averages the click probability over both intents and over e_page, given the true
+parameters of user, items and promotion. A log only allows estimates of these. So no model's expected AUC is above the
+AUC of this probability, and with more page views models come closer to it.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from functools import cached_property
 import numpy as np
 
 from lightning_ccn.data import page_row
-from lightning_ccn.data.ragged import Ragged
+from lightning_ccn.data.ragged import Ragged, most_recent
 from lightning_ccn.data.schema import Feature, Schema, Table
 from lightning_ccn.data.world.catalogue import Catalogue
 from lightning_ccn.data.world.draws import Draws
@@ -46,18 +48,18 @@ WEIGHTS = WEIGHTS / WEIGHTS.sum()
 class World:
     """A promotion world.
 
-    Every method is a function of its arguments and the knobs: calls may come in any order, and one page's values do
-    not depend on what other pages they are asked with.
+    Every method is a pure function of its arguments and the knobs. Calls may come in any order, and the values of a
+    page do not depend on the other pages of the call.
 
     Args:
-        config: the knobs.
+        config: The knobs.
 
     Attributes:
-        config: the knobs.
-        catalogue: the items.
-        population: the users and their histories.
-        entrance: draws visits.
-        recommender: draws what they are shown.
+        config: The knobs.
+        catalogue: The items.
+        population: The users and their histories.
+        entrance: Draws visits.
+        recommender: Draws the items that a visit is shown.
 
     >>> world = World(WorldConfig(users=50, items=200))
     >>> visits = world.entrance.visits(promotion=4, number=np.arange(3), time=np.full(3, 1_706_500_000))
@@ -88,31 +90,32 @@ class World:
         )
 
     def click_probability(self, visits: Visits, items: Ragged) -> np.ndarray:
-        """P(click), everything known, the hidden state of the visits too.
+        """P(click) given everything, including the hidden state of the visits.
 
         Args:
-            visits: the pages.
-            items: of each page, in order of position.
+            visits: The page views.
+            items: Exposed items of each page, in order of position.
 
         Returns:
-            float64 [items].
+            Float64 [items].
         """
         row, always, for_trigger, for_promotion = self._click_terms(visits, items)
         logit = self._intercepts[0] + always + np.where(visits.for_trigger[row], for_trigger, for_promotion)
         return _sigmoid(logit + visits.clickiness[row])
 
     def attainable_probability(self, visits: Visits, items: Ragged) -> np.ndarray:
-        """float64 [items]: P(click), with intent and page clickiness integrated out; arguments as above."""
+        """Float64 [items]: P(click), with intent and page clickiness integrated out; arguments as above."""
         return self._integrate(visits, self._intercepts[0], *self._click_terms(visits, items))
 
     def purchase_probability(self, visits: Visits, items: Ragged) -> np.ndarray:
-        """float64 [items]: P(purchase | click); arguments as above."""
+        """Float64 [items]: P(purchase | click); arguments as above."""
         return _sigmoid(self._intercepts[1] + self._purchase_term(visits, items))
 
     def outcomes(self, visits: Visits, items: Ragged) -> tuple[np.ndarray, np.ndarray]:
         """Draws clicks and purchases, int8 [items] each; arguments as above.
 
-        The luck belongs to (page, item), whatever the position: two rankings of one page meet the same.
+        The random numbers depend on the page and the item but not on the position, so two rankings of the same page
+        are compared under the same luck.
         """
         page_id = np.repeat(visits.page_id, items.lengths)
         click = self._draws.uniform("click", page_id, items.values) < self.click_probability(visits, items)
@@ -120,16 +123,16 @@ class World:
         return click.astype(np.int8), (click & purchase).astype(np.int8)
 
     def rows(self, visits: Visits, items: Ragged, truth: bool = False) -> dict[str, np.ndarray | Ragged]:
-        """Page rows as a dataset folder holds them.
+        """Page rows of a dataset folder, by column.
 
         Args:
-            visits: the pages.
-            items: exposed on each, in order of position.
-            truth: with the probabilities that only a world knows.
+            visits: The page views.
+            items: Exposed items of each page, in order of position.
+            truth: Whether to add the true and the attainable click probability.
         """
         clicks, purchases = self.outcomes(visits, items)
         long_items, long_times = self.population.histories(visits.users, visits.time)
-        short_items, short_times = (_last(long, self.config.short_length) for long in (long_items, long_times))
+        short_items, short_times = (most_recent(long, self.config.short_length) for long in (long_items, long_times))
         rows: dict[str, np.ndarray | Ragged] = {
             page_row.PAGE_ID: visits.page_id,
             page_row.TIME: visits.time,
@@ -150,17 +153,17 @@ class World:
         return rows
 
     def _click_terms(self, visits: Visits, items: Ragged) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """The page of each item, int64, and logit terms float64: of any intent, for the trigger, for the promotion."""
+        """Per item, its page (int64) and three logit terms (float64): common, for the trigger, for the promotion."""
         config, catalogue, item = self.config, self.catalogue, items.values
         row = np.repeat(np.arange(len(items.lengths)), items.lengths)
         always = config.quality_pull * catalogue.quality[item] - config.position_effect * np.log(_positions(items))
-        likeness = np.einsum("nd,nd->n", catalogue.latent[item], catalogue.latent[visits.trigger[row]])
+        similarity = np.einsum("nd,nd->n", catalogue.latent[item], catalogue.latent[visits.trigger[row]])
         for_promotion = (
             config.interest_pull * self.population.fit(visits.users, row, item)
             + config.deal_pull * catalogue.deal[item]
             + config.taste_pull * visits.users.taste[row]
         )
-        return row, always, config.trigger_pull * likeness.astype(np.float64), for_promotion
+        return row, always, config.trigger_pull * similarity.astype(np.float64), for_promotion
 
     def _purchase_term(self, visits: Visits, items: Ragged) -> np.ndarray:
         row = np.repeat(np.arange(len(items.lengths)), items.lengths)
@@ -176,7 +179,7 @@ class World:
         for_trigger: np.ndarray,
         for_promotion: np.ndarray,
     ) -> np.ndarray:
-        """float64 [items]: the click probability of given logit terms, averaged over intent and clickiness."""
+        """Float64 [items]: the click probability of given logit terms, averaged over intent and clickiness."""
         result = np.zeros(len(row))
         intent = visits.intent[row]
         for share, term in ((intent, for_trigger), (1 - intent, for_promotion)):
@@ -186,7 +189,7 @@ class World:
 
     @cached_property
     def _intercepts(self) -> tuple[float, float]:
-        """Of clicks and of purchases: with them a sample of the training pages has the rates asked for."""
+        """Intercepts of clicks and purchases that give a sample of the training pages the rates of the knobs."""
         pages = []
         for window in windows(self.config)["train"]:
             step = -(-self.config.train_pages // CALIBRATION_PAGES)
@@ -213,7 +216,7 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 def _solve(mean_at: Callable[[float], float], target: float) -> float:
     """The intercept at which a mean of sigmoids is `target`.
 
-    Its logit grows no faster than the intercept, so steps by what is missing never overshoot.
+    The logit of the mean grows no faster than the intercept, so a step by the difference of logits never overshoots.
     """
     intercept, step = 0.0, np.inf
     while abs(step) > 1e-6:
@@ -224,12 +227,5 @@ def _solve(mean_at: Callable[[float], float], target: float) -> float:
 
 
 def _positions(items: Ragged) -> np.ndarray:
-    """int64 [items]: 1, 2, ... on each page."""
+    """Int64 [items]: 1, 2, ... on each page."""
     return 1 + np.arange(len(items.values)) - np.repeat(items.offsets[:-1], items.lengths)
-
-
-def _last(lists: Ragged, most: int) -> Ragged:
-    """The last values of each list, at most so many."""
-    kept = Ragged.from_lengths(lists.values, np.minimum(lists.lengths, most))
-    behind = np.repeat(lists.offsets[1:] - kept.offsets[1:], kept.lengths)
-    return Ragged(lists.values[behind + np.arange(kept.offsets[-1])], kept.offsets)

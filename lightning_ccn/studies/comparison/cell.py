@@ -1,4 +1,4 @@
-"""Training one cell of a comparison: `ccn fit` in a process of its own, once, whoever else is at work."""
+"""The run folders of a comparison's cells. Each cell is trained once, by `ccn fit` in a process of its own."""
 
 from __future__ import annotations
 
@@ -17,39 +17,40 @@ from typing import Any
 from lightning_ccn.errors import CellError, DataError
 from lightning_ccn.studies.comparison.protocol import Cell
 
-RESULT = "cell.json"  # of a cell's folder; written last
-OF_A_JOB = ("SLURM_", "CCN_", "TORCHELASTIC_", "MASTER_", "RANK", "LOCAL_", "GROUP_", "NODE_RANK", "WORLD_SIZE")
+RESULT = "cell.json"  # written last: a run folder with this file is finished
+# Prefixes of the variables by which SLURM and torchrun describe a rank.
+RANK_VARIABLES = ("SLURM_", "CCN_", "TORCHELASTIC_", "MASTER_", "RANK", "LOCAL_", "GROUP_", "NODE_RANK", "WORLD_SIZE")
 
 
 class Cells:
-    """The cells of a comparison as folders.
+    """The run folders of a comparison's cells.
 
     Args:
-        folder: of them all.
-        shared: options of `ccn fit` for every cell, before its own.
-        configs: YAML file of each system, after the others.
+        folder: Folder that holds all run folders.
+        shared: Options of `ccn fit` for every cell; they come before the cell's own.
+        configs: YAML file of each system; it comes after `shared`.
     """
 
     def __init__(self, folder: Path, shared: Sequence[str], configs: dict[str, Path]) -> None:
         self.folder, self.shared, self.configs = folder, shared, configs
 
     def path(self, cell: Cell) -> Path:
-        """A run folder of `ccn fit`."""
+        """The cell's run folder."""
         return self.folder / cell.system / cell.id
 
     def result(self, cell: Cell) -> dict[str, Any] | None:
-        """What the finished cell left, with its `minutes`; None if it has not finished.
+        """The `options` and `minutes` of a finished cell; None if the cell is not finished.
 
         Raises:
-            DataError: the folder holds a cell that was trained with other options.
+            DataError: The cell in the folder was trained with other options.
         """
         file = self.path(cell) / RESULT
         if not file.exists():
             return None
         result: dict[str, Any] = json.loads(file.read_text())
-        here, there = self._options(cell), result["options"]
-        if there != here:
-            differences = sorted(set(here) ^ set(there)) or ["their order"]
+        wanted, used = self._options(cell), result["options"]
+        if used != wanted:
+            differences = sorted(set(wanted) ^ set(used)) or ["their order"]
             raise DataError(
                 f"{file}: this cell was trained with other options ({', '.join(differences)}): "
                 "give the comparison another --output, or delete that folder"
@@ -58,7 +59,12 @@ class Cells:
 
     @contextmanager
     def claim(self, cell: Cell) -> Iterator[int | None]:
-        """A descriptor that keeps others from the cell until it and its copies are closed; None if others are at it."""
+        """Locks the cell, so that no other worker or machine trains it at the same time.
+
+        Yields:
+            The lock's file descriptor; the lock lasts until it and its copies are closed. None if another process holds
+            the lock.
+        """
         path = self.path(cell)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.with_name(f"{path.name}.lock").open("w") as lock:
@@ -70,13 +76,19 @@ class Cells:
             yield lock.fileno()
 
     def start(self, cell: Cell, lock: int, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-        """Trains the cell from nothing. The process holds the claim too, so an orphan keeps its cell."""
+        """Starts training the cell from the beginning, in a new process.
+
+        Args:
+            cell: The cell.
+            lock: Descriptor of its lock. The new process inherits it, so a process whose parent died keeps the lock.
+            environment: Environment variables of the new process.
+        """
         path = self.path(cell)
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir()
         with (path / "fit.log").open("wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "lightning_ccn.cli", "fit", *self._options(cell), *self._place(cell)],
+                [sys.executable, "-m", "lightning_ccn.cli", "fit", *self._options(cell), *self._run_options(cell)],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
@@ -85,21 +97,21 @@ class Cells:
             )
 
     def finish(self, cell: Cell, code: int, started: float) -> None:
-        """Writes the result of a process that ended.
+        """Marks the cell as finished after its process has ended.
 
         Args:
-            cell: that it trained.
-            code: of its exit.
-            started: `time.monotonic()` when it did.
+            cell: The cell.
+            code: Exit code of the process.
+            started: `time.monotonic()` at the start of the process.
 
         Raises:
-            CellError: the code is not 0.
+            CellError: The exit code is not 0.
         """
         path = self.path(cell)
         if code:
-            said = (path / "fit.log").read_text(errors="replace").strip().splitlines()
+            lines = (path / "fit.log").read_text(errors="replace").strip().splitlines()
             how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-            raise CellError(f"{path / 'fit.log'}: {how}; its last line: {said[-1] if said else '(none)'}")
+            raise CellError(f"{path / 'fit.log'}: {how}; its last line: {lines[-1] if lines else '(none)'}")
         result = {"options": self._options(cell), "minutes": (time.monotonic() - started) / 60}
         partial = path / f"{RESULT}.part"
         partial.write_text(json.dumps(result, indent=1) + "\n")
@@ -108,7 +120,8 @@ class Cells:
     def _options(self, cell: Cell) -> list[str]:
         return [*self.shared, "--config", str(self.configs[cell.system]), *cell.options]
 
-    def _place(self, cell: Cell) -> list[str]:
+    def _run_options(self, cell: Cell) -> list[str]:
+        """Options that do not change the result, so that `cell.json` does not record them."""
         path = self.path(cell).absolute()
         return [
             *("--runs", str(path.parent.parent), "--experiment", path.parent.name, "--run_id", path.name),
@@ -117,11 +130,15 @@ class Cells:
 
 
 def environment(worker: int) -> dict[str, str]:
-    """Of a cell's process: one thread, so that its numbers do not depend on how many train beside it; its own GPU.
+    """Environment variables of a process that runs on one rank, with one thread and one GPU.
 
-    A cell is a single rank: what SLURM or torchrun say of the process that starts it would only confuse it.
+    One thread makes the result independent of how many cells train at the same time. SLURM's and torchrun's variables
+    are removed: they describe the process that starts this one.
+
+    Args:
+        worker: Number of the worker that starts the process; chooses the GPU.
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(OF_A_JOB)}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(RANK_VARIABLES)}
     gpus = visible_gpus()
     if gpus:
         kept["CUDA_VISIBLE_DEVICES"] = gpus[worker % len(gpus)]

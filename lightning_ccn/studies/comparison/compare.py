@@ -1,77 +1,80 @@
-"""`ccn compare`: trains what is missing of a comparison, and reports it."""
+"""`ccn compare`: trains the unfinished cells of a comparison, and writes its report."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
-import shlex
 import signal
 import sys
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from lightning_ccn import __version__
+from lightning_ccn.conf_files import find_conf
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.errors import OptionError
-from lightning_ccn.provenance import git_state
-from lightning_ccn.sharding import TorchRecStrategy, find_tables
+from lightning_ccn.evaluation.metrics import metric_titles
+from lightning_ccn.sharding import find_tables
 from lightning_ccn.studies.comparison.cell import Cells, visible_gpus
-from lightning_ccn.studies.comparison.protocol import SYSTEMS, Protocol, Rates, configuration
+from lightning_ccn.studies.comparison.origin import origin
+from lightning_ccn.studies.comparison.protocol import Protocol, Rates, configuration, default_systems
 from lightning_ccn.studies.comparison.statistics import FEWEST_TO_DROP
 from lightning_ccn.studies.comparison.study import Entry, Study, bounds
 from lightning_ccn.studies.comparison.table import table
 from lightning_ccn.studies.comparison.work import Work
 from lightning_ccn.studies.html_report import write_page
+from lightning_ccn.training.display import Display
 from lightning_ccn.training.preflight import Preflight
 
 DESCRIPTION = """\
-Trains systems x seeds on one dataset, and compares them as the paper's Table 2 does. Options that are not listed here
-are those of `ccn fit`, for every system alike. What is finished in --output is not trained again, and several commands
-may work on one --output at once, also on several machines: they share the work.
+Trains systems x seeds on one dataset, and compares the systems as in the paper's Table 2. All other options are
+options of `ccn fit`; they apply to every system. Finished runs in --output are not trained again. Several commands,
+also on several machines, can work on the same --output at the same time: they share the work.
 """
 QUICK = {"seeds": 1, "scales": (1.0,), "sensitivity_seeds": 0}
-DEFAULT_BASELINE = "sim"  # of a comparison without it, no differences are reported
-EXPERIMENT = Path("conf/experiment/default.yaml")
+DEFAULT_BASELINE = "sim"  # a comparison without this system reports no differences
+EXPERIMENT = "conf/experiment/default.yaml"  # the first configuration of every cell
 
 
 def run(args: list[str]) -> int:
-    """Runs `ccn compare ARGS`; the exit code.
+    """Runs `ccn compare ARGS`.
+
+    Returns:
+        The exit code, 0.
 
     Raises:
-        DataError, OptionError, ShardingError: a system cannot run on the data as asked; nothing is trained.
-        CellError: cells did not train.
+        DataError, OptionError, ShardingError: A system cannot run on the data with these options; nothing is trained.
+        CellError: The training of some cells failed.
     """
     options, shared = _parse(args)
     study, dataset = _study(options, shared)
     try:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OptionError(f"--output {options.output}: cannot be made ({error}); name another folder") from None
+        raise OptionError(f"--output {options.output}: cannot be made ({error}); choose another folder") from None
     began = time.monotonic()
     left = len(study.ready()[0])
     if left:
         jobs = options.jobs or len(visible_gpus()) or len(os.sched_getaffinity(0))
-        print(f"cells to train: {left} or more, {jobs} at a time; their logs are in {options.output}/cells", flush=True)
-        before = signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: no cell's process outlives this one
+        print(f"cells to train: at least {left}, {jobs} at a time; logs are in {options.output}/cells", flush=True)
+        before = signal.signal(signal.SIGTERM, _interrupt)  # like Ctrl-C: it ends the cells' processes too
         try:
             Work(study.cells, study.ready, lambda line: print(f"{_clock(began)}  {line}", flush=True)).run(jobs)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt("the same command trains the cells that are left") from None
+            raise KeyboardInterrupt("the same command trains the remaining cells") from None
         finally:
             signal.signal(signal.SIGTERM, before)
     if options.only_train:
         return 0
-    report = _report(study, dataset, options, shared)
+    report = _report(study, dataset, options, shared, args)
     (options.output / "compare.json").write_text(json.dumps(report, indent=1) + "\n")
     write_page(report, options.output / "compare.html")
-    Console(width=None if sys.stdout.isatty() else 180).print(table(report))
-    print(f"Everything is in {options.output}: compare.html (open it), compare.json, cells")
+    Console(width=None if sys.stdout.isatty() else 240).print(table(report))
+    print(f"results: {options.output / 'compare.html'}; numbers: compare.json; runs: cells")
     return 0
 
 
@@ -80,10 +83,13 @@ def _interrupt(*_: object) -> None:
 
 
 def check(args: list[str]) -> tuple[Path, int]:
-    """What `run` checks before it trains: the folder of the comparison, and how many of its cells are ready to train.
+    """Checks what `run` checks before it trains.
+
+    Returns:
+        The folder of the comparison, and the number of cells that can be trained now.
 
     Raises:
-        DataError, OptionError, ShardingError: as `run`.
+        DataError, OptionError, ShardingError: `run` would raise them too.
     """
     options, shared = _parse(args)
     study, _ = _study(options, shared)
@@ -91,7 +97,7 @@ def check(args: list[str]) -> tuple[Path, int]:
 
 
 def _study(options: argparse.Namespace, shared: Sequence[str]) -> tuple[Study, Dataset]:
-    """The comparison that is asked for, with every system's options held against the data."""
+    """The comparison that the options describe, after a check of every system's options against the data."""
     protocol = Protocol(
         seeds=tuple(range(options.first_seed, options.first_seed + options.seeds)),
         scales=tuple(options.scales),
@@ -101,25 +107,28 @@ def _study(options: argparse.Namespace, shared: Sequence[str]) -> tuple[Study, D
     )
     configs = {configuration(system).stem: configuration(system) for system in options.systems}
     for config in configs.values():
-        if not config.exists():
-            known = ", ".join(sorted(path.stem for path in Path("conf/model").glob("*.yaml"))) or "none: wrong folder?"
-            raise OptionError(f"--systems: there is no {config}; conf/model has {known}")
+        if not find_conf(config).exists():
+            raise OptionError(f"--systems: there is no {config}; conf/model has {', '.join(default_systems())}")
     print("checking every system's options against the data", flush=True)
     entries, dataset = {}, None
     for system, config in configs.items():
         try:
-            entries[system], dataset = _rehearse([*shared, "--config", str(config)])
+            entries[system], dataset = _entry([*shared, "--config", str(config)])
         except OptionError as error:
             raise OptionError(f"{config}: {error}") from None
-        except SystemExit:  # the parser has said what is wrong
-            print(f"ccn: this is of {config} and of what all systems share", file=sys.stderr)
+        except SystemExit:  # the parser has printed the error
+            print(f"ccn: this error is in {config} or in the options that all systems share", file=sys.stderr)
             raise
     assert dataset is not None
     return Study(protocol, entries, Cells(options.output / "cells", shared, configs)), dataset
 
 
 def names(text: str) -> list[str]:
-    """Of an option with commas; raises ValueError where there is none."""
+    """The names in a comma-separated list.
+
+    Raises:
+        ValueError: There is none.
+    """
     found = [name.strip() for name in text.split(",") if name.strip()]
     if not found:
         raise ValueError("no name")
@@ -127,12 +136,17 @@ def names(text: str) -> list[str]:
 
 
 def numbers(text: str) -> list[float]:
-    """Of an option with commas; raises ValueError."""
+    """The numbers in a comma-separated list.
+
+    Raises:
+        ValueError: One is not a number.
+    """
     return [float(number) for number in text.split(",")]
 
 
 def _parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Own options, and those of `ccn fit` that all cells share."""
+    """The options of `ccn compare`, and the options of `ccn fit` that all cells share."""
+    systems = default_systems()
     parser = argparse.ArgumentParser(
         prog="ccn compare",
         description=DESCRIPTION,
@@ -143,102 +157,104 @@ def _parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         "--systems",
         type=names,
-        default=list(SYSTEMS),
+        default=systems,
         metavar="NAMES",
-        help="of conf/model, or YAML files, with commas; default: " + ",".join(SYSTEMS),
+        help="names of files in conf/model or paths of YAML files, comma-separated; default: " + ",".join(systems),
     )
     parser.add_argument(
         "--seeds",
         type=int,
         default=5,
-        help="runs of each; of 5 or more, best and worst are left out; default: %(default)s",
+        help="runs of each system; with 5 or more, means leave out the best and the worst run; default: %(default)s",
     )
-    parser.add_argument("--first_seed", type=int, default=101, help="the others follow it; default: %(default)s")
+    parser.add_argument(
+        "--first_seed", type=int, default=101, help="the other seeds count up from it; default: %(default)s"
+    )
     parser.add_argument(
         "--scales",
         type=numbers,
         default=[0.5, 1.0, 2.0, 4.0],
         metavar="NUMBERS",
-        help="learning rates to try, as multiples of the configuration's; of each system the best on the validation "
-        "split is taken, a single one untried; default: 0.5,1,2,4",
+        help="factors of the configuration's learning rates to try; each system uses the one with the best AUC on the "
+        "validation split; a single factor is used without a search; default: 0.5,1,2,4",
     )
     parser.add_argument(
-        "--scales_from", type=Path, metavar="FOLDER", help="an earlier comparison, whose choice is taken instead"
+        "--scales_from", type=Path, metavar="FOLDER", help="use the factors that an earlier comparison has chosen"
     )
     parser.add_argument(
-        "--search_share", type=float, default=1.0, help="of the training batches, for these tries and the sensitivity"
+        "--search_share",
+        type=float,
+        default=1.0,
+        help="fraction of the training batches used in the learning rate search and the sensitivity analysis",
     )
     parser.add_argument(
         "--sensitivity_seeds",
         type=int,
         default=1,
-        help="runs of CCN for each value of lambda, tau and xi; 0: none",
+        help="runs of CCN for each value of lambda, tau and xi; 0 skips this analysis; default: %(default)s",
     )
-    parser.add_argument("--quick", action="store_true", help="one seed, nothing searched, no sensitivity")
+    parser.add_argument("--quick", action="store_true", help="one seed, no learning rate search, no sensitivity runs")
     parser.add_argument(
-        "--baseline", default=DEFAULT_BASELINE, metavar="NAME", help="of the paired differences; default: sim"
+        "--baseline",
+        default=DEFAULT_BASELINE,
+        metavar="NAME",
+        help="system to which differences are reported; default: %(default)s",
     )
-    parser.add_argument("--jobs", type=int, help="cells at a time; default: one a GPU, or else one a CPU core")
-    parser.add_argument("--only_train", action="store_true", help="leave the report to another call")
+    parser.add_argument("--jobs", type=int, help="cells to train at a time; default: one per GPU, or one per CPU core")
+    parser.add_argument("--only_train", action="store_true", help="train, but write no report")
     options, shared = parser.parse_known_args(args)
     if options.quick:
         for name, value in QUICK.items():
             setattr(options, name, value)
-    for name, fits, range_ in (
+    for name, is_valid, range_ in (
         ("seeds", options.seeds >= 1, "1 or more"),
         ("sensitivity_seeds", options.sensitivity_seeds >= 0, "0 or more"),
-        ("search_share", 0 < options.search_share <= 1, "above 0, to 1"),
+        ("search_share", 0 < options.search_share <= 1, "above 0 and at most 1"),
         ("scales", min(options.scales) > 0, "above 0"),
         ("jobs", options.jobs is None or options.jobs >= 1, "1 or more"),
     ):
-        if not fits:
+        if not is_valid:
             raise OptionError(f"--{name} {getattr(options, name)}: must be {range_}")
     compared = [configuration(system).stem for system in options.systems]
     if twice := {name for name in compared if compared.count(name) > 1}:
-        raise OptionError(f"--systems: {min(twice)} stands there twice; a system is named by its file")
+        raise OptionError(f"--systems: {min(twice)} is given twice; a system's name is the name of its file")
     if options.baseline not in (*compared, DEFAULT_BASELINE):
-        raise OptionError(f"--baseline {options.baseline}: not among the systems, which are {', '.join(compared)}")
-    if EXPERIMENT.exists():  # of the checkout, as in `make train`
-        shared = ["--config", str(EXPERIMENT), *shared]
-    return options, shared
+        raise OptionError(f"--baseline {options.baseline}: not one of the systems: {', '.join(compared)}")
+    return options, ["--config", EXPERIMENT, *shared]
 
 
 def _chosen(folder: Path) -> dict[str, float]:
-    """Scales of the learning rates that a finished comparison chose, by system."""
+    """The factors of the learning rates that a finished comparison has chosen, by system."""
     file = folder / "compare.json"
     try:
         return {system["name"]: float(system["scale"]) for system in json.loads(file.read_text())["systems"]}
     except (OSError, ValueError, KeyError) as error:
         raise OptionError(
-            f"--scales_from {folder}: {file} cannot be read ({error}): name a finished comparison"
+            f"--scales_from {folder}: {file} cannot be read ({error}): give the folder of a finished comparison"
         ) from None
 
 
-def _rehearse(args: Sequence[str]) -> tuple[Entry, Dataset]:
-    """A system's learning rates and size, found without training it."""
-    rehearsal = Preflight(["fit", *args])
-    rehearsal.check_data(1)
-    dataset: Dataset = rehearsal.datamodule.dataset
-    strategy = rehearsal._get(rehearsal.config_init, "trainer.strategy")
-    assert isinstance(strategy, TorchRecStrategy)
-    system = rehearsal.model.new_system()
+def _entry(args: Sequence[str]) -> tuple[Entry, Dataset]:
+    """A system as the options of `ccn fit` describe it, and the dataset. Nothing is trained."""
+    preflight = Preflight(["fit", *args])
+    preflight.check_data(1)
+    dataset: Dataset = preflight.datamodule.dataset
+    system = preflight.model.new_system()
     tables = sum(table.rows * table.dim for table in find_tables(system))
-    values = sum(parameter.numel() for parameter in system.parameters())
-    return Entry(Rates(rehearsal.model.lr, strategy.table_lr), tables, values - tables), dataset
+    dense = sum(parameter.numel() for parameter in system.parameters()) - tables
+    display = Display(**preflight.options.display.as_dict())
+    return Entry(display, Rates(preflight.model.lr, preflight.strategy.table_lr), tables, dense), dataset
 
 
-def _report(study: Study, dataset: Dataset, options: argparse.Namespace, shared: Sequence[str]) -> dict[str, Any]:
+def _report(
+    study: Study, dataset: Dataset, options: argparse.Namespace, shared: Sequence[str], args: Sequence[str]
+) -> dict[str, Any]:
     """Content of compare.json."""
     protocol, systems = study.protocol, study.systems(options.baseline)
     return {
-        "command": shlex.join(["ccn", "compare", *sys.argv[2:]]),
+        **origin("compare", args),
         "minutes": study.minutes(),
         "quick": options.quick,
-        "versions": {
-            "lightning_ccn": __version__,
-            **{name: version(name) for name in ("torch", "torchrec", "lightning")},
-        },
-        "git": git_state(),
         "dataset": {
             "folder": str(dataset.folder),
             "pages": {name: split.pages for name, split in dataset.splits.items()},
@@ -255,6 +271,7 @@ def _report(study: Study, dataset: Dataset, options: argparse.Namespace, shared:
             "baseline": options.baseline,
             "options": list(shared),
         },
+        "metrics": metric_titles(),
         "systems": systems,
         "sensitivity": study.sensitivity(),
     }

@@ -1,54 +1,20 @@
-"""What is compared, and how: systems, seeds, and one budget of learning rates for all."""
+"""What is compared, and how: systems, seeds, and the same search for a learning rate for every system."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-SYSTEMS = (
-    "wide_deep",
-    "din",
-    "sim",
-    "dihn",
-    "dian",
-    "tan_bare",
-    "tan_bounded",
-    "tan",
-    "ccn_without_tsi",
-    "ccn_without_attraction",
-    "ccn_without_repulsion",
-    "ccn",
-)
-TITLES = {
-    "wide_deep": "Wide&Deep",
-    "din": "DIN",
-    "sim": "SIM",
-    "dihn": "DIHN",
-    "dian": "DIAN",
-    "tan_bare": "TAN w/o CM & TSI",
-    "tan_bounded": "TAN, bounded degree",
-    "tan": "TAN",
-    "ccn_without_tsi": "CCN w/o TSI",
-    "ccn_without_attraction": "CCN w/o attraction",
-    "ccn_without_repulsion": "CCN w/o repulsion",
-    "ccn": "CCN",
-}
-PAPER_AUC = {  # of the paper's Table 2, on its own data; it does not say which bound its TAN has
-    "wide_deep": 0.6872,
-    "din": 0.7117,
-    "sim": 0.7276,
-    "dihn": 0.7259,
-    "dian": 0.7200,
-    "tan_bare": 0.7281,
-    "tan": 0.7293,
-    "ccn_without_tsi": 0.7315,
-    "ccn_without_attraction": 0.7312,
-    "ccn_without_repulsion": 0.7309,
-    "ccn": 0.7326,
-}
-SEARCH_SEED = 0  # of no run that is reported
-SENSITIVITY: Mapping[str, tuple[float, ...]] = {  # of CCN
+import yaml
+
+from lightning_ccn.conf_files import CONF, find_conf
+from lightning_ccn.errors import OptionError
+from lightning_ccn.training.display import Display
+
+YAML_SUFFIXES = (".yaml", ".yml")
+SEARCH_SEED = 0  # not the seed of any reported run
+SENSITIVITY: Mapping[str, tuple[float, ...]] = {  # values of CCN's own options
     "contrast_weight": (0.02, 0.05, 0.1, 0.2, 0.5, 1.0),
     "temperature": (0.1, 0.2, 0.5, 1.0, 2.0),
     "scale": (0.71, 0.8, 1.0, 2.0),  # below 1 / ln(1 + pi) = .704 an angle could leave [0, pi)
@@ -57,12 +23,12 @@ SENSITIVITY: Mapping[str, tuple[float, ...]] = {  # of CCN
 
 @dataclass(frozen=True)
 class Cell:
-    """One trained model of a comparison.
+    """One run of a comparison. A comparison is a table of systems x seeds, and a cell is one run in it.
 
     Attributes:
-        system: name of its YAML file.
-        id: of the run, unique in the system.
-        options: of `ccn fit`, beside those that all cells share.
+        system: Name of the system's YAML file, without its suffix.
+        id: The run's id, unique within the system.
+        options: Options of `ccn fit` beyond those that all cells share.
     """
 
     system: str
@@ -72,13 +38,18 @@ class Cell:
 
 @dataclass(frozen=True)
 class Rates:
-    """Learning rates of a configuration: of the dense layers, and of the tables."""
+    """Learning rates of a configuration.
+
+    Attributes:
+        dense: Of the dense layers.
+        tables: Of the embedding tables.
+    """
 
     dense: float
     tables: float
 
     def options(self, scale: float) -> tuple[str, ...]:
-        """Those of `ccn fit` that multiply both."""
+        """Options of `ccn fit` that set both rates, multiplied by `scale`."""
         return (
             f"--model.lr={self.dense * scale:g}",
             f"--trainer.strategy.init_args.table_lr={self.tables * scale:g}",
@@ -87,14 +58,15 @@ class Rates:
 
 @dataclass(frozen=True)
 class Protocol:
-    """Which models are trained.
+    """Which runs a comparison consists of.
 
     Attributes:
-        seeds: of the reported runs.
-        scales: of the learning rates that are tried for every system; the best on the validation split is taken.
-        search_share: of the training batches, for those tries and for the sensitivity.
-        sensitivity_seeds: how many of the seeds train CCN with each value of `SENSITIVITY`.
-        chosen: scales of systems that another comparison has searched for already.
+        seeds: Seeds of the reported runs.
+        scales: Multiples of the configured learning rates. Each is tried with every system, and the one with the best
+            AUC on the validation split is used.
+        search_share: Share of the training batches in the search and in the sensitivity runs.
+        sensitivity_seeds: Number of runs of CCN for each value in `SENSITIVITY`.
+        chosen: Scale of each system that an earlier comparison has already searched for.
     """
 
     seeds: tuple[int, ...]
@@ -104,7 +76,7 @@ class Protocol:
     chosen: Mapping[str, float] = field(default_factory=dict)
 
     def search(self, system: str, rates: Rates) -> Iterator[tuple[float, Cell]]:
-        """(scale, cell that tries it); none where there is nothing to choose from."""
+        """(scale, cell that tries it). Empty if the scale is known: chosen before, or the only one."""
         if system in self.chosen or len(self.scales) < 2:
             return
         for scale in self.scales:
@@ -112,12 +84,12 @@ class Protocol:
             yield scale, Cell(system, f"search-x{scale:g}", (*options, "--test_after_fit=false"))
 
     def reported(self, system: str, rates: Rates, scale: float) -> Iterator[tuple[int, Cell]]:
-        """(seed, cell) of the system's runs."""
+        """(seed, cell) of each of the system's reported runs."""
         for seed in self.seeds:
             yield seed, Cell(system, f"seed{seed}", (*_seed(seed), *rates.options(scale)))
 
     def sensitivity(self, system: str, rates: Rates, scale: float) -> Iterator[tuple[str, float, int, Cell]]:
-        """(option, value, seed, cell) of the runs that show what CCN's own options do."""
+        """(option, value, seed, cell) of each run that varies one of CCN's own options."""
         if system != "ccn":
             return
         for option, values in SENSITIVITY.items():
@@ -136,6 +108,40 @@ def _seed(seed: int) -> tuple[str, ...]:
     return (f"--seed_everything={seed}",)
 
 
+def default_systems() -> list[str]:
+    """Names of all systems in `conf/model`, in the order of their `display`."""
+    return sorted(_known_systems(), key=lambda name: (read_display(CONF / "model" / f"{name}.yaml").order, name))
+
+
 def configuration(system: str) -> Path:
-    """The YAML file of a system, which is named by it: the one of that name in conf/model, or itself."""
-    return Path(system) if system.endswith((".yaml", ".yml")) else Path("conf/model") / f"{system}.yaml"
+    """The YAML file of a system, as `ccn fit --config` takes it.
+
+    Args:
+        system: Name of a file in `conf/model`, or a YAML file.
+
+    Returns:
+        A path `conf/model/NAME.yaml`, the same whatever the current folder, so that cells trained from different
+        folders agree; or the given path.
+
+    Raises:
+        OptionError: There is no such file.
+    """
+    path = Path(system) if system.endswith(YAML_SUFFIXES) else Path("conf/model") / f"{system}.yaml"
+    if not find_conf(path).is_file():
+        raise OptionError(f"--systems: there is no {path}; conf/model has {', '.join(sorted(_known_systems()))}")
+    return path
+
+
+def read_display(config: Path) -> Display:
+    """The `display` block of a YAML file of options; the defaults if there is none, as in a run of version 0.1.0."""
+    try:
+        content = yaml.safe_load(config.read_text())
+    except (OSError, yaml.YAMLError):
+        return Display()
+    block = content.get("display") if isinstance(content, dict) else None
+    values = block if isinstance(block, dict) else {}
+    return Display(**{a.name: values[a.name] for a in fields(Display) if a.name in values})
+
+
+def _known_systems() -> list[str]:
+    return [path.stem for path in (CONF / "model").glob("*.yaml")]

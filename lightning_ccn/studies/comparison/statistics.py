@@ -1,4 +1,4 @@
-"""What several seeds of a system say: their mean without the extremes, and how sure a difference is."""
+"""Statistics over the seeds of a comparison: a trimmed mean, and the paired difference of two systems."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ FEWEST_TO_DROP = 5  # runs; the paper repeats five times, and averages all but t
 
 
 def summary(values: Sequence[float | None]) -> dict[str, float | int | None]:
-    """Mean of the runs but the best and the worst (of all, where there are fewer than five), and its standard error.
+    """Mean and standard error over runs, without the best and the worst if there are five or more.
 
-    The error of a trimmed mean comes from the winsorised variance (Tukey and McLaughlin 1963), not from the runs that
-    were left: these lie too close together.
+    The error of a trimmed mean comes from the winsorised variance (Tukey and McLaughlin 1963). The variance of the
+    remaining runs would be too small.
+
+    Args:
+        values: The value of each run; None if undefined.
 
     Returns:
-        `mean`, `se` (None for a single run) and `runs`, the number averaged. None, None and 0 where a value is None.
+        `mean`, `se` (None for a single run) and `runs`, the number of runs averaged. None, None and 0 if a value is
+        None.
 
-    >>> summary([1.0, 2.0, 3.0, 4.0, 10.0])
-    {'mean': 3.0, 'se': 0.7453559924999299, 'runs': 3}
+    >>> found = summary([1.0, 2.0, 3.0, 4.0, 10.0])
+    >>> found["mean"], round(found["se"], 4), found["runs"]
+    (3.0, 0.7454, 3)
     """
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
@@ -35,22 +40,24 @@ def summary(values: Sequence[float | None]) -> dict[str, float | int | None]:
     return {"mean": float(mstats.trimmed_mean(known, limits=share)), "se": error, "runs": count - 2}
 
 
-def paired(here: Mapping[int, float | None], baseline: Mapping[int, float | None]) -> dict[str, float | int | None]:
-    """Difference of two systems over the seeds of both; none is dropped.
+def paired(system: Mapping[int, float | None], baseline: Mapping[int, float | None]) -> dict[str, float | int | None]:
+    """Mean difference of two systems over the seeds that both have. No run is dropped.
 
     Args:
-        here, baseline: values by seed.
+        system: Value of each run of the system, by seed.
+        baseline: Value of each run of the baseline, by seed.
 
     Returns:
-        `difference` (its mean), `se`, `p` (two-sided paired t-test) and `pairs`; `se` and `p` are None for fewer than
-        two pairs, and `p` where all differences are equal.
+        `difference` (the mean), `se`, `p` (two-sided paired t-test) and `pairs`, the number of seeds. `se` and `p` are
+        None for fewer than two pairs, and `p` if all differences are equal.
 
-    >>> paired({1: 0.70, 2: 0.71, 3: 0.72}, {1: 0.69, 2: 0.69, 3: 0.71})["difference"]
-    0.013333333333333345
+    >>> found = paired({1: 0.75, 2: 0.75, 3: 1.0}, {1: 0.5, 2: 0.25, 3: 0.25})
+    >>> found["difference"], found["pairs"], round(found["p"], 3)
+    (0.5, 3, 0.074)
     """
     differences = []
-    for seed in here.keys() & baseline.keys():
-        one, other = here[seed], baseline[seed]
+    for seed in system.keys() & baseline.keys():
+        one, other = system[seed], baseline[seed]
         if one is not None and other is not None:
             differences.append(one - other)
     if not differences:

@@ -1,4 +1,4 @@
-"""A comparison as it stands: what is left to train, and what the finished cells say."""
+"""The state of a comparison: which cells can be trained now, and the results of the finished ones."""
 
 from __future__ import annotations
 
@@ -10,48 +10,51 @@ from pathlib import Path
 from typing import Any
 
 from lightning_ccn.errors import DataError
+from lightning_ccn.evaluation.metrics import metric_titles
 from lightning_ccn.studies.comparison.cell import Cells
-from lightning_ccn.studies.comparison.protocol import PAPER_AUC, TITLES, Cell, Protocol, Rates
+from lightning_ccn.studies.comparison.protocol import Cell, Protocol, Rates
 from lightning_ccn.studies.comparison.statistics import paired, summary
+from lightning_ccn.training.display import Display
 
-METRICS = ("auc", "page_gauc", "logloss", "normalized_entropy", "calibration", "intent_auc")
 BOUNDS = ("oracle_auc", "attainable_auc")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A system as it was rehearsed.
+    """A system of the comparison, as its options describe it.
 
     Attributes:
-        rates: learning rates of its configuration.
-        table_parameters: values in its tables.
-        dense_parameters: values in its layers.
+        display: How tables and figures show it.
+        rates: Learning rates of its configuration.
+        table_parameters: Number of parameters in its embedding tables.
+        dense_parameters: Number of all other parameters.
     """
 
+    display: Display
     rates: Rates
     table_parameters: int
     dense_parameters: int
 
 
 class Study:
-    """Joins the protocol to the cells' folders.
+    """The cells of a comparison, and what their run folders hold.
 
     Args:
-        protocol: which models are trained.
-        entries: of every system of the protocol.
-        cells: where they lie.
+        protocol: Which models are trained.
+        entries: The systems, by name.
+        cells: The run folders of the cells.
     """
 
     def __init__(self, protocol: Protocol, entries: dict[str, Entry], cells: Cells) -> None:
         self.protocol, self.entries, self.cells = protocol, entries, cells
 
     def ready(self) -> tuple[list[Cell], bool]:
-        """Cells that could be trained now; whether these are all that are left.
+        """The unfinished cells that can be trained now, and whether no others will follow.
 
         Raises:
-            DataError: a cell was trained with other options, or a search says nothing.
+            DataError: A cell was trained with other options, or a search has no valid AUC.
         """
-        searching, reporting, showing, complete = [], [], [], True
+        searching, reporting, varying, complete = [], [], [], True
         for system, entry in self.entries.items():
             left = [c for _, c in self.protocol.search(system, entry.rates) if self.cells.result(c) is None]
             searching += left
@@ -60,18 +63,18 @@ class Study:
                 continue
             scale = self.scale(system)
             reporting += [c for _, c in self.protocol.reported(system, entry.rates, scale)]
-            showing += [c for *_, c in self.protocol.sensitivity(system, entry.rates, scale)]
-        return searching + [c for c in reporting + showing if self.cells.result(c) is None], complete
+            varying += [c for *_, c in self.protocol.sensitivity(system, entry.rates, scale)]
+        return searching + [c for c in reporting + varying if self.cells.result(c) is None], complete
 
     def scale(self, system: str) -> float:
-        """Of the learning rates: the one chosen before, or the best on the validation split, or the only one."""
+        """Factor of the learning rates: of an earlier comparison, or the best on validation, or the only one."""
         if system in self.protocol.chosen:
             return self.protocol.chosen[system]
         searched = self._searched(system)
         return max(searched, key=lambda scale: searched[scale]) if searched else self.protocol.scales[0]
 
     def _searched(self, system: str) -> dict[float, float]:
-        """AUC of the validation split by scale."""
+        """AUC on the validation split, by scale."""
         found = {}
         for scale, cell in self.protocol.search(system, self.entries[system].rates):
             value = self._metrics(cell)["val_auc"]
@@ -88,7 +91,7 @@ class Study:
         return metrics
 
     def minutes(self) -> float:
-        """What all cells took, one after another."""
+        """Sum of the training times of all cells, in minutes."""
         found = 0.0
         for system, entry in self.entries.items():
             scale = self.scale(system)
@@ -101,29 +104,32 @@ class Study:
         return found
 
     def systems(self, baseline_name: str) -> list[dict[str, Any]]:
-        """Of every system: its search, its runs, their summary and what sets it apart from the baseline.
+        """For each system: its search, its runs, their summary, and its differences to the baseline.
 
         Args:
-            baseline_name: a system; where it is none of the comparison, `versus` is None throughout.
+            baseline_name: Name of a system; if the comparison does not include it, `versus` is None in every entry.
         """
         found = [self._system(system) for system in self.entries]
         baseline = next((system for system in found if system["name"] == baseline_name), None)
         for system in found:
             system["versus"] = None
             if baseline is not None and system is not baseline:
-                system["versus"] = {name: paired(_by_seed(system, name), _by_seed(baseline, name)) for name in METRICS}
+                system["versus"] = {
+                    name: paired(_by_seed(system, name), _by_seed(baseline, name)) for name in metric_titles()
+                }
         return found
 
     def _system(self, system: str) -> dict[str, Any]:
         entry, scale = self.entries[system], self.scale(system)
         runs = [self._run(seed, cell) for seed, cell in self.protocol.reported(system, entry.rates, scale)]
-        values = {name: [run["metrics"].get(name) for run in runs] for name in METRICS}
+        values = {name: [run["metrics"].get(name) for run in runs] for name in metric_titles()}
         values["items_per_second"] = [run["metrics"]["train_items_per_second"] for run in runs]
         values["minutes"] = [run["minutes"] for run in runs]
         return {
             "name": system,
-            "title": TITLES.get(system, system),
-            "paper_auc": PAPER_AUC.get(system),
+            "title": entry.display.title or system,
+            "family": entry.display.family,
+            "paper_auc": entry.display.paper_auc,
             "parameters": {"tables": entry.table_parameters, "dense": entry.dense_parameters},
             "scale": scale,
             "search": [{"scale": scale, "val_auc": auc} for scale, auc in self._searched(system).items()],
@@ -144,7 +150,7 @@ class Study:
         }
 
     def sensitivity(self) -> dict[str, list[dict[str, Any]]]:
-        """Of every option of CCN that was varied: values, and the AUCs of the runs with each."""
+        """For each option of CCN that was varied: its values, and the AUCs of the runs with each value."""
         found: dict[str, dict[float, list[dict[str, Any]]]] = {}
         for system, entry in self.entries.items():
             for option, value, seed, cell in self.protocol.sensitivity(system, entry.rates, self.scale(system)):
@@ -162,7 +168,11 @@ def _by_seed(system: dict[str, Any], metric: str) -> dict[int, float | None]:
 
 
 def learning_curve(file: Path) -> dict[str, list[float]]:
-    """`step` and `loss` (cross entropy since the last line), `val_step` and `val_auc`, of a run's metrics.csv."""
+    """The learning curves in a run's metrics.csv.
+
+    Returns:
+        `step` and `loss` (mean cross entropy of training since the line before), `val_step` and `val_auc`.
+    """
     curve: dict[str, list[float]] = {"step": [], "loss": [], "val_step": [], "val_auc": []}
     with file.open(newline="") as lines:
         for line in csv.DictReader(lines):
@@ -174,6 +184,6 @@ def learning_curve(file: Path) -> dict[str, list[float]]:
 
 
 def bounds(systems: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """What the best ranking would reach, where the data come from a synthetic world."""
+    """AUCs of the best possible rankings, by name; empty unless the data come from a synthetic world."""
     metrics = systems[0]["runs"][0]["metrics"]
     return {name: metrics[name] for name in BOUNDS if name in metrics}

@@ -1,4 +1,4 @@
-"""A comparison for the terminal, in the order of the paper's Table 2."""
+"""The terminal table of a comparison, in the order of the paper's Table 2."""
 
 from __future__ import annotations
 
@@ -7,48 +7,51 @@ from typing import Any
 
 from rich.table import Table
 
-COLUMNS = {"auc": "AUC", "page_gauc": "page AUC", "logloss": "log loss", "normalized_entropy": "NE"}
+UNDEFINED = {"difference": None, "se": None, "p": None}
 
 
 def table(comparison: Mapping[str, Any]) -> Table:
-    """One line a system.
+    """A table with one row per system.
 
     Args:
-        comparison: content of compare.json.
+        comparison: Content of compare.json.
     """
-    runs = comparison["systems"][0]["summary"]["auc"]["runs"]
-    dropped = comparison["protocol"]["dropped"]
-    title = f"{comparison['dataset']['folder']}: mean of {runs} runs" + (" (best and worst left out)" * bool(dropped))
-    shown = Table(title=title)
+    systems = comparison["systems"]
+    runs = systems[0]["summary"]["auc"]["runs"]
+    dropped = ", without the best and the worst run" if comparison["protocol"]["dropped"] else ""
+    shown = Table(title=f"{comparison['dataset']['folder']}: mean of {runs} run{'s' * (runs != 1)}{dropped}")
     shown.add_column("system", no_wrap=True)
-    names = {system["name"]: system["title"] for system in comparison["systems"]}
+    metrics = {
+        name: title
+        for name, title in comparison["metrics"].items()
+        if any(name in system["summary"] for system in systems)
+    }
+    titles = {system["name"]: system["title"] for system in systems}
     baseline = comparison["protocol"]["baseline"]
-    for name in (
-        *COLUMNS.values(),
-        "calibration",
-        f"AUC - {names.get(baseline, baseline)}",
+    for heading in (
+        *(title.replace(" ", "\n") for title in metrics.values()),
+        f"AUC - {titles.get(baseline, baseline)}",
         "p",
-        "paper's AUC",
+        "paper's\nAUC",
         "lr",
         "dense",
         "items/s",
         "min",
     ):
-        shown.add_column(name, justify="right", no_wrap=True)
-    for system in comparison["systems"]:
-        of = system["summary"]
-        versus = system["versus"]["auc"] if system["versus"] else {"difference": None, "se": None, "p": None}
+        shown.add_column(heading, justify="right", no_wrap=True)
+    for system in systems:
+        summary = system["summary"]
+        versus = system["versus"]["auc"] if system["versus"] else UNDEFINED
         shown.add_row(
             system["title"],
-            *(_with_error(of.get(name), 4) for name in COLUMNS),
-            _number(of["calibration"]["mean"], "{:.3f}") if "calibration" in of else "",
+            *(_with_error(summary[name], 4) if name in summary else "" for name in metrics),
             _number(versus["difference"], "{:+.4f}"),
             _number(versus["p"], "{:.3g}"),
             _number(system["paper_auc"], "{:.4f}"),
             f"x{system['scale']:g}",
             f"{system['parameters']['dense']:,}",
-            _number(of["items_per_second"]["mean"], "{:,.0f}"),
-            _number(of["minutes"]["mean"], "{:.1f}"),
+            _number(summary["items_per_second"]["mean"], "{:,.0f}"),
+            _number(summary["minutes"]["mean"], "{:.1f}"),
         )
     for name, value in comparison["bounds"].items():
         shown.add_row(name.replace("_auc", " ranking"), f"{value:.4f}")
@@ -59,8 +62,8 @@ def _number(value: float | None, form: str) -> str:
     return "" if value is None else form.format(value)
 
 
-def _with_error(value: Mapping[str, Any] | None, digits: int) -> str:
-    if value is None or value["mean"] is None:
+def _with_error(value: Mapping[str, Any], digits: int) -> str:
+    if value["mean"] is None:
         return "undefined"
     error = f" ±{value['se']:.{digits}f}".replace("±0.", "±.") if value["se"] is not None else ""
     return f"{value['mean']:.{digits}f}{error}"

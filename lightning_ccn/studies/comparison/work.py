@@ -1,4 +1,7 @@
-"""Trains the cells of a comparison that nobody has trained yet, several at a time, beside others who do the same."""
+"""Trains the cells of a comparison that are not finished, several at a time.
+
+Several processes, also on several machines, can work on the same comparison.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +15,19 @@ from lightning_ccn.errors import CellError
 from lightning_ccn.studies.comparison.cell import Cells, environment
 from lightning_ccn.studies.comparison.protocol import Cell
 
-PAUSE = 2.0  # seconds between two looks at what others have finished
+PAUSE = 2.0  # seconds between two checks of what other processes have finished
 
 
 class Work:
-    """Workers that take ready cells until none is left.
+    """Workers that train cells until none is left.
 
-    Any number of processes, on any machines that share the folder and its file locks, may do so at once.
+    Any number of processes may do so at once, on all machines that share the folder and its file locks.
 
     Args:
-        cells: where they lie.
-        ready: the cells that could be trained now, in order of preference, and whether these are all: a system's
-            reported runs need its search.
-        say: called with a line for each cell that starts, ends or fails.
+        cells: The run folders of the cells.
+        ready: Returns the cells that can be trained now, in order of preference, and whether no others will follow. The
+            reported runs of a system follow when its learning rate search is finished.
+        say: Called with one line of text for each cell that starts, ends or fails.
     """
 
     def __init__(
@@ -36,38 +39,41 @@ class Work:
         self._processes: set[subprocess.Popen[bytes]] = set()
 
     def run(self, workers: int) -> None:
-        """Returns when every cell is trained, by whomever, or has failed here.
+        """Returns when every cell is finished, here or in another process, or has failed here.
+
+        Args:
+            workers: Number of cells to train at a time.
 
         Raises:
-            CellError: cells failed; the others are trained all the same.
+            CellError: Some cells failed; all others have been trained.
         """
         with ThreadPoolExecutor(workers) as pool:
             try:
                 for future in [pool.submit(self._work, number) for number in range(workers)]:
                     future.result()
-            finally:  # after Ctrl-C too: no cell outlives its comparison
+            finally:  # after Ctrl-C too: no cell's process outlives the comparison
                 self._stop.set()
                 for process in list(self._processes):
                     process.terminate()
         if self.failures:
             lines = "\n  ".join(str(error) for error in self.failures.values())
-            raise CellError(f"cells that did not train: {len(self.failures)}; the same command tries again:\n  {lines}")
+            raise CellError(f"cells that failed: {len(self.failures)}; the same command tries them again:\n  {lines}")
 
     def _work(self, worker: int) -> None:
-        rounds = 0  # in a row without a free cell
+        idle_rounds = 0  # consecutive rounds in which every cell was claimed by others
         while not self._stop.is_set():
             cells, complete = self.ready()
             left = [cell for cell in cells if cell not in self.failures]
             if not left and (complete or self.failures):
                 return
-            rounds = 0 if any(self._take(cell, worker) for cell in left) else rounds + 1
-            if rounds:
+            idle_rounds = 0 if any(self._train(cell, worker) for cell in left) else idle_rounds + 1
+            if idle_rounds:
                 self._stop.wait(PAUSE)
-            if rounds == 2 and left and not self._processes:
+            if idle_rounds == 2 and left and not self._processes:
                 self.say(f"waiting for others to train {', '.join(f'{cell.system} {cell.id}' for cell in left)}")
 
-    def _take(self, cell: Cell, worker: int) -> bool:
-        """Trains the cell, unless somebody has or is at it; whether it did."""
+    def _train(self, cell: Cell, worker: int) -> bool:
+        """Trains the cell unless it is finished or another process is training it; returns whether it was trained."""
         with self.cells.claim(cell) as lock:
             if lock is None or self.cells.result(cell) is not None or self._stop.is_set():
                 return False
@@ -75,7 +81,7 @@ class Work:
             started = time.monotonic()
             process = self.cells.start(cell, lock, environment(worker))
             self._processes.add(process)
-            if self._stop.is_set():  # since the claim
+            if self._stop.is_set():  # `run` may have ended the processes just before this one was added
                 process.terminate()
             code = process.wait()
             self._processes.discard(process)

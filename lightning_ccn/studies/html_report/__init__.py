@@ -1,4 +1,4 @@
-"""The comparison as one HTML file that needs nothing else: no script, no font, no request."""
+"""The report of a comparison: one HTML file without scripts, fonts or requests."""
 
 from lightning_ccn.studies.html_report.document import write_page
 

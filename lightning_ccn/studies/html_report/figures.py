@@ -1,11 +1,13 @@
-"""Figures with a row a system or a value: ranking, order against the paper's, sensitivity, bounds."""
+"""Figures of the systems' AUCs: ranking, order here and in the paper, upper bounds, sensitivity."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lightning_ccn.studies.html_report.markup import Markup, join, tag
+from markupsafe import Markup
+
+from lightning_ccn.studies.html_report.markup import join, tag
 from lightning_ccn.studies.html_report.svg import (
     Rise,
     Scale,
@@ -20,16 +22,23 @@ from lightning_ccn.studies.html_report.svg import (
     stretched,
     upright,
 )
+from lightning_ccn.studies.html_report.tables import RANKED
 from lightning_ccn.studies.html_report.values import SystemEntry, error, family, finite, mean, ranked, single
 
 ROW = 26  # pixels
 SYMBOLS = {"contrast_weight": "λ, weight of both contrastive losses", "temperature": "τ, temperature of repulsion",
            "scale": "ξ, scale of attraction’s angle"}  # fmt: skip
-METRICS = {"auc": "AUC", "page_gauc": "page AUC"}
 
 
-def ranking(systems: Sequence[SystemEntry], metric: str, baseline: str) -> Markup:
-    """Every system's mean, best first, with one standard error and its single runs; the paper's AUC beside."""
+def ranking(systems: Sequence[SystemEntry], metric: str, baseline: str, titles: Mapping[str, str]) -> Markup:
+    """Each system's mean with its standard error and its single runs, best first; for the AUC also the paper's.
+
+    Args:
+        systems: Entries of compare.json.
+        metric: Name of the metric.
+        baseline: Name of the baseline, whose mean is marked.
+        titles: Title of each metric by its name.
+    """
     values = [value for system in systems for value in single(system, metric)]
     for system in systems:
         middle = mean(system, metric)
@@ -44,19 +53,19 @@ def ranking(systems: Sequence[SystemEntry], metric: str, baseline: str) -> Marku
         middle, printed = mean(system, metric), finite(system.get("paper_auc"))
         cells = [
             tag("span", str(system["title"]), class_="name"),
-            _strip(system, metric, scale, reference),
+            _strip(system, metric, scale, reference, titles[metric]),
             tag("span", "undefined" if middle is None else decimal(middle, 4), class_="number"),
         ]
         if paper:
             cells.append(tag("span", "" if printed is None else decimal(printed, 4), class_="number faint"))
         rows.append(tag("div", *cells, class_=f"row {family(system)}"))
     ticks = [lettering(scale(number(text)), 12, text) for text in scale.ticks(4)]
-    axis = chart(*ticks, height=16, label=f"scale of {METRICS[metric]}")
+    axis = chart(*ticks, height=16, label=f"scale of {titles[metric]}")
     rows.append(tag("div", tag("span"), axis, class_="row scale"))
     return tag("div", *rows, class_="ranking with-paper" if paper else "ranking")
 
 
-def _strip(system: SystemEntry, metric: str, scale: Scale, reference: float | None) -> Markup:
+def _strip(system: SystemEntry, metric: str, scale: Scale, reference: float | None, title: str) -> Markup:
     y = ROW / 2
     parts = [upright(scale(number(text)), 0, ROW, "grid") for text in scale.ticks(4)]
     if reference is not None:
@@ -69,7 +78,7 @@ def _strip(system: SystemEntry, metric: str, scale: Scale, reference: float | No
             text += f" ± {decimal(se, 4)}"
             parts.append(level(y, "bar", scale(middle - se), scale(middle + se)))
         parts.append(dot(scale(middle), y, text, r=4, class_="point"))
-    return chart(*parts, height=ROW, label=f"{system['title']}, {METRICS[metric]}")
+    return chart(*parts, height=ROW, label=f"{system['title']}, {title}")
 
 
 def in_both(systems: Sequence[SystemEntry]) -> list[SystemEntry]:
@@ -78,14 +87,14 @@ def in_both(systems: Sequence[SystemEntry]) -> list[SystemEntry]:
 
 
 def agreement(systems: Sequence[SystemEntry]) -> tuple[int, int]:
-    """Of how many pairs of systems the better one is the better one in the paper too; of how many pairs."""
+    """The number of pairs of systems that have the same order here and in the paper, and the number of all pairs."""
     here = in_both(systems)
     pairs = [(a, b) for i, a in enumerate(here) for b in here[i + 1 :]]
     return sum(a["paper_auc"] > b["paper_auc"] for a, b in pairs), len(pairs)
 
 
 def order(systems: Sequence[SystemEntry]) -> Markup:
-    """Our order at the left, the paper's at the right, a line from a system to itself."""
+    """The order here on the left, the paper's on the right; a line joins the two places of each system."""
     ours = in_both(systems)
     theirs = sorted(ours, key=lambda system: -system["paper_auc"])
     lines = []
@@ -113,7 +122,12 @@ def order(systems: Sequence[SystemEntry]) -> Markup:
 
 
 def bounds(systems: Sequence[SystemEntry], known: Mapping[str, float]) -> Markup:
-    """Every system between chance and what the world itself knows."""
+    """Each system's AUC between chance and the best possible rankings.
+
+    Args:
+        systems: Entries of compare.json.
+        known: `attainable_auc` and `oracle_auc`, as far as they are known.
+    """
     limits = {
         "chance": 0.5,
         "attainable": finite(known.get("attainable_auc")),
@@ -140,26 +154,31 @@ def bounds(systems: Sequence[SystemEntry], known: Mapping[str, float]) -> Markup
     return chart(*parts, height=height, label="AUC of all systems between chance and the oracle")
 
 
-def sensitivity(sweeps: Mapping[str, Sequence[Mapping[str, Any]]]) -> Markup:
-    """A panel an option of CCN: AUC and page AUC over its values, mean and single runs, on one scale for all."""
+def sensitivity(sweeps: Mapping[str, Sequence[Mapping[str, Any]]], titles: Mapping[str, str]) -> Markup:
+    """A panel for each option of CCN: AUC and page AUC over its values. All panels have the same scales.
+
+    Args:
+        sweeps: For each option, its values and the runs with each value.
+        titles: Title of each metric by its name.
+    """
     scales = {
         metric: Scale.around((y for points in sweeps.values() for point in points for y in _runs(point, metric)), 0.15)
-        for metric in METRICS
+        for metric in RANKED
     }
     panels = []
     for option, points in sweeps.items():
         points = sorted(points, key=lambda point: point["value"])
         at = dict(zip((point["value"] for point in points), side_by_side(len(points)), strict=True))
-        lanes = [_lane(option, points, at, metric, scale) for metric, scale in scales.items()]
+        lanes = [_lane(option, points, at, metric, scale, titles[metric]) for metric, scale in scales.items()]
         axis = chart(
             *(lettering(x, 12, f"{value:g}") for value, x in at.items()), height=16, label=f"values of {option}"
         )
-        panels.append(tag("div", tag("h4", SYMBOLS.get(option, option)), *lanes, axis, class_="panel ccn"))
+        panels.append(tag("div", tag("h4", SYMBOLS.get(option, option)), *lanes, axis, class_="panel contrast"))
     return tag("div", *panels, class_="panels wide")
 
 
 def _lane(
-    option: str, points: Sequence[Mapping[str, Any]], at: Mapping[float, float], metric: str, scale: Scale
+    option: str, points: Sequence[Mapping[str, Any]], at: Mapping[float, float], metric: str, scale: Scale, title: str
 ) -> Markup:
     rise = Rise(scale, 84)
     runs, means = [], []
@@ -170,8 +189,8 @@ def _lane(
             means.append((at[point["value"]], sum(values) / len(values)))
     line = [stretched(path(*zip(*means, strict=True), class_="line"), height=rise.height)] if means else []
     marks = [dot(x, y, r=3.5, class_="point") for x, y in means]
-    body = rise.chart(*line, *runs, *marks, label=f"{METRICS[metric]} over {option}")
-    return join(tag("small", METRICS[metric]), body)
+    body = rise.chart(*line, *runs, *marks, label=f"{title} over {option}")
+    return join(tag("small", title), body)
 
 
 def _runs(point: Mapping[str, Any], metric: str) -> list[float]:

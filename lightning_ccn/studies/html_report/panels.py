@@ -1,4 +1,4 @@
-"""Figures with a small panel a system, all on one scale: learning, calibration, page sizes, collaborative degrees."""
+"""Figures with a panel for each system, all on one scale: learning, calibration, page sizes, collaborative degrees."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
-from lightning_ccn.studies.html_report.markup import Markup, join, tag
+from lightning_ccn.studies.html_report.markup import join, tag
 from lightning_ccn.studies.html_report.svg import (
     Rise,
     Scale,
@@ -24,11 +25,11 @@ from lightning_ccn.studies.html_report.svg import (
 from lightning_ccn.studies.html_report.values import SystemEntry, diagnostics, family, finite, pairs
 
 Line = Sequence[tuple[float, float]]  # points, x from left to right
-LOSSES = 40  # points of a loss curve: each the mean of its neighbours
+LOSSES = 40  # points of a loss curve; each is the mean of neighbouring steps
 
 
 def learning(systems: Sequence[SystemEntry], baseline: str) -> Markup:
-    """Validation AUC, training loss, and how far that is from the baseline's, over steps; see `_over_others`."""
+    """Validation AUC, training loss, and the loss minus the baseline's, over steps; see `_over_others`."""
     losses = {str(system["name"]): _lines(system, "step", "loss") for system in systems}
     lanes = {
         "validation AUC": {str(system["name"]): _lines(system, "val_step", "val_auc") for system in systems},
@@ -36,8 +37,10 @@ def learning(systems: Sequence[SystemEntry], baseline: str) -> Markup:
     }
     if baseline in losses:
         title = next(str(system["title"]) for system in systems if system["name"] == baseline)
-        lanes[f"training loss less {title}’s"] = {
-            name: {seed: _less(run, losses[baseline][seed]) for seed, run in runs.items() if seed in losses[baseline]}
+        lanes[f"training loss minus {title}’s"] = {
+            name: {
+                seed: _difference(run, losses[baseline][seed]) for seed, run in runs.items() if seed in losses[baseline]
+            }
             for name, runs in losses.items()
             if name != baseline
         }
@@ -46,7 +49,7 @@ def learning(systems: Sequence[SystemEntry], baseline: str) -> Markup:
     backdrops, drawn = [], {str(system["name"]): Markup() for system in systems}
     for what, lane in lanes.items():
         lines = {name: [thin(line) for line in runs.values() if line] for name, runs in lane.items()}
-        # the fall from the first step would leave no height for what comes after it
+        # the steep fall at the start would flatten the rest of the curve
         rise = Rise(
             Scale.around(y for every in lines.values() for line in every for x, y in line if steps(x) > 0.15), 84
         )
@@ -58,10 +61,10 @@ def learning(systems: Sequence[SystemEntry], baseline: str) -> Markup:
     return _panels(systems, {name: join(body, _ticks(steps, "steps")) for name, body in drawn.items()}, backdrops)
 
 
-def _less(line: Line, other: Line) -> Line:
-    """The difference where both have a point."""
-    there = dict(other)
-    return [(x, y - there[x]) for x, y in line if x in there]
+def _difference(line: Line, other: Line) -> Line:
+    """The first line minus the second, where both have a point."""
+    subtracted = dict(other)
+    return [(x, y - subtracted[x]) for x, y in line if x in subtracted]
 
 
 def has_curves(systems: Sequence[SystemEntry]) -> bool:
@@ -70,7 +73,7 @@ def has_curves(systems: Sequence[SystemEntry]) -> bool:
 
 
 def page_sizes(systems: Sequence[SystemEntry]) -> Markup:
-    """Page AUC over classes of pages by their number of items; every run, before the first runs of all the others."""
+    """Page AUC by page size; see `_over_others`."""
     found = {str(system["name"]): diagnostics(system, "page_auc_by_size") for system in systems}
     classes = size_classes(systems)
     at = dict(zip((low for low, _, _ in classes), side_by_side(len(classes)), strict=True))
@@ -80,12 +83,14 @@ def page_sizes(systems: Sequence[SystemEntry]) -> Markup:
     }
     rise = Rise(Scale.around(_ys(lines.values())), 110)
     backdrop, drawn = _over_others("page AUC by page size", lines, Scale(0, 1), rise, dots=True)
-    axis = chart(*(lettering(at[low], 12, f"{low:g}+") for low, _, _ in classes), height=16, label="items a page, from")
+    axis = chart(
+        *(lettering(at[low], 12, f"{low:g}+") for low, _, _ in classes), height=16, label="items per page, at least"
+    )
     return _panels(systems, {name: join(body, axis) for name, body in drawn.items()}, [backdrop])
 
 
 def size_classes(systems: Iterable[SystemEntry]) -> list[tuple[float, float, float]]:
-    """(lowest size, highest size, pages) of each class that has a page AUC in some run."""
+    """(lowest size, highest size, number of pages) of each class of page sizes that has a page AUC in any run."""
     seen = {}
     for system in systems:
         for part in diagnostics(system, "page_auc_by_size"):
@@ -96,7 +101,7 @@ def size_classes(systems: Iterable[SystemEntry]) -> list[tuple[float, float, flo
 
 
 def calibration(systems: Sequence[SystemEntry]) -> Markup:
-    """Click rate less prediction over prediction, in points; the band is what chance alone would leave."""
+    """Click rate minus prediction, in percentage points, over prediction; the band is two standard errors wide."""
     parts = {str(system["name"]): diagnostics(system, "calibration") for system in systems}
     right = max((max(p["predicted"], default=0) for all_ in parts.values() for p in all_), default=1)
     x = Scale(0, right * 1.04)
@@ -118,12 +123,12 @@ def calibration(systems: Sequence[SystemEntry]) -> Markup:
         inner = stretched(*band, *drawn, height=y.height)
         zero = level(y(0), "axis")
         body = y.chart(zero, inner, label=f"{name}: calibration")
-        panels[name] = join(tag("small", "click rate less prediction, points"), body, _ticks(x, "predicted"))
+        panels[name] = join(tag("small", "click rate minus prediction, points"), body, _ticks(x, "predicted"))
     return _panels(systems, panels, [])
 
 
 def degrees(systems: Sequence[SystemEntry]) -> Markup:
-    """How the collaborative degrees of clicked and of unclicked items are spread, before training and after."""
+    """Histograms of the collaborative degree of clicked and of unclicked items, before and after training."""
     panels = {}
     for system in systems:
         for part in diagnostics(system, "degrees")[:1]:
@@ -141,9 +146,12 @@ def degrees(systems: Sequence[SystemEntry]) -> Markup:
 
 
 def separation(lane: Mapping[str, Any]) -> float:
-    """The share of pairs of a clicked and an unclicked item in which the clicked one's degree is higher: an AUC.
+    """The share of pairs of a clicked and an unclicked item in which the clicked one has the higher degree: an AUC.
 
-    Within a bin of the histogram a pair counts half.
+    A pair in one bin of the histogram counts half.
+
+    Args:
+        lane: Counts by bin: `unclicked` and `clicked`.
     """
     unclicked, clicked = (np.array(lane[kind], float) for kind in ("unclicked", "clicked"))
     below = unclicked.cumsum() - unclicked / 2
@@ -151,7 +159,7 @@ def separation(lane: Mapping[str, Any]) -> float:
 
 
 def thin(line: Line, points: int = LOSSES) -> Line:
-    """At most so many points, each the mean of neighbours."""
+    """The line with at most `points` points, each the mean of neighbouring ones."""
     if len(line) <= points:
         return line
     return [tuple(np.mean(part, axis=0).tolist()) for part in np.array_split(np.array(line), points)]
@@ -178,7 +186,7 @@ def _clusters(when: str, lane: Mapping[str, Any], x: Scale, named: bool) -> Mark
 
 
 def _span(lanes: Sequence[Mapping[str, Any]]) -> Scale:
-    """From the 0.2% to the 99.8% point of all degrees: an unbounded degree has long tails."""
+    """A scale from the 0.2% to the 99.8% quantile of all degrees: an unbounded degree has long tails."""
     low, high = [], []
     for lane in lanes:
         counts = np.array(lane["unclicked"], float) + np.array(lane["clicked"], float)
@@ -190,7 +198,7 @@ def _span(lanes: Sequence[Mapping[str, Any]]) -> Scale:
 
 
 def _lines(system: SystemEntry, x: str, y: str) -> dict[int, Line]:
-    """Of each seed whose run has them: points of its curve."""
+    """The learning curve of each run, by seed."""
     curves = {run["seed"]: run.get("curve") or {} for run in system["runs"]}
     lines = {seed: pairs(curve.get(x) or [], curve.get(y) or []) for seed, curve in curves.items()}
     return {seed: line for seed, line in lines.items() if line}
@@ -203,10 +211,17 @@ def _ys(groups: Iterable[Iterable[Line]]) -> list[float]:
 def _over_others(
     what: str, lines: Mapping[str, Sequence[Line]], x: Scale, y: Rise, dots: bool = False
 ) -> tuple[Markup, dict[str, Markup]]:
-    """Every run of a system before the first runs of all the others.
+    """A chart for each system: all its runs, in front of the first runs of all systems.
+
+    Args:
+        what: What the lines show.
+        lines: The runs' lines, by system.
+        x: Scale of the x coordinates.
+        y: Scale of the y coordinates.
+        dots: Whether to mark every point of a line, not only its end.
 
     Returns:
-        What stands behind every panel, to be put on the page once; the chart of each system.
+        The lines behind every chart, which the page needs once, and the charts by system.
     """
 
     def draw(line: Line, **attributes: object) -> Markup:
@@ -225,7 +240,7 @@ def _over_others(
 
 
 def _ticks(x: Scale, what: str) -> Markup:
-    """Numbers below a chart."""
+    """The numbers below a chart."""
     at = {text: x(number(text)) for text in x.ticks(4)}
     return chart(*(lettering(y, 12, t) for t, y in at.items() if 0 <= y <= 1), height=16, label=f"scale of {what}")
 

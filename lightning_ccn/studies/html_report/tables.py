@@ -1,55 +1,79 @@
-"""The tables: results, everything else that was measured, the search for the learning rate."""
+"""The tables: results, other metrics and costs, learning rate search."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from lightning_ccn.studies.html_report.markup import Markup, tag
+from markupsafe import Markup
+
+from lightning_ccn.studies.html_report.markup import render
 from lightning_ccn.studies.html_report.svg import decimal
 from lightning_ccn.studies.html_report.values import SystemEntry, error, family, finite, mean, ranked, versus
 
-NONE = "–"
+MISSING = "–"
+RANKED = ("auc", "page_gauc")  # the metrics of the figures and of the first table
 
 
-def results(systems: Sequence[SystemEntry], baseline: str) -> Markup:
-    """AUC and page AUC with their standard errors, and the paired differences to the baseline."""
-    title = next((str(system["title"]) for system in systems if system["name"] == baseline), baseline)
-    less = f"less {title}’s, points"
-    spans = {2: ("AUC", "page AUC"), 3: (less, less)}
-    groups = [tag("th", tag("span", spans[n % 2 + 2][n // 2]), colspan=n % 2 + 2, class_="group") for n in range(4)]
-    heads = tag("tr", tag("th", "system"), *(tag("th", text) for text in ("mean", "± SE", "mean", "± SE", "p") * 2))
+class TableCell(NamedTuple):
+    """A cell: its text, the metric that it shows, and whether it stands out."""
+
+    text: str
+    metric: str = ""
+    chosen: bool = False
+
+
+class TableRow(NamedTuple):
+    """A system's row: its name, title and family, and the cells beside the title."""
+
+    name: str
+    title: str
+    family: str
+    cells: list[TableCell]
+
+
+def results(systems: Sequence[SystemEntry], baseline: str, titles: Mapping[str, str]) -> Markup:
+    """AUC and page AUC with their standard errors, and the paired differences to the baseline.
+
+    Args:
+        systems: Entries of compare.json.
+        baseline: Name of the baseline.
+        titles: Title of each metric by its name.
+    """
+    baseline_title = next((str(system["title"]) for system in systems if system["name"] == baseline), baseline)
+    groups = [group for metric in RANKED for group in ((titles[metric], 2), (f"minus {baseline_title}, points", 3))]
     rows = []
     for system in ranked(systems, "auc"):
         cells = []
-        for metric in ("auc", "page_gauc"):
-            cells += [_cell(mean(system, metric), 4, metric), _cell(error(system, metric), 4)]
-            for what in ("difference", "se"):
-                value = versus(system, metric, what)
-                cells.append(
-                    _cell(None if value is None else 100 * value, 2, sign="+" if what == "difference" else "-")
-                )
-            cells.append(tag("td", probability(versus(system, metric, "p"))))
-        rows.append(tag("tr", _name(system), *cells, data_system=system["name"]))
-    return _table([tag("tr", tag("th"), *groups), heads], rows)
+        for metric in RANKED:
+            cells += [_number(mean(system, metric), 4, metric), _number(error(system, metric), 4)]
+            cells += [_number(_points(versus(system, metric, "difference")), 2, sign="+")]
+            cells += [_number(_points(versus(system, metric, "se")), 2)]
+            cells += [TableCell(probability(versus(system, metric, "p")))]
+        rows.append(_row(system, cells))
+    return _table(["system", *("mean", "± SE", "mean", "± SE", "p") * 2], rows, groups)
 
 
-def measures(systems: Sequence[SystemEntry]) -> Markup:
-    """The other metrics, and what each system costs."""
-    metrics = {"logloss": "log loss", "normalized_entropy": "normalised entropy", "calibration": "calibration",
-               "intent_auc": "intent AUC"}  # fmt: skip
-    metrics = {key: text for key, text in metrics.items() if any(mean(s, key) is not None for s in systems)}
-    names = [*metrics.values(), "learning rate", "table weights", "layer weights", "items/s", "minutes"]
+def measures(systems: Sequence[SystemEntry], titles: Mapping[str, str]) -> Markup:
+    """The other metrics, and the size and speed of each system.
+
+    Args:
+        systems: Entries of compare.json.
+        titles: Title of each metric by its name.
+    """
+    metrics = [
+        name for name in titles if name not in RANKED and any(mean(system, name) is not None for system in systems)
+    ]
     rows = []
     for system in systems:
-        parameters = system.get("parameters") or {}
-        cells = [_cell(mean(system, key), 4, key) for key in metrics]
-        scale = finite(system.get("scale"))
-        cells.append(tag("td", NONE if scale is None else f"× {scale:g}"))
-        cells += [tag("td", count(parameters.get(kind))) for kind in ("tables", "dense")]
-        cells += [tag("td", count(mean(system, "items_per_second"))), _cell(mean(system, "minutes"), 1)]
-        rows.append(tag("tr", _name(system), *cells, data_system=system["name"]))
-    return _table([tag("tr", tag("th", "system"), *(tag("th", name) for name in names))], rows)
+        parameters, scale = system.get("parameters") or {}, finite(system.get("scale"))
+        cells = [_number(mean(system, name), 4, name) for name in metrics]
+        cells.append(TableCell(MISSING if scale is None else f"× {scale:g}"))
+        cells += [TableCell(count(parameters.get(kind))) for kind in ("tables", "dense")]
+        cells += [TableCell(count(mean(system, "items_per_second"))), _number(mean(system, "minutes"), 1)]
+        rows.append(_row(system, cells))
+    costs = ["learning rate", "table parameters", "dense parameters", "items/s", "minutes"]
+    return _table(["system", *(titles[name] for name in metrics), *costs], rows)
 
 
 def search(systems: Sequence[SystemEntry]) -> Markup:
@@ -59,36 +83,37 @@ def search(systems: Sequence[SystemEntry]) -> Markup:
     for system in systems:
         found = {float(trial["scale"]): finite(trial.get("val_auc")) for trial in system.get("search") or []}
         chosen = finite(system.get("scale"))
-        rows.append(
-            tag(
-                "tr", _name(system), *(_cell(found.get(s), 4, class_="chosen" if s == chosen else None) for s in scales)
-            )
-        )
-    head = tag("tr", tag("th", "learning rate"), *(tag("th", f"× {scale:g}") for scale in scales))
-    return _table([head], rows, "scroll narrow")
+        rows.append(_row(system, [_number(found.get(scale), 4)._replace(chosen=scale == chosen) for scale in scales]))
+    return _table(["learning rate", *(f"× {scale:g}" for scale in scales)], rows, class_="scroll narrow")
 
 
 def probability(p: float | None) -> str:
-    """A p-value, as far as one can be told."""
-    return NONE if p is None else "< .001" if p < 0.001 else decimal(p, 3)
+    """A p-value with three decimals."""
+    return MISSING if p is None else "< .001" if p < 0.001 else decimal(p, 3)
 
 
 def count(value: Any) -> str:
-    """A whole number with thousands set apart."""
+    """A whole number with separators between thousands."""
     number = finite(value)
-    return NONE if number is None else f"{number:,.0f}"
+    return MISSING if number is None else f"{number:,.0f}"
 
 
-def _name(system: Mapping[str, Any]) -> Markup:
-    return tag("th", str(system["title"]), scope="row", class_=family(system))
+def _points(difference: float | None) -> float | None:
+    return None if difference is None else 100 * difference
 
 
-def _cell(
-    value: float | None, places: int, metric: str | None = None, sign: str = "-", class_: str | None = None
+def _number(value: float | None, places: int, metric: str = "", sign: str = "-") -> TableCell:
+    return TableCell(MISSING if value is None else decimal(value, places, sign), metric)
+
+
+def _row(system: SystemEntry, cells: list[TableCell]) -> TableRow:
+    return TableRow(str(system["name"]), str(system["title"]), family(system), cells)
+
+
+def _table(
+    headings: Sequence[str],
+    rows: Sequence[TableRow],
+    groups: Sequence[tuple[str, int]] = (),
+    class_: str = "scroll",
 ) -> Markup:
-    return tag("td", NONE if value is None else decimal(value, places, sign), data_metric=metric, class_=class_)
-
-
-def _table(heads: Sequence[Markup], rows: Sequence[Markup], class_: str = "scroll") -> Markup:
-    table = tag("table", tag("thead", *heads), tag("tbody", *rows))
-    return tag("div", table, class_=class_, tabindex=0, role="region", aria_label="table")
+    return render("table.html", **{"class": class_}, headings=headings, rows=rows, groups=groups)

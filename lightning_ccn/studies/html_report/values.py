@@ -1,4 +1,4 @@
-"""What `compare.json` says, read so that nothing has to be there."""
+"""Reads values from the content of compare.json, any of which may be missing."""
 
 from __future__ import annotations
 
@@ -9,18 +9,23 @@ from typing import Any
 SystemEntry = Mapping[str, Any]
 
 
+def metric_titles(comparison: Mapping[str, Any]) -> dict[str, str]:
+    """Title of each metric by its name, in the order of the tables."""
+    return {"auc": "AUC", "page_gauc": "page AUC", **(comparison.get("metrics") or {})}
+
+
 def finite(value: Any) -> float | None:
-    """The number, unless it is missing or none."""
+    """The value as a float; None if it is not a finite number."""
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def mean(system: SystemEntry, metric: str) -> float | None:
-    """Over the runs that count."""
+    """The metric's mean over the runs that the summary includes."""
     return finite((system["summary"].get(metric) or {}).get("mean"))
 
 
 def error(system: SystemEntry, metric: str) -> float | None:
-    """The standard error of `mean`; None of a single run."""
+    """The standard error of `mean`; None for a single run."""
     return finite((system["summary"].get(metric) or {}).get("se"))
 
 
@@ -30,30 +35,28 @@ def versus(system: SystemEntry, metric: str, what: str) -> float | None:
 
 
 def single(system: SystemEntry, metric: str) -> list[float]:
-    """The metric of each run, those that do not count included."""
+    """The metric of each run, also of those that the summary leaves out."""
     values = [finite(run["metrics"].get(metric)) for run in system["runs"]]
     return [value for value in values if value is not None]
 
 
 def diagnostics(system: SystemEntry, kind: str) -> list[Mapping[str, Any]]:
-    """That part of the diagnostics of each run that has it."""
+    """That entry of diagnostics.json, for each run that has it."""
     found = [(run.get("diagnostics") or {}).get(kind) for run in system["runs"]]
     return [part for part in found if part]
 
 
 def pairs(x: Sequence[Any], y: Sequence[Any]) -> list[tuple[float, float]]:
-    """The points where both are numbers."""
+    """The points whose coordinates are both numbers."""
     both = ((finite(a), finite(b)) for a, b in zip(x, y, strict=True))
     return [(a, b) for a, b in both if a is not None and b is not None]
 
 
 def ranked(systems: Iterable[SystemEntry], metric: str) -> list[SystemEntry]:
-    """Best first, undefined last."""
+    """The systems from the best to the worst; those whose metric is undefined come last."""
     return sorted(systems, key=lambda system: -(mean(system, metric) or -math.inf))
 
 
 def family(system: SystemEntry) -> str:
-    """Which colour a system has: what it makes of the trigger."""
-    name = str(system["name"])
-    families = {"ccn": "ccn", "tan": "tan", "dihn": "intent", "dian": "intent"}
-    return next((colour for start, colour in families.items() if name.startswith(start)), "plain")
+    """The CSS class that gives the system its colour: what the system makes of the trigger."""
+    return str(system.get("family") or "plain")

@@ -1,1 +1,1 @@
-"""`ccn simulate`: what trained systems would earn in the world that made their log, as the paper's Tables 3 and 4."""
+"""`ccn simulate`: clicks and orders that trained systems would get in their synthetic world (Tables 3 and 4)."""

@@ -1,4 +1,4 @@
-"""Rates of a simulated campaign, and how far one system's are above another's, with an interval."""
+"""Rates of a simulated promotion, such as CTR, and the lift of one system over another with its interval."""
 
 from __future__ import annotations
 
@@ -14,40 +14,46 @@ CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class Metric:
-    """A ratio of two of the counts."""
+class CampaignMetric:
+    """A ratio of two counts.
+
+    Attributes:
+        title: Name in tables.
+        counted: The count in the numerator, one of `COUNTS`.
+        per: The count in the denominator.
+    """
 
     title: str
     counted: str
     per: str
 
 
-# A visit is the paper's "daily user view". Its CTR is then the share of visits with a click, and its CVR that of these
-# which buy: read so, CTR x CVR = visit purchase rate, as in Table 4 (1.0221 x 1.0637 = 1.0872, printed 1.0885;
-# 1.1748 x 1.1006 = 1.2930, printed 1.2938). All systems show as many items to as many users, so clicks per exposed
-# item lift as clicks per user do.
+# A visit is the paper's "daily user view". CTR is the share of visits with a click, and CVR the share of these with a
+# purchase. Then CTR x CVR = visit purchase rate, as in Table 4 (1.0221 x 1.0637 = 1.0872, printed 1.0885;
+# 1.1748 x 1.1006 = 1.2930, printed 1.2938). All systems show the same number of items to the same users, so clicks per
+# exposed item and clicks per user have the same lift.
 METRICS = {
-    "ctr": Metric("CTR", "clicking_visits", "visits"),
-    "clicks_per_user": Metric("Clicks/User", "clicks", "users"),
-    "cvr": Metric("CVR", "buying_visits", "clicking_visits"),
-    "orders_per_user": Metric("Orders/User", "orders", "users"),
-    "visit_purchase_rate": Metric("Visit Purchase Rate", "buying_visits", "visits"),
-    "orders_per_click": Metric("Orders/Click", "orders", "clicks"),
+    "ctr": CampaignMetric("CTR", "clicking_visits", "visits"),
+    "clicks_per_user": CampaignMetric("Clicks/User", "clicks", "users"),
+    "cvr": CampaignMetric("CVR", "buying_visits", "clicking_visits"),
+    "orders_per_user": CampaignMetric("Orders/User", "orders", "users"),
+    "visit_purchase_rate": CampaignMetric("Visit Purchase Rate", "buying_visits", "visits"),
+    "orders_per_click": CampaignMetric("Orders/Click", "orders", "clicks"),
 }
 
 
 class Outcome:
-    """What became of the visits under one system.
+    """Clicks and orders of all visits under one system.
 
     Args:
-        runs: of each of its trained models (one of a reference), float64 [users, 6], see `Traffic.serve`; the same
-            users in the same order for all systems.
-        trained: whether another training run would rank otherwise.
+        runs: The counts under each of its trained models, float64 [users, 6], see `Traffic.serve`; all systems have the
+            same users in the same order.
+        trained: Whether the system is trained; a reference is not, and has a single run.
 
     Attributes:
-        counts: float64 [users, 6], mean over the runs.
-        totals: float64 [runs, 6], sums over users.
-        trained: as above.
+        counts: float64 [users, 6], the mean over the runs.
+        totals: float64 [runs, 6], the sums over users.
+        trained: Whether the system is trained.
     """
 
     def __init__(self, runs: list[np.ndarray], *, trained: bool) -> None:
@@ -56,7 +62,7 @@ class Outcome:
         self.trained = trained
 
     def values(self, run: int | None = None) -> dict[str, float | None]:
-        """Every metric, of one run or of their mean; None where nothing was counted."""
+        """Every metric of one run, or of the mean over all runs if `run` is None; a metric is None if undefined."""
         totals = self.totals.mean(axis=0) if run is None else self.totals[run]
         found: dict[str, float | None] = {}
         for name, metric in METRICS.items():
@@ -67,12 +73,15 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Lift:
-    """A lift rate, .1 for +10%, with the ends of its interval.
+    """A lift, .1 for +10%, with its interval.
 
     Attributes:
-        lift, low, high: rates.
-        se_visits: standard error of ln(1 + lift) over the visits, for these very models.
-        se_runs: over training runs; None where only one was trained, and the interval then covers the visits alone.
+        lift: The lift.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+        se_visits: Standard error of ln(1 + lift) over users and their visits, for the given models.
+        se_runs: Standard error over training runs; None if a system has only one run, and then the interval covers
+            the visits alone.
     """
 
     lift: float
@@ -82,28 +91,29 @@ class Lift:
     se_runs: float | None
 
 
-def lift(here: Outcome, baseline: Outcome, metric: Metric) -> Lift | None:
-    """Lift of a system's metric over the baseline's; None where either is zero or undefined.
+def lift(system: Outcome, baseline: Outcome, metric: CampaignMetric) -> Lift | None:
+    """Lift of a system's metric over the baseline's; None if either is zero or undefined.
 
-    The interval is the delta method's, of the logarithm of the ratio of two ratios, with users as the units that are
-    drawn: a user's visits are not independent. With r = N / D for each system and n_u, d_u a user's counts,
+    The interval comes from the delta method for the logarithm of a ratio of two ratios. Its sampling units are users,
+    because the visits of one user are not independent. With r = N / D for each system and n_u, d_u a user's counts,
 
-        ln(r_system / r_baseline) varies by the sum over u of (n_u / N - d_u / D  -  the same of the baseline)^2,
+        the variance of ln(r_system / r_baseline) is the sum over u of
+        ((n_u / N - d_u / D of the system) - (n_u / N - d_u / D of the baseline))^2.
 
-    in which what both systems share, the same visits and the same luck, cancels. (A bootstrap over users comes to the
-    same, as a test shows, and would need its own seed.) Where systems and baseline were trained several times, each
-    mean's variance over its runs is added, and the quantile is Student's with Welch and Satterthwaite's degrees of
-    freedom. As each run's own luck is in both terms, the sum is on the wide side. One world is behind it all: how
-    lifts differ from world to world is not in the interval.
+    Both systems have the same visits and the same random draws, and what they share cancels. (A bootstrap over users
+    gives the same interval, as a test shows, but needs a seed.) If both systems were trained several times, the
+    variance of each mean over its runs is added, and the quantile is Student's with the degrees of freedom of Welch and
+    Satterthwaite. Both terms include the random draws of each run, so the interval is rather too wide than too narrow.
+    It does not include how lifts differ from one world to another.
     """
-    rates = [_rate(outcome, metric) for outcome in (here, baseline)]
+    rates = [_rate(outcome, metric) for outcome in (system, baseline)]
     if not all(rates):
         return None
-    influence = _influence(here, metric) - _influence(baseline, metric)
+    influence = _influence(system, metric) - _influence(baseline, metric)
     users = len(influence)
     of_visits = users / (users - 1) * float(np.square(influence).sum())
     terms = [(of_visits, users - 1)]
-    trained = [outcome for outcome in (here, baseline) if outcome.trained]
+    trained = [outcome for outcome in (system, baseline) if outcome.trained]
     repeated = all(len(outcome.totals) > 1 for outcome in trained)
     if repeated:
         terms += [_over_runs(outcome, metric) for outcome in trained]
@@ -121,23 +131,23 @@ def lift(here: Outcome, baseline: Outcome, metric: Metric) -> Lift | None:
     )
 
 
-def _rate(outcome: Outcome, metric: Metric) -> float:
+def _rate(outcome: Outcome, metric: CampaignMetric) -> float:
     counted, per = _columns(outcome.counts, metric)
     return float(counted.sum() / per.sum()) if per.sum() else 0.0
 
 
-def _influence(outcome: Outcome, metric: Metric) -> np.ndarray:
-    """float64 [users]: what each adds to the logarithm of the rate, to first order."""
+def _influence(outcome: Outcome, metric: CampaignMetric) -> np.ndarray:
+    """float64 [users]: the first-order contribution of each user to the logarithm of the rate."""
     counted, per = _columns(outcome.counts, metric)
     return counted / counted.sum() - per / per.sum()
 
 
-def _over_runs(outcome: Outcome, metric: Metric) -> tuple[float, int]:
-    """Variance of the logarithm of the mean rate over training runs, to first order, and its degrees of freedom."""
+def _over_runs(outcome: Outcome, metric: CampaignMetric) -> tuple[float, int]:
+    """First-order variance of the logarithm of the mean rate over training runs, and its degrees of freedom."""
     counted, per = _columns(outcome.totals, metric)
     rates = counted / np.maximum(per, 1)
     return float(rates.var(ddof=1) / len(rates) / rates.mean() ** 2), len(rates) - 1
 
 
-def _columns(counts: np.ndarray, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
+def _columns(counts: np.ndarray, metric: CampaignMetric) -> tuple[np.ndarray, np.ndarray]:
     return counts[:, COUNTS.index(metric.counted)], counts[:, COUNTS.index(metric.per)]

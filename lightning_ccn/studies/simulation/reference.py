@@ -1,4 +1,4 @@
-"""Rankings that need no model: what the log's recommender shows, and what nobody can beat."""
+"""Reference rankings without a model: the log's recommender, and the best possible rankings."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.data.world import Visits, World
 
 REFERENCES = {
-    "oracle": "Oracle: knows all",
-    "attainable": "Attainable: knows all but what no log shows",
+    "oracle": "Oracle: knows everything",
+    "attainable": "Attainable: knows all that a log shows",
     "recommender": "The log's own recommender",
 }
 
@@ -20,17 +20,25 @@ Columns = TypeVar("Columns")
 
 
 def reference_scores(name: str, world: World, visits: Visits, candidates: Ragged) -> np.ndarray:
-    """ScoreCollector float64 [candidates] of a reference of `REFERENCES`.
+    """Scores float64 [candidates] of a reference of `REFERENCES`.
 
-    - `oracle`: the true click probability at the first position, given the visit's hidden intent and clickiness too.
-    - `attainable`: the same averaged over what is hidden. No model's expected clicks can be above, but for what the
-      order among the items shown is worth.
-    - `recommender`: the order in which the world that wrote the log would show them.
+    - `oracle`: The true click probability at the first position, given also what no log shows: the visit's intent and
+      the page clickiness (how click-prone the whole page is).
+    - `attainable`: The same, averaged over what no log shows. It chooses the items with the most expected clicks that a
+      model can choose; only the order of the chosen items can gain a little more.
+    - `recommender`: The order in which the world that wrote the log would show the candidates.
+
+    Args:
+        name: Name of the reference.
+        world: The world.
+        visits: The visits.
+        candidates: The candidates of each visit, in the recommender's order.
     """
     if name == "recommender":
         return -np.arange(len(candidates.values), dtype=np.float64)
     page = np.repeat(np.arange(len(candidates.lengths)), candidates.lengths)
-    alone = Ragged(candidates.values, np.arange(len(page) + 1))  # each on a page of its own: all at position 1
+    # a page for each candidate, so that all have position 1
+    alone = Ragged(candidates.values, np.arange(len(page) + 1))
     visit_of_each = replace(_rows(visits, page), users=_rows(visits.users, page))
     if name == "oracle":
         return world.click_probability(visit_of_each, alone)
@@ -38,7 +46,7 @@ def reference_scores(name: str, world: World, visits: Visits, candidates: Ragged
 
 
 def _rows(columns: Columns, row: np.ndarray) -> Columns:
-    """The given rows of a dataclass of arrays; what is no array stays."""
+    """The given rows of a dataclass of arrays; other fields stay as they are."""
     values = {field.name: getattr(columns, field.name) for field in fields(columns)}  # type: ignore[arg-type]
     taken = {name: value[row] for name, value in values.items() if isinstance(value, np.ndarray)}
     return replace(columns, **taken)  # type: ignore[type-var]

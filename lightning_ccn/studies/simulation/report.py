@@ -1,4 +1,4 @@
-"""The terminal tables of a simulation: the paper's Tables 3 and 4, with its figures beside ours."""
+"""The terminal tables of a simulation: the paper's Tables 3 and 4, with the paper's numbers below ours."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rich.table import Table
 
 from lightning_ccn.studies.simulation.lift import METRICS
 
-# Lift rates that the paper prints, of its online tests on Taobao; over its baseline, which it does not name there.
+# Lifts of the paper's online tests on Taobao, by system; the paper does not name the baseline of these tables.
 PAPER_LIFT: dict[str, dict[str, dict[str, float]]] = {
     "Table 3": {
         "dihn": {"ctr": -0.073, "clicks_per_user": -0.093, "cvr": -0.015, "orders_per_user": -0.031},
@@ -21,18 +21,22 @@ PAPER_LIFT: dict[str, dict[str, dict[str, float]]] = {
     },
 }
 NOTE = (
-    "A visit is the paper's daily user view. CTR: visits with a click; CVR: of these, the visits with a purchase. "
-    "Intervals cover the draw of users and visits, and training runs where the system and {baseline} have several each."
+    "A visit is the paper's daily user view. CTR: share of visits with a click. CVR: share of these with a purchase. "
+    "Intervals cover the draw of users and visits; also training runs, if the system and {baseline} have several each."
 )
 COLUMNS = {
     "Table 3": ("ctr", "clicks_per_user", "cvr", "orders_per_user"),
     "Table 4": ("ctr", "cvr", "visit_purchase_rate"),
 }
-DIGITS = {"Table 3": 1, "Table 4": 2}  # as printed
+DIGITS = {"Table 3": 1, "Table 4": 2}  # decimals that the paper prints
 
 
 def tables(report: dict[str, Any]) -> list[Table]:
-    """Tables of what `simulate.json` holds."""
+    """The tables.
+
+    Args:
+        report: Content of simulate.json.
+    """
     return [_table(report, name) for name in COLUMNS]
 
 
@@ -52,7 +56,7 @@ def _table(report: dict[str, Any], name: str) -> Table:
 
 
 def _cell(system: dict[str, Any], metric: str, table: str) -> str:
-    """Our lift and its interval, and the paper's; of the baseline the value itself."""
+    """Our lift with its interval, and the paper's lift; for the baseline the value itself."""
     if system["lift"] is None:
         value = system["values"][metric]
         return "undefined" if value is None else f"{value:.4f}"

@@ -1,4 +1,4 @@
-"""The trained models of a simulation: where they lie, of which world they are, and what they score."""
+"""The trained models of a simulation: their run folders, their world and their scores."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -18,26 +20,46 @@ from lightning_ccn.data.world import World, WorldConfig
 from lightning_ccn.data.world.knobs import FILE
 from lightning_ccn.errors import DataError
 from lightning_ccn.studies.comparison.cell import RESULT, environment
+from lightning_ccn.studies.comparison.protocol import read_display
 from lightning_ccn.studies.simulation.traffic import CHUNK, Traffic
 
 SCORES = ["page_id", "item_id", "probability"]  # columns that `ccn predict` writes
+MISSING = "no such file; give the folder of a run that `ccn fit` has finished"
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run folder of `ccn fit`, and the system that it trained.
+class TrainedRun:
+    """A run folder of `ccn fit`.
 
     Attributes:
-        system: its name here; runs of one name are pooled.
-        folder: with config.yaml and checkpoints/last.ckpt.
+        system: Name of the system that it trained; runs with the same name are pooled.
+        folder: The run folder, with config.yaml and checkpoints/last.ckpt.
     """
 
     system: str
     folder: Path
 
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The run's options.
+
+        Raises:
+            DataError: There is no config.yaml, or it is not a file of options.
+        """
+        path = self.folder / "config.yaml"
+        if not path.exists():
+            raise DataError(f"{path}: {MISSING}")
+        try:
+            config = yaml.safe_load(path.read_text())
+        except yaml.YAMLError as error:
+            raise DataError(f"{path}: {error}") from None
+        if not isinstance(config, dict):
+            raise DataError(f"{path}: holds no options; `ccn fit` did not write this file")
+        return config
+
     @property
     def checkpoint(self) -> Path:
-        """Of the run's end: what its metrics.json is about."""
+        """The checkpoint at the end of the run, whose metrics are in metrics.json."""
         return self.folder / "checkpoints" / "last.ckpt"
 
     @property
@@ -45,98 +67,107 @@ class Run:
         """The dataset folder that the run was trained on.
 
         Raises:
-            DataError: the run is not whole, or of data that no world wrote.
+            DataError: The run is incomplete, or its data do not come from a synthetic world.
         """
         path = self.folder / "config.yaml"
-        for needed in (path, self.checkpoint):
-            if not needed.exists():
-                raise DataError(f"{needed}: no such file; name the folder of a run that `ccn fit` finished")
+        if not self.checkpoint.exists():
+            raise DataError(f"{self.checkpoint}: {MISSING}")
         try:
-            folder = Path(yaml.safe_load(path.read_text())["data"]["folder"])
-        except (yaml.YAMLError, KeyError, TypeError) as error:
-            raise DataError(f"{path}: says no data.folder ({error!r}); it is not what `ccn fit` wrote") from None
+            folder = Path(self.config["data"]["folder"])
+        except (KeyError, TypeError) as error:
+            raise DataError(f"{path}: has no data.folder ({error!r}); `ccn fit` did not write this file") from None
         if not folder.is_dir():
-            raise DataError(f"{path}: data.folder {folder} is not there; simulate where the run was trained")
+            raise DataError(f"{path}: data.folder {folder} does not exist; simulate on a machine that has it")
         if not (folder / FILE).exists():
             raise DataError(
-                f"{folder}: no world wrote these data (there is no {FILE}), so nobody knows what would be clicked; "
-                "simulate runs of a folder that `ccn data world` wrote"
+                f"{folder}: these data do not come from a synthetic world (there is no {FILE}), so nothing is known "
+                "about clicks on other items; simulate runs of a folder that `ccn data world` wrote"
             )
         return folder
 
+    @property
+    def title(self) -> str:
+        """The system's name in tables, `display.title` of the run's options; `system` if there is none."""
+        return read_display(self.folder / "config.yaml").title or self.system
 
-def runs_of_comparison(folder: Path) -> tuple[list[Run], list[Path]]:
-    """The reported runs in a folder of `ccn compare`, and those that are not finished yet.
+    @property
+    def order(self) -> int:
+        """The system's place among others, smallest first: `display.order` of the run's options."""
+        return read_display(self.folder / "config.yaml").order
+
+
+def runs_of_comparison(folder: Path) -> tuple[list[TrainedRun], list[Path]]:
+    """The finished reported runs in a folder of `ccn compare`, and the folders of the unfinished ones.
 
     Raises:
-        DataError: there is none.
+        DataError: There is no finished run.
     """
     cells = sorted(path for path in folder.glob("cells/*/seed*") if path.is_dir())
     done = [path for path in cells if (path / RESULT).exists()]
     if not done:
-        raise DataError(f"{folder}: no finished run in cells/; name a folder that `ccn compare --output` wrote")
-    return [Run(path.parent.name, path) for path in done], [path for path in cells if path not in done]
+        raise DataError(f"{folder}: no finished run in cells/; give the --output folder of `ccn compare`")
+    return [TrainedRun(path.parent.name, path) for path in done], [path for path in cells if path not in done]
 
 
-def named_runs(words: Sequence[str]) -> list[Run]:
+def named_runs(words: Sequence[str]) -> list[TrainedRun]:
     """Runs given as NAME=FOLDER.
 
     Raises:
-        DataError: one is not, or stands twice.
+        DataError: A word has another form, or is given twice.
     """
     runs = []
     for word in words:
         name, equals, folder = word.partition("=")
         if not (name and equals and folder):
             raise DataError(f"--runs: '{word}' is not NAME=FOLDER, as in sim=runs/default/20260101-000000")
-        run = Run(name, Path(folder))
+        run = TrainedRun(name, Path(folder))
         if run in runs:
-            raise DataError(f"--runs: '{word}' stands twice")
+            raise DataError(f"--runs: '{word}' is given twice")
         runs.append(run)
     return runs
 
 
-def world_of(runs: Sequence[Run]) -> tuple[World, Dataset]:
-    """The world that wrote the data of all runs, and these data.
+def world_of(runs: Sequence[TrainedRun]) -> tuple[World, Dataset]:
+    """The synthetic world from which the data of all runs come, and the data of the first run.
 
     Raises:
-        DataError: a run is not whole, no world wrote its data, or the runs are of two worlds.
+        DataError: A run is incomplete, its data do not come from a synthetic world, or the runs have different worlds.
     """
-    of_folder = {run.data: run for run in reversed(runs)}  # the first run of each
-    configs = {folder: WorldConfig.load(folder) for folder in of_folder}
+    first_runs = {run.data: run for run in reversed(runs)}  # the first run of each folder
+    configs = {folder: WorldConfig.load(folder) for folder in first_runs}
     first = runs[0].data
     for folder, config in configs.items():
-        here, there = asdict(configs[first]), asdict(config)
-        odd = [f"{name} {here[name]} and {there[name]}" for name in here if here[name] != there[name]]
-        if odd:
+        one, other = asdict(configs[first]), asdict(config)
+        differences = [f"{name} {one[name]} and {other[name]}" for name in one if one[name] != other[name]]
+        if differences:
             raise DataError(
-                f"{of_folder[first].folder} and {of_folder[folder].folder} are of two worlds ({', '.join(odd)}): "
-                "simulate those of one world together"
+                f"{first_runs[first].folder} and {first_runs[folder].folder} have different worlds "
+                f"({', '.join(differences)}): simulate the runs of each world separately"
             )
     dataset, world = Dataset.open(first), World(configs[first])
     if dataset.schema != world.schema or not np.array_equal(read_items(dataset)["category"], world.catalogue.category):
-        raise DataError(f"{first}: world.yaml is not of the world that wrote this folder; write the folder again")
+        raise DataError(f"{first}: world.yaml does not describe the world of this folder; generate the folder again")
     return world, dataset
 
 
-def predict(run: Run, data: Path, scratch: Path, worker: int) -> Path:
-    """ScoreCollector candidates by `ccn predict`, in a process of its own with one thread.
+def predict(run: TrainedRun, data: Path, scratch: Path, worker: int) -> Path:
+    """Scores the candidates with `ccn predict`, in a process of its own with one thread.
 
     Args:
-        run: whose model.
-        data: the folder that `Traffic.write` wrote.
-        scratch: a folder that is nobody else's.
-        worker: number of this work, which chooses its GPU.
+        run: The run whose model scores.
+        data: The folder that `Traffic.write` wrote.
+        scratch: A folder for this call alone.
+        worker: Number of the call; chooses the GPU.
 
     Returns:
         The Parquet file, for `read_scores`.
 
     Raises:
-        DataError: it failed; with what it said.
+        DataError: `ccn predict` failed; the message has its error.
     """
     options = [
         *("--config", str(run.folder / "config.yaml"), "--ckpt_path", str(run.checkpoint), "--data.folder", str(data)),
-        # in the order of the folder, a chunk a batch, whatever the run was trained with
+        # in the folder's order, one chunk per batch, whatever options the run was trained with
         *("--data.batch_pages", str(CHUNK), "--data.lanes", "1", "--data.predict_split", "test"),
         *("--trainer.devices", "1", "--trainer.num_nodes", "1", "--trainer.enable_progress_bar", "false"),
         *("--runs", str(scratch), "--experiment", "predict", "--run_id", "predict", "--wandb", "off"),
@@ -152,20 +183,26 @@ def predict(run: Run, data: Path, scratch: Path, worker: int) -> Path:
         errors="replace",
     )
     if done.returncode:
-        lines = done.stdout.strip().splitlines() or ["it said nothing"]
+        lines = done.stdout.strip().splitlines() or ["it printed nothing"]
         reason = next((line for line in lines if line.startswith("ccn: error: ")), lines[-1])
         raise DataError(f"{run.folder}: ccn predict failed: {reason.removeprefix('ccn: error: ')}")
     return scratch / "scores" / "part-00000.parquet"
 
 
-def read_scores(path: Path, run: Run, traffic: Traffic, data: Path) -> Iterator[np.ndarray]:
-    """What `predict` wrote, a row group for each of the traffic's chunks.
+def read_scores(path: Path, run: TrainedRun, traffic: Traffic, data: Path) -> Iterator[np.ndarray]:
+    """Reads what `predict` wrote.
+
+    Args:
+        path: The Parquet file.
+        run: The run whose model scored.
+        traffic: The visits; each of their chunks is a row group of the file.
+        data: The folder that `Traffic.write` wrote.
 
     Yields:
         float32 [candidates of the chunk].
 
     Raises:
-        DataError: a candidate's score is missing, out of order or not finite.
+        DataError: A candidate's score is missing, out of order or not finite.
     """
     with open_part(path) as file:
         for group, (visits, candidates) in enumerate(traffic.chunks(data)):

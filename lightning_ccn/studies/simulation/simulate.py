@@ -1,17 +1,15 @@
-"""`ccn simulate`: trained systems rank the visits of a synthetic world's promotion, and the world answers."""
+"""`ccn simulate`: trained systems rank items for new visits of a synthetic world, which draws clicks and purchases."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
-import shlex
 import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,41 +17,52 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from lightning_ccn import __version__
 from lightning_ccn.errors import DataError
-from lightning_ccn.provenance import git_state
 from lightning_ccn.studies.comparison.cell import visible_gpus
-from lightning_ccn.studies.comparison.protocol import TITLES
+from lightning_ccn.studies.comparison.origin import origin
 from lightning_ccn.studies.simulation.lift import METRICS, Outcome, lift
 from lightning_ccn.studies.simulation.reference import REFERENCES, reference_scores
 from lightning_ccn.studies.simulation.report import PAPER_LIFT, tables
-from lightning_ccn.studies.simulation.runs import Run, named_runs, predict, read_scores, runs_of_comparison, world_of
+from lightning_ccn.studies.simulation.runs import (
+    TrainedRun,
+    named_runs,
+    predict,
+    read_scores,
+    runs_of_comparison,
+    world_of,
+)
 from lightning_ccn.studies.simulation.traffic import Traffic
 
 DESCRIPTION = """\
-Lets trained systems rank the same visits of a synthetic world's test promotion, visits that no log contains. The world
-draws clicks and purchases with its known probabilities, of each (visit, item) with the same luck for every system, and
-lifts over a baseline are printed as in the paper's Tables 3 and 4. Several runs of a system are pooled.
+Lets trained systems rank items for the same new visits of a synthetic world's test promotion. The world draws clicks
+and purchases with its known probabilities; the random draw of a (visit, item) is the same for all systems. Prints the
+lifts over a baseline as in the paper's Tables 3 and 4. Several runs of a system are pooled.
 """
 
 
 def run(args: list[str]) -> int:
-    """Runs `ccn simulate ARGS`; the exit code.
+    """Runs `ccn simulate ARGS`.
+
+    Returns:
+        The exit code, 0.
 
     Raises:
-        DataError: the runs are not whole, not of one world or do not fit it, or the baseline is not among them.
+        DataError: A run is incomplete, the runs have different worlds, or there is no run of the baseline.
     """
     options = _parse(args)
     began = time.monotonic()
     runs = named_runs(options.runs) if options.runs else _finished(options.comparison)
-    names = sorted({run.system for run in runs}, key=lambda name: (_place(name), name))
+    names = sorted({run.system for run in runs})
     if options.baseline not in names:
-        raise DataError(f"--baseline: no run of '{options.baseline}'; there are runs of {', '.join(names)}")
+        raise DataError(f"--baseline: no run of '{options.baseline}', only of {', '.join(names)}")
     if taken := set(names) & set(REFERENCES):
         raise DataError(f"--runs: '{min(taken)}' is the name of a reference ranking; choose another")
     world, log = world_of(runs)
+    first_runs = {run.system: run for run in reversed(runs)}  # the first run of each system
+    names.sort(key=lambda name: first_runs[name].order)
+    titles = {name: first_runs[name].title for name in names} | REFERENCES
     traffic = Traffic(world, visits=options.visits, candidates=options.candidates, seed=options.seed)
-    folder = _made(options.output or options.comparison)
+    folder = _make(options.output or options.comparison)
     print(f"{len(runs)} models rank {options.candidates} candidates of each of {options.visits:,} visits", flush=True)
     with TemporaryDirectory(prefix="ccn-simulate-") as scratch:
         data = Path(scratch) / "visits"
@@ -64,13 +73,8 @@ def run(args: list[str]) -> int:
             scores = (reference_scores(name, world, *chunk) for chunk in traffic.chunks(data))
             outcomes[name] = Outcome([traffic.serve(data, scores)], trained=False)
     report = {
-        "command": shlex.join(["ccn", "simulate", *args]),
+        **origin("simulate", args),
         "minutes": (time.monotonic() - began) / 60,
-        "versions": {
-            "lightning_ccn": __version__,
-            **{name: version(name) for name in ("torch", "torchrec", "lightning")},
-        },
-        "git": git_state(),
         "dataset": str(log.folder),
         "world": asdict(world.config),
         "promotion": traffic.window.promotion,
@@ -79,18 +83,20 @@ def run(args: list[str]) -> int:
         "users": len(traffic.users),
         "candidates": options.candidates,
         "seed": options.seed,
-        "baseline": {"name": options.baseline, "title": _title(options.baseline)},
+        "baseline": {"name": options.baseline, "title": titles[options.baseline]},
         "metrics": {name: asdict(metric) for name, metric in METRICS.items()},
         "systems": [
-            _system(name, outcome, outcomes[options.baseline], [run.folder for run in runs if run.system == name])
+            {"name": name, "title": titles[name]}
+            | _system(outcome, outcomes[options.baseline], [run.folder for run in runs if run.system == name])
+            | {"paper_lift": {table: lifts[name] for table, lifts in PAPER_LIFT.items() if name in lifts}}
             for name, outcome in outcomes.items()
         ],
     }
     (folder / "simulate.json").write_text(json.dumps(report, indent=1) + "\n")
-    console = Console(width=None if sys.stdout.isatty() else 180, markup=False)
+    console = Console(width=None if sys.stdout.isatty() else 240, markup=False)
     for table in tables(report):
         console.print(table)
-    print(f"{folder / 'simulate.json'} holds this, and every run's values")
+    print(f"results: {folder / 'simulate.json'}, with the values of every run")
     return 0
 
 
@@ -102,51 +108,55 @@ def _parse(args: list[str]) -> argparse.Namespace:
         allow_abbrev=False,
     )
     models = parser.add_mutually_exclusive_group(required=True)
-    models.add_argument("--comparison", type=Path, metavar="FOLDER", help="that `ccn compare` wrote: all its systems")
     models.add_argument(
-        "--runs", nargs="+", metavar="NAME=FOLDER", help="run folders of `ccn fit`; those of one name are pooled"
+        "--comparison", type=Path, metavar="FOLDER", help="folder of `ccn compare`; all its systems are simulated"
     )
-    parser.add_argument("--baseline", default="sim", metavar="NAME", help="lifts are over it; default: %(default)s")
-    parser.add_argument("--visits", type=int, default=20_000, help="to simulate; default: %(default)s")
+    models.add_argument(
+        "--runs", nargs="+", metavar="NAME=FOLDER", help="run folders of `ccn fit`; runs with the same name are pooled"
+    )
+    parser.add_argument(
+        "--baseline", default="sim", metavar="NAME", help="system over which lifts are reported; default: %(default)s"
+    )
+    parser.add_argument("--visits", type=int, default=20_000, help="number of visits; default: %(default)s")
     parser.add_argument(
         "--candidates",
         type=int,
         default=60,
-        help="of each visit, of which the page shows the best 8 to 20 (in the default world); default: %(default)s",
+        help="items to rank per visit; the page shows the best 8 to 20 (in the default world); default: %(default)s",
     )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the visits; default: %(default)s")
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the visits: another seed, other visits; default: %(default)s"
+        "--jobs", type=int, help="models that score at a time; default: one per GPU, or one per CPU core"
     )
-    parser.add_argument("--jobs", type=int, help="models that score at a time; default: one a GPU, or else one a core")
     parser.add_argument("--output", type=Path, help="folder of simulate.json; default: the comparison's")
     options = parser.parse_args(args)
     if options.runs and not options.output:
         parser.error("--runs needs --output")
     if options.jobs is not None and options.jobs < 1:
-        parser.error("--jobs is 1 or more")
+        parser.error("--jobs must be 1 or more")
     options.jobs = options.jobs or len(visible_gpus()) or len(os.sched_getaffinity(0))
     return options
 
 
-def _finished(comparison: Path) -> list[Run]:
+def _finished(comparison: Path) -> list[TrainedRun]:
     runs, unfinished = runs_of_comparison(comparison)
     for path in unfinished:
-        print(f"left out, for it is not finished: {path}", flush=True)
+        print(f"left out because it is not finished: {path}", flush=True)
     return runs
 
 
-def _made(folder: Path) -> Path:
+def _make(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"--output {folder}: cannot be made ({error})") from None
+        raise DataError(f"--output {folder}: cannot be made ({error}); choose another folder") from None
     return folder
 
 
-def _serve(runs: Sequence[Run], traffic: Traffic, data: Path, jobs: int) -> dict[Run, np.ndarray]:
-    """What becomes of the visits under each run's model, see `Traffic.serve`."""
+def _serve(runs: Sequence[TrainedRun], traffic: Traffic, data: Path, jobs: int) -> dict[TrainedRun, np.ndarray]:
+    """The counts under each run's model, see `Traffic.serve`."""
 
-    def serve(number: int, run: Run) -> np.ndarray:
+    def serve(number: int, run: TrainedRun) -> np.ndarray:
         with TemporaryDirectory(prefix="ccn-simulate-") as scratch:
             path = predict(run, data, Path(scratch), number)
             counts = traffic.serve(data, read_scores(path, run, traffic, data))
@@ -158,29 +168,18 @@ def _serve(runs: Sequence[Run], traffic: Traffic, data: Path, jobs: int) -> dict
         try:
             for future in wait(futures.values(), return_when=FIRST_EXCEPTION).done:
                 future.result()
-        except BaseException:  # Ctrl-C too: what has not started must not
+        except BaseException:  # Ctrl-C too: start no other model
             pool.shutdown(cancel_futures=True)
             raise
     return {run: future.result() for run, future in futures.items()}
 
 
-def _system(name: str, outcome: Outcome, baseline: Outcome, folders: Sequence[Path]) -> dict[str, Any]:
-    """A system's entry of simulate.json; of the baseline, `lift` is null."""
+def _system(outcome: Outcome, baseline: Outcome, folders: Sequence[Path]) -> dict[str, Any]:
+    """The results in a system's entry of simulate.json; the baseline's `lift` is null."""
     lifts = {key: lift(outcome, baseline, metric) for key, metric in METRICS.items()}
     return {
-        "name": name,
-        "title": _title(name),
         "trained": outcome.trained,
         "runs": [{"folder": str(folder), "values": outcome.values(at)} for at, folder in enumerate(folders)],
         "values": outcome.values(),
         "lift": None if outcome is baseline else {key: found and asdict(found) for key, found in lifts.items()},
-        "paper_lift": {table: lifts[name] for table, lifts in PAPER_LIFT.items() if name in lifts},
     }
-
-
-def _title(name: str) -> str:
-    return {**TITLES, **REFERENCES}.get(name, name)
-
-
-def _place(name: str) -> int:
-    return list(TITLES).index(name) if name in TITLES else len(TITLES)

@@ -1,4 +1,4 @@
-"""Visits of a world that no log contains, with candidates to rank; and what becomes of what they are shown."""
+"""New visits of a synthetic world, with candidates to rank, and the clicks and orders on what is shown."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from lightning_ccn.data.world.windows import Window, windows
 from lightning_ccn.data.writer import PAGES_PER_ROW_GROUP, DatasetWriter, write_stats
 from lightning_ccn.errors import DataError
 
-CHUNK = PAGES_PER_ROW_GROUP  # visits at a time: the row group of the folder, and the batch that is scored
-MOST_CANDIDATES = 2_000  # so that a chunk's scores are one row group: Parquet's writer cuts them at 2^20 rows
-PAGE_NUMBERS = 2**32  # of one promotion, see `Entrance.visits`
+CHUNK = PAGES_PER_ROW_GROUP  # visits per row group of the folder, and per batch that is scored
+MOST_CANDIDATES = 2_000  # more would split a chunk's scores: Parquet's writer limits a row group to 2^20 rows
+PAGE_NUMBERS = 2**32  # page numbers per promotion, see `Entrance.visits`
 COUNTS = ("users", "visits", "clicks", "clicking_visits", "orders", "buying_visits")
 
 
 class Traffic:
-    """Fresh visits of the promotion that the test split comes from, over the same days.
+    """New visits of the test split's promotion, on the same days.
 
-    The world's own recommender retrieves the candidates of each visit; a page shows as many of them as it would show
-    by itself. Everything follows from the world and the arguments: whoever ranks, the visits, their candidates and the
-    luck of each (visit, item) are the same.
+    The world's own recommender retrieves the candidates of each visit. A page shows as many items as in the log. The
+    visits, their candidates, and the random draw of each (visit, item) depend only on the world and the arguments, so
+    they are the same for all systems.
 
     Args:
-        world: the world.
-        visits: how many.
-        candidates: of each visit; distinct, the trigger not among them.
-        seed: two seeds (of as many visits) have no visit in common.
+        world: The world.
+        visits: Number of visits.
+        candidates: Number of candidates per visit; they are distinct, and the trigger is not one of them.
+        seed: Seed of the visits. Two seeds with the same number of visits have no visit in common.
 
     Attributes:
-        window: the visits' numbers and days; numbers behind those of the log, so page ids are new.
+        window: Page numbers and days of the visits; the numbers come after those of the log, so page ids are new.
 
     Raises:
-        DataError: an argument is out of range, or the visits are of a single user.
+        DataError: An argument is out of range, or all visits have the same user.
     """
 
     def __init__(self, world: World, *, visits: int, candidates: int, seed: int) -> None:
@@ -59,38 +59,38 @@ class Traffic:
         first = max(window.first + window.pages for window in log) + seed * visits
         if first + visits > PAGE_NUMBERS:
             raise DataError(
-                f"simulate: seed {seed} of {visits:,} visits is beyond the promotion's page numbers: lower it"
+                f"simulate: seed {seed} with {visits:,} visits exceeds the page numbers of a promotion; lower the seed"
             )
         self.window = Window(test.promotion, first, visits, test.start, test.end)
         if len(self.users) < 2:
             raise DataError(
-                f"simulate: all of {visits} visits are of one user, so nothing can be compared; raise visits"
+                f"simulate: all {visits} visits have the same user, so intervals cannot be computed; choose more visits"
             )
 
     @cached_property
     def users(self) -> np.ndarray:
-        """int64, sorted: who comes."""
+        """int64: the ids of the users who visit, sorted."""
         return np.unique(np.concatenate([visits.users.user for visits in self._visits()]))
 
     def write(self, folder: Path, log: Dataset) -> None:
         """Writes visits and candidates as the test split of a dataset folder, without clicks.
 
         Args:
-            folder: must not hold a dataset yet.
-            log: what the systems were trained on; they also need its counts (Eq. 9).
+            folder: Folder to write; it must not hold a dataset.
+            log: The dataset that the systems were trained on; they also need its counts (Eq. 9).
         """
         with DatasetWriter(folder, self.world.schema) as writer:
             for visits in self._visits():
                 lengths = np.full(len(visits.time), self.candidates)
                 rows = self.world.rows(visits, self.world.recommender.exposures(visits, lengths))
-                nobody_saw = (CLICKS, PURCHASES, POSITIONS)
-                writer.write("test", {name: rows[name] for name in rows if name not in nobody_saw})
+                unknown = (CLICKS, PURCHASES, POSITIONS)
+                writer.write("test", {name: rows[name] for name in rows if name not in unknown})
             catalogue = self.world.catalogue
             writer.close({"category": catalogue.category, "seller": catalogue.seller})
         write_stats(folder, {**log.splits, "test": writer.stats["test"]}, log.numbers, log.digests)
 
     def chunks(self, folder: Path) -> Iterator[tuple[Visits, Ragged]]:
-        """(visits, their candidates in the recommender's order), as `write` left them in `folder`."""
+        """Yields (visits, their candidates in the recommender's order) of a folder that `write` wrote."""
         visits = self._visits()
         for path in Dataset.open(folder).parts("test"):
             with open_part(path) as file:
@@ -100,14 +100,15 @@ class Traffic:
                     yield next(visits), candidates
 
     def serve(self, folder: Path, scores: Iterable[np.ndarray]) -> np.ndarray:
-        """Shows each visit its best candidates, best first, and lets the world draw clicks and purchases.
+        """Shows each visit its best candidates, best first, and draws clicks and purchases.
 
         Args:
-            folder: that `write` wrote.
-            scores: for each of `chunks`, float [its candidates].
+            folder: Folder that `write` wrote.
+            scores: For each of `chunks`, float [candidates of the chunk].
 
         Returns:
-            float64 [users, 6], `COUNTS` by user: 1; visits; clicks; visits with a click; purchases; visits with one.
+            float64 [users, 6], `COUNTS` by user: 1; visits; clicks; visits with a click; purchases; visits with a
+            purchase.
         """
         counts = np.zeros((len(self.users), len(COUNTS)))
         counts[:, 0] = 1
@@ -129,12 +130,12 @@ class Traffic:
 
 
 def best(scores: np.ndarray, candidates: Ragged, lengths: np.ndarray) -> Ragged:
-    """The best candidates of each page, best first; equal scores stay in their order.
+    """The best candidates of each page, best first; candidates with equal scores keep their order.
 
     Args:
         scores: float [candidates of all pages].
-        candidates: of each page.
-        lengths: int64 [pages], how many to take.
+        candidates: The candidates of each page.
+        lengths: int64 [pages], the number of candidates to take.
 
     >>> pages = Ragged(np.array([7, 8, 9, 5, 6]), np.array([0, 3, 5]))
     >>> best(np.array([0.1, 0.3, 0.2, 0.5, 0.5]), pages, np.array([2, 1])).values.tolist()

@@ -1,4 +1,4 @@
-"""`ccn data check`: what only a whole folder can tell. Bad values are in test_rules.py."""
+"""`ccn data check`: errors across a folder. Bad values are in test_rules.py."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def part(folder: Path, split: str) -> Path:
     return folder / split / "part-00000.parquet"
 
 
-def test_a_folder_that_we_wrote_has_no_findings(dataset: Path) -> None:
+def test_a_folder_of_the_writer_has_no_errors(dataset: Path) -> None:
     report = check(dataset)
     assert (report.errors, report.warnings, report.notes) == ([], [], [])
     assert report.splits == Dataset.open(dataset).splits
@@ -85,7 +85,7 @@ def test_what_a_spark_job_writes_becomes_usable_once_its_stats_are_written(tmp_p
     report = check(folder)
     assert report.warnings == []
     (error,) = report.errors
-    assert "stats.json: missing, and nothing can open the folder without" in error
+    assert "stats.json: missing, and required to use the folder" in error
     assert f"`ccn data check {folder} --write_stats true` writes it" in error
     assert any("table user (hash): " in note for note in report.notes)
     assert f"{folder / 'train'}: no page with long behaviours" in report.notes
@@ -101,7 +101,7 @@ def test_what_a_spark_job_writes_becomes_usable_once_its_stats_are_written(tmp_p
     assert (report.errors, report.warnings) == ([], [])
 
 
-def test_stats_written_anew_are_those_that_the_writer_wrote(make_dataset: Edit) -> None:
+def test_rewritten_stats_are_those_that_the_writer_wrote(make_dataset: Edit) -> None:
     folder = make_dataset(numbers=("price",))
     stats = folder / "stats.json"
     first = json.loads(stats.read_text())
@@ -112,7 +112,7 @@ def test_stats_written_anew_are_those_that_the_writer_wrote(make_dataset: Edit) 
     assert again == first
 
 
-def test_stats_that_no_longer_fit_the_parts_are_an_error_until_written_anew(make_dataset: Edit, edit: Edit) -> None:
+def test_outdated_stats_are_an_error_until_they_are_rewritten(make_dataset: Edit, edit: Edit) -> None:
     def fewer_pages(columns: Columns) -> None:
         for values in columns.values():
             values.pop()
@@ -121,10 +121,10 @@ def test_stats_that_no_longer_fit_the_parts_are_an_error_until_written_anew(make
     edit(folder, "train", fewer_pages)
     errors = check(folder).errors
     assert len(errors) == 2
-    assert re.search(r"stats\.json: splits\.train: the parts hold pages 95, .*, and the file says 96, ", errors[0])
+    assert re.search(r"stats\.json: splits\.train: the split has pages 95, .*, but the file says 96, ", errors[0])
     assert re.search(
-        r"stats\.json: numbers\.price: the parts give mean \S+ and deviation \S+, and the file says \S+ and \S+; "
-        r".*--write_stats true` writes it anew",
+        r"stats\.json: numbers\.price: the mean is \S+ and the deviation \S+, but the file says \S+ and \S+; "
+        r".*--write_stats true` writes it",
         errors[1],
     )
     assert check(folder, write_stats=True).errors == []
@@ -137,7 +137,7 @@ def test_no_stats_are_written_for_a_folder_with_errors(make_dataset: Edit, edit:
     edit(folder, "test", lambda columns: columns["clicks"][0].append(0))
     report = check(folder, write_stats=True)
     assert not (folder / "stats.json").exists()
-    assert report.notes == [f"{folder / 'stats.json'}: not written; mend the errors first"]
+    assert report.notes == [f"{folder / 'stats.json'}: not written; fix the errors first"]
 
 
 def test_a_malformed_stats_file_is_an_error(make_dataset: Edit) -> None:
@@ -148,7 +148,7 @@ def test_a_malformed_stats_file_is_an_error(make_dataset: Edit) -> None:
     assert "--write_stats true" in error
 
 
-def test_no_folder_an_empty_folder_and_a_folder_without_pages_are_each_told(make_dataset: Edit, tmp_path: Path) -> None:
+def test_a_missing_an_empty_and_a_pageless_folder_are_each_reported(make_dataset: Edit, tmp_path: Path) -> None:
     assert check(tmp_path / "nowhere").errors == [f"{tmp_path / 'nowhere'}: no such folder"]
     (tmp_path / "bare").mkdir()
     assert check(tmp_path / "bare").errors == [
@@ -158,7 +158,7 @@ def test_no_folder_an_empty_folder_and_a_folder_without_pages_are_each_told(make
     report = check(folder)
     assert report.errors == [f"{folder}: no page views in train/, validation/ or test/"]
     assert report.warnings[0] == (
-        f"{folder / 'train'}: no page views, so nothing can run on this split; subfolders are not read"
+        f"{folder / 'train'}: no page views, so this split cannot be used; subfolders are not read"
     )
 
 
@@ -169,18 +169,18 @@ def test_a_split_that_is_missing_is_only_a_warning(make_dataset: Edit) -> None:
     assert [w.split(":")[0] for w in report.warnings] == [str(folder / "validation")]
 
 
-def test_items_that_are_missing_or_a_folder_are_told_with_the_remedy(make_dataset: Edit) -> None:
+def test_items_that_are_missing_or_a_folder_are_reported_with_the_remedy(make_dataset: Edit) -> None:
     folder = make_dataset()
     path = folder / "items.parquet"
     path.unlink()
-    assert check(folder).errors[0].startswith(f"{path}: not whole Parquet")
+    assert check(folder).errors[0].startswith(f"{path}: not a complete Parquet file")
     path.mkdir()
     assert check(folder).errors == [
-        f"{path}: a folder (Spark writes one): give its only part this name; order it by item first"
+        f"{path}: is a folder, as Spark writes; order it by item and replace it by its only part"
     ]
 
 
-def test_of_many_findings_of_a_kind_twenty_are_written_out_and_the_rest_counted(make_dataset: Edit, edit: Edit) -> None:
+def test_of_many_errors_of_a_kind_twenty_are_written_out_and_the_rest_counted(make_dataset: Edit, edit: Edit) -> None:
     def damage(columns: Columns) -> None:
         columns["user"] = [41] * 96  # one kind, in ten row groups
         columns["city"][5] = 9  # another
@@ -200,11 +200,11 @@ def test_a_broken_part_hides_nothing_in_the_others(make_dataset: Edit, edit: Edi
     part(folder, "train").write_bytes(b"PAR1")
     edit(folder, "test", lambda columns: columns["clicks"][0].append(0))
     broken, ragged = check(folder).errors
-    assert broken.startswith(f"{part(folder, 'train')}: not whole Parquet")
+    assert broken.startswith(f"{part(folder, 'train')}: not a complete Parquet file")
     assert ragged.startswith(f"{part(folder, 'test')}: row 0, column clicks: ")
 
 
-def test_pages_without_items_are_counted_and_said_to_be_skipped(make_dataset: Edit, edit: Edit) -> None:
+def test_pages_without_items_are_counted_and_reported_as_skipped(make_dataset: Edit, edit: Edit) -> None:
     def empty(columns: Columns) -> None:
         for row in (3, 15):
             columns["items"][row], columns["clicks"][row] = [], []
@@ -213,21 +213,21 @@ def test_pages_without_items_are_counted_and_said_to_be_skipped(make_dataset: Ed
     path = edit(folder, "train", empty)
     report = check(folder, write_stats=True)
     assert report.errors == []
-    assert report.warnings == [f"{path}: row {row}, column items: empty; the reader skips this page" for row in (3, 15)]
+    assert report.warnings == [
+        f"{path}: row {row}, column items: empty, so the reader skips this page" for row in (3, 15)
+    ]
     assert report.splits["train"].pages == 96
 
 
-@pytest.mark.parametrize("label", [0, 1])
-def test_a_split_whose_labels_are_all_equal_has_no_auc(make_dataset: Edit, edit: Edit, label: int) -> None:
+@pytest.mark.parametrize("click", [0, 1])
+def test_a_split_whose_clicks_are_all_equal_has_no_auc(make_dataset: Edit, edit: Edit, click: int) -> None:
     def same(columns: Columns) -> None:
-        columns["clicks"] = [[label] * len(clicks) for clicks in columns["clicks"]]
+        columns["clicks"] = [[click] * len(clicks) for clicks in columns["clicks"]]
 
     folder = make_dataset()
     edit(folder, "validation", same)
     report = check(folder, write_stats=True)
-    assert report.warnings == [
-        f"{folder / 'validation'}: column clicks: all labels are {label}; AUC is undefined on them"
-    ]
+    assert report.warnings == [f"{folder / 'validation'}: column clicks: all are {click}, so the AUC is undefined"]
 
 
 def test_only_the_test_split_may_lack_clicks(make_dataset: Edit, edit: Edit) -> None:
@@ -235,20 +235,18 @@ def test_only_the_test_split_may_lack_clicks(make_dataset: Edit, edit: Edit) -> 
     edit(folder, "test", lambda columns: columns.pop("clicks"))
     report = check(folder, write_stats=True)
     assert report.errors == []
-    assert report.warnings == [
-        f"{folder / 'test'}: column clicks: missing; pages can be scored, but there is nothing to test"
-    ]
+    assert report.warnings == [f"{folder / 'test'}: column clicks: missing; pages can be scored, but not tested"]
     path = edit(folder, "train", lambda columns: columns.pop("clicks"))
-    assert check(folder).errors == [f"{path}: column clicks: missing; write it, list<int64>"]
+    assert check(folder).errors == [f"{path}: column clicks: missing; write it as list<int64>"]
 
 
-def test_a_page_id_that_stands_twice_is_found_within_and_across_splits(make_dataset: Edit, edit: Edit) -> None:
+def test_a_page_id_that_is_repeated_is_found_within_and_across_splits(make_dataset: Edit, edit: Edit) -> None:
     folder = make_dataset()
     train = edit(folder, "train", lambda columns: columns["page_id"].__setitem__(50, 7))
     test = edit(folder, "test", lambda columns: columns["page_id"].__setitem__(3, 95))
     assert check(folder).errors == [
-        f"{train}: row 50, column page_id: 7; row 7 of {train} has it too: give each page view its own",
-        f"{test}: row 3, column page_id: 95; row 95 of {train} has it too: give each page view its own",
+        f"{train}: row 50, column page_id: 7; row 7 of {train} has it too: give each page view its own id",
+        f"{test}: row 3, column page_id: 95; row 95 of {train} has it too: give each page view its own id",
     ]
 
 
@@ -267,18 +265,21 @@ def test_splits_that_overlap_in_time_are_an_error(make_dataset: Edit, edit: Edit
     path = edit(folder, "validation", early)
     (error,) = check(folder).errors
     assert error.startswith(f"{path}: row {rows[0]}, column time: {last - overlap} (2023-11-15 ")
-    assert f"not after the last page of train, {last} (2023-11-15 22:08:30) in {part(folder, 'train')}: row 95" in error
-    assert error.endswith("; cut the splits by time, train before validation")
+    assert (
+        f"is not after the last page of train, {last} (2023-11-15 22:08:30) in {part(folder, 'train')}: row 95" in error
+    )
+    assert error.endswith("; split by time, train before validation")
 
 
-def test_true_probabilities_are_refused_where_models_learn(make_dataset: Edit, edit: Edit) -> None:
+def test_true_probabilities_are_rejected_outside_the_test_split(make_dataset: Edit, edit: Edit) -> None:
     folder = make_dataset()
     path = part(folder, "train")
     table = pq.read_table(path)
     truth = pa.array([[0.5] * len(items) for items in table.column("items").to_pylist()])
     pq.write_table(table.append_column("attainable_probability", truth), path)
     assert check(folder).errors == [
-        f"{path}: column attainable_probability: a true probability, where models learn; keep it in test alone"
+        f"{path}: column attainable_probability: a true probability, which a model must not see; "
+        "write it only to the test split"
     ]
     path = edit(folder, "test", lambda columns: columns["click_probability"][0].__setitem__(0, 1.5))
     assert check(folder).errors[1] == (
@@ -294,9 +295,9 @@ def test_a_column_that_nothing_reads_and_a_huge_row_group_are_warnings(make_data
     report = check(folder)
     assert report.errors == []
     assert report.warnings == [
-        f"{path}: column session: unknown, so not read; leave it out, or name it in schema.yaml",
-        f"{path}: row group 0 has 4200 pages; the reader decodes whole row groups and holds up to 64: "
-        "write at most 4096 (Spark: parquet.block.size)",
+        f"{path}: column session: not in schema.yaml, so it is not read; leave it out, or add it to schema.yaml",
+        f"{path}: row group 0 has 4200 pages; the reader keeps up to 64 row groups in memory: "
+        "write at most 4096 pages per row group (Spark: parquet.block.size)",
     ]
 
 
@@ -309,12 +310,10 @@ def test_a_vocabulary_must_have_the_rows_of_its_table(make_dataset: Edit) -> Non
     longer.save(folder / "vocabulary" / "brand.parquet")
     (folder / "vocabulary" / "city.parquet").write_bytes(b"")
     report = check(folder)
-    assert report.warnings == [f"{folder}/vocabulary/brand.parquet: no table 'brand' in schema.yaml; not read"]
+    assert report.warnings == [f"{folder}/vocabulary/brand.parquet: not read, because schema.yaml has no table 'brand'"]
     unreadable, rows = report.errors
     assert unreadable.startswith(f"{folder}/vocabulary/city.parquet: cannot be read as a vocabulary")
-    assert rows == (
-        f"{path}: 9 ids, so 10 rows with the unknown one; tables.seller.rows in schema.yaml is 9: make the two agree"
-    )
+    assert rows == (f"{path}: 9 ids make 10 rows with row 0, but tables.seller.rows in schema.yaml is 9")
 
 
 def test_a_vocabulary_that_changed_no_longer_fits_the_stats(make_dataset: Edit) -> None:
@@ -322,7 +321,7 @@ def test_a_vocabulary_that_changed_no_longer_fits_the_stats(make_dataset: Edit) 
     path = folder / "vocabulary" / "city.parquet"
     pq.write_table(pa.table({"id": [1, 2, 3]}), path)
     (error,) = check(folder).errors
-    assert error.startswith(f"{folder}/stats.json: digests are not those of the files in vocabulary/; ")
+    assert error.startswith(f"{folder}/stats.json: digests differ from those of the files in vocabulary/; ")
 
 
 def test_collisions_of_a_hash_table_are_estimated_from_the_rows_in_use(make_dataset: Edit, edit: Edit) -> None:
@@ -346,10 +345,10 @@ def test_collisions_of_a_hash_table_are_estimated_from_the_rows_in_use(make_data
     assert float(found[3]) == pytest.approx(100 * (1 - (count == 1).sum() / ids), abs=3)
 
 
-def test_a_hash_table_with_every_row_in_use_is_said_to_be_too_small(make_dataset: Edit) -> None:
+def test_a_hash_table_with_every_row_in_use_is_reported_as_too_small(make_dataset: Edit) -> None:
     folder = make_dataset(pages={"train": 200, "validation": 20, "test": 20}, users=5, mapping="hash")
     assert check(folder).notes == [
-        "table user (hash): all 5 rows are in use, by any number of ids; give the table more rows"
+        "table user (hash): all 5 rows are in use, so collisions cannot be estimated; give the table more rows"
     ]
 
 

@@ -152,7 +152,7 @@ def test_a_page_is_what_a_session_showed_under_one_trigger(log: Path, tmp_path: 
 
 def test_report_names_what_was_dropped_and_adds_up(log: Path, tmp_path: Path) -> None:
     report = convert_ebnerd(log, tmp_path / "out", **SHARES)
-    crossing, empty = "page view reaches over a cut between splits", "no item on the page view"
+    crossing, empty = "page view crosses the boundary of a split", "no item on the page view"
     assert report.counts["impressions"]["read"] == {"total": 10}
     assert report.counts["impressions"]["dropped"] == {
         "impression_id read before": 1,
@@ -286,7 +286,7 @@ def test_official_split_tests_on_the_validation_folder_with_its_own_histories(lo
     later = [
         (30, 1, 20, 100, 9000, [8, 9], [8]),
         (31, 9, 21, 100, 9100, [8, 9], [9]),
-        (14, 2, 2, 101, 1000, [3, 4], []),  # stands in train/ already
+        (14, 2, 2, 101, 1000, [3, 4], []),  # is already in train/
     ]
     write_log(log / "validation", later[:2], {1: [(70, 8000), (71, 9050)]})
     report = convert_ebnerd(log, tmp_path / "out", split="official", validation=0.2)
@@ -345,7 +345,7 @@ def cast(name: str, column: Any) -> Any:
 BROKEN: dict[str, tuple[Any, str]] = {
     "a file missing": (
         lambda log: (log / "train" / "history.parquet").unlink(),
-        r"train/history\.parquet: no such file; name the folder of the unpacked archive",
+        r"train/history\.parquet: no such file; give the folder of the unpacked archive",
     ),
     "a column missing": (
         lambda log: rewrite(log / "train" / "behaviors.parquet", lambda t: t.drop_columns("article_ids_clicked")),
@@ -363,7 +363,7 @@ BROKEN: dict[str, tuple[Any, str]] = {
         lambda log: (log / "train" / "behaviors.parquet").write_bytes(
             (log / "train" / "behaviors.parquet").read_bytes()[:-200]
         ),
-        r"behaviors\.parquet: not whole Parquet, truncated perhaps",
+        r"behaviors\.parquet: not a complete Parquet file",
     ),
     "no rows": (
         lambda log: rewrite(log / "train" / "behaviors.parquet", lambda table: table.slice(0, 0)),
@@ -373,13 +373,13 @@ BROKEN: dict[str, tuple[Any, str]] = {
         lambda log: rewrite(
             log / "train" / "behaviors.parquet", cast("user_id", pa.array([1, 2, None, 4, 5, 6, 7, 8, 9, 10]))
         ),
-        r"behaviors\.parquet: row 2 \(the first is 0\), column 'user_id': a null",
+        r"behaviors\.parquet: row 2 \(the first is 0\), column 'user_id': null",
     ),
     "a null in a list": (
         lambda log: rewrite(
             log / "train" / "behaviors.parquet", cast("article_ids_inview", pa.array([[1]] * 9 + [[2, None]]))
         ),
-        r"behaviors\.parquet: row 9 \(the first is 0\), column 'article_ids_inview': a null",
+        r"behaviors\.parquet: row 9 \(the first is 0\), column 'article_ids_inview': null",
     ),
     "ragged histories": (
         lambda log: rewrite(
@@ -396,7 +396,7 @@ BROKEN: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("what", BROKEN)
-def test_broken_logs_are_refused_in_words_and_leave_nothing_behind(what: str, log: Path, tmp_path: Path) -> None:
+def test_broken_logs_are_rejected_and_leave_nothing_behind(what: str, log: Path, tmp_path: Path) -> None:
     damage, message = BROKEN[what]
     damage(log)
     with pytest.raises(DataError, match=message):
@@ -407,13 +407,13 @@ def test_broken_logs_are_refused_in_words_and_leave_nothing_behind(what: str, lo
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"validation": 0.5, "test": 0.5}, r"validation is 0\.5 and test 0\.5: shares of the pages"),
+        ({"validation": 0.5, "test": 0.5}, r"validation is 0\.5 and test 0\.5: they are shares of the pages"),
         ({"test": -0.1}, r"test -0\.1"),
         ({"short": 10, "long": 5}, r"short is 10 and long 5: the short sequence is the end of the long one"),
-        ({"split": "official"}, r"has no validation/ folder, which split=official tests on"),
+        ({"split": "official"}, r"has no validation/ folder, which split=official needs"),
     ],
 )
-def test_impossible_options_are_refused(options: dict[str, Any], message: str, log: Path, tmp_path: Path) -> None:
+def test_impossible_options_are_rejected(options: dict[str, Any], message: str, log: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
         convert_ebnerd(log, tmp_path / "out", **options)
 
@@ -425,8 +425,8 @@ def test_a_dataset_of_another_kind_of_log_cannot_be_extended(log: Path, tmp_path
     lines = [f"{n}\tU1\t11/11/2019 9:05:0{n} AM\tN1\tN2-0 N3-1\n" for n in range(1, 9)]
     (mind / "behaviors.tsv").write_text("".join(lines))
     convert_mind(mind, tmp_path / "old")
-    with pytest.raises(DataError, match="lists string ids, and this log has int64"):
+    with pytest.raises(DataError, match="has string ids, but this log has int64"):
         convert_ebnerd(log, tmp_path / "out", extends=tmp_path / "old")
     convert_ebnerd(log, tmp_path / "older")
-    with pytest.raises(DataError, match="has the feature 'device_type', which this converter does not make"):
+    with pytest.raises(DataError, match="has the feature 'device_type', which this converter cannot write"):
         convert_mind(mind, tmp_path / "out", extends=tmp_path / "older")

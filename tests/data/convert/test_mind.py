@@ -178,12 +178,12 @@ def test_extending_keeps_the_meaning_of_old_rows(log: Path, tmp_path: Path) -> N
         ),
         (
             "2\tU2\t11/11/2019 9:05:58 AM\tN1\tN2 N3",
-            r"line 3, field Impressions: 'N2'; it has no label, as in MIND's test",
+            r"line 3, field Impressions: 'N2'; it does not say whether it was clicked, as in MIND's test",
         ),
         ("2\tU2\t11/11/2019 9:05:58 AM\tN1\tN2-0\xff", r"line 3, field Impressions: 'N2-0ÿ'"),
     ],
 )
-def test_malformed_lines_are_refused_by_number(line: str, message: str, tmp_path: Path) -> None:
+def test_malformed_lines_are_rejected_by_number(line: str, message: str, tmp_path: Path) -> None:
     source = write_log(tmp_path / "log", [TRAIN[0], TRAIN[2], line, *TRAIN])
     with pytest.raises(DataError, match=rf"behaviors\.tsv: {message}"):
         convert_mind(source, tmp_path / "out")
@@ -208,7 +208,7 @@ def test_what_is_missing_is_named(log: Path, tmp_path: Path) -> None:
     (log / "dev" / "news.tsv").unlink()
     with pytest.raises(DataError, match=r"dev/news\.tsv: no such file"):
         convert_mind(log, tmp_path / "out")
-    with pytest.raises(DataError, match=r"has no dev/ folder, which split=official tests on"):
+    with pytest.raises(DataError, match=r"has no dev/ folder, which split=official needs"):
         convert_mind(log / "train", tmp_path / "out", split="official")
     (log / "train" / "behaviors.tsv").write_text("")
     with pytest.raises(DataError, match=r"behaviors\.tsv: .*Empty"):

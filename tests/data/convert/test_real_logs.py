@@ -1,4 +1,4 @@
-"""On the EB-NeRD demo and fixture, where CCN_REAL_DATA names the folder that holds them."""
+"""The converter on the EB-NeRD demo and fixture, if CCN_REAL_DATA names the folder with them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_article_page_views_are_as_many_and_as_large_as_counted_by_hand(
     assert check(tmp_path / "out", False).errors == []
 
 
-def test_the_trigger_stands_in_half_the_lists_and_is_hardly_clicked(tmp_path: Path) -> None:
+def test_the_trigger_is_in_half_of_the_lists_and_is_hardly_clicked(tmp_path: Path) -> None:
     report = convert_ebnerd(Path(REAL) / "ebnerd_demo", tmp_path / "out", pages="impression")
     triggers = report.counts["items"]["dropped"]["the trigger itself"]
     assert triggers / report.counts["pages"]["read"]["total"] == pytest.approx(0.477, abs=0.001)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.models import CCN, SIM
 from lightning_ccn.sharding import find_tables
 from lightning_ccn.studies.comparison.cell import Cells
-from lightning_ccn.studies.comparison.protocol import Cell, Protocol, Rates
+from lightning_ccn.studies.comparison.protocol import Cell, Protocol, Rates, default_systems
 from lightning_ccn.studies.comparison.study import Entry, Study
 from lightning_ccn.studies.comparison.work import Work
+from lightning_ccn.training.display import Display
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = {name: ROOT / f"conf/model/{name}.yaml" for name in ("sim", "ccn")}
@@ -158,7 +160,7 @@ def test_an_impossible_option_is_refused_by_name_and_value(
     assert not (tmp_path / "out").exists()
 
 
-def test_who_waits_for_others_says_so(tmp_path: Path) -> None:
+def test_a_worker_that_waits_for_others_names_their_cells(tmp_path: Path) -> None:
     cells, cell = Cells(tmp_path, [], CONFIGS), Cell("sim", "seed1", ())
     said: list[str] = []
 
@@ -180,16 +182,55 @@ def test_an_output_that_cannot_be_made_is_refused(
     assert f"--output {tmp_path}/file/out: cannot be made" in capsys.readouterr().err
 
 
-def test_an_unknown_system_is_refused_with_those_there_are(
+def test_an_unknown_system_is_refused_with_the_known_ones(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(tmp_path)
     assert main(["compare", "--data.folder", str(data), "--output", str(tmp_path), "--systems", "sim,deepfm"]) == 2
     said = capsys.readouterr().err
     assert "conf/model/deepfm.yaml" in said and "wide_deep" in said
 
 
-def test_a_cell_that_fails_is_named_with_its_last_words(
+def test_the_default_systems_are_the_files_of_conf_model_in_the_order_of_the_papers_table() -> None:
+    systems = default_systems()
+    assert set(systems) == {path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")}
+    papers = ["wide_deep", "din", "sim", "dihn", "dian", "tan_bare", "tan_bounded", "tan"]
+    papers += ["ccn_without_tsi", "ccn_without_attraction", "ccn_without_repulsion", "ccn"]
+    assert [system for system in systems if system in papers] == papers
+
+
+def test_an_own_system_is_compared_from_any_folder_with_the_options_of_default_yaml(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.yaml").write_text(
+        "display: {title: Mine, family: intent, paper_auc: 0.7}\n"
+        "model: {system: {class_path: lightning_ccn.models.SIM}}\n"
+    )
+    one = ("--systems", "own.yaml,sim", "--quick", *SMALL)
+    assert main(["compare", "--data.folder", str(data), "--output", "out", *one]) == 0
+    own, sim = report(tmp_path / "out")["systems"]
+    assert (own["name"], own["title"], own["family"], own["paper_auc"]) == ("own", "Mine", "intent", 0.7)
+    assert (sim["name"], sim["title"], sim["family"], sim["paper_auc"]) == ("sim", "SIM", "plain", 0.7276)
+    default = yaml.safe_load((ROOT / "conf/experiment/default.yaml").read_text())
+    for system, config in (("own", "own.yaml"), ("sim", "conf/model/sim.yaml")):
+        folder = tmp_path / "out/cells" / system / "seed101"
+        saved = yaml.safe_load((folder / "config.yaml").read_text())
+        assert saved["model"]["lr"] == default["model"]["lr"]
+        assert saved["trainer"]["log_every_n_steps"] == default["trainer"]["log_every_n_steps"]
+        options = json.loads((folder / "cell.json").read_text())["options"]
+        configs = [value for option, value in pairwise(options) if option == "--config"]
+        assert configs == ["conf/experiment/default.yaml", config]  # the same from any folder
+
+
+def test_the_report_names_its_metrics_and_its_command(done: Path) -> None:
+    found = report(done)
+    assert {"auc", "page_gauc", "logloss", "normalized_entropy", "calibration"} <= set(found["metrics"])
+    assert found["metrics"]["auc"] == "AUC"
+    assert found["command"].startswith(f"ccn compare --data.folder {found['dataset']['folder']}")
+
+
+def test_a_cell_that_fails_is_named_with_the_last_line_of_its_log(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one = ("--systems", str(CONFIGS["sim"]), "--quick", "--model.lr", "1e30")
@@ -212,17 +253,19 @@ def test_a_stopped_comparison_leaves_no_process_and_no_finished_cell(data: Path,
     assert process.returncode == 130 and "the same command" in said
     cells, cell = Cells(tmp_path / "cells", [], CONFIGS), Cell("sim", "seed101", ())
     assert cells.result(cell) is None
-    with cells.claim(cell) as lock:  # what it started has ended
+    with cells.claim(cell) as lock:  # the cell's process has ended
         assert lock is not None
 
 
-def test_rates_that_another_comparison_chose_are_taken_without_a_search(data: Path, done: Path, tmp_path: Path) -> None:
+def test_learning_rates_of_an_earlier_comparison_are_used_without_a_search(
+    data: Path, done: Path, tmp_path: Path
+) -> None:
     assert compare(data, tmp_path, "--seeds", "1", "--scales_from", str(done)) == 0
     assert not list(tmp_path.glob("cells/*/search-*"))
     assert [s["scale"] for s in report(tmp_path)["systems"]] == [s["scale"] for s in report(done)["systems"]]
 
 
-def test_a_claimed_cell_is_nobody_elses_while_the_claimer_or_what_it_started_lives(tmp_path: Path) -> None:
+def test_a_cell_stays_locked_while_the_process_that_claimed_it_or_its_child_lives(tmp_path: Path) -> None:
     cells, cell = Cells(tmp_path, [], CONFIGS), Cell("sim", "seed1", ())
     with cells.claim(cell) as lock:
         assert lock is not None
@@ -237,9 +280,9 @@ def test_a_claimed_cell_is_nobody_elses_while_the_claimer_or_what_it_started_liv
         assert free is not None
 
 
-def test_reported_runs_wait_for_their_systems_search_alone(tmp_path: Path) -> None:
+def test_reported_runs_wait_only_for_the_search_of_their_own_system(tmp_path: Path) -> None:
     cells = Cells(tmp_path, [], CONFIGS)
-    entry = Entry(Rates(0.02, 0.05), table_parameters=0, dense_parameters=0)
+    entry = Entry(Display(), Rates(0.02, 0.05), table_parameters=0, dense_parameters=0)
     study = Study(Protocol(seeds=(1, 2), sensitivity_seeds=0), {"sim": entry, "ccn": entry}, cells)
     for scale, cell in study.protocol.search("sim", entry.rates):
         cells.path(cell).mkdir(parents=True)

@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from lightning_ccn.studies.comparison.protocol import PAPER_AUC, SENSITIVITY, SYSTEMS, TITLES
+from lightning_ccn.studies.comparison.protocol import SENSITIVITY
 from lightning_ccn.studies.comparison.statistics import paired, summary
 
-INVENTED_AUC = {
-    "wide_deep": 0.659,
-    "din": 0.664,
-    "sim": 0.671,
-    "dihn": 0.670,
-    "dian": 0.668,
-    "tan_bare": 0.672,
-    "tan_bounded": 0.674,
-    "tan": 0.676,
-    "ccn_without_tsi": 0.677,
-    "ccn_without_attraction": 0.678,
-    "ccn_without_repulsion": 0.675,
-    "ccn": 0.680,
+# name: title, family, the paper's AUC, and an invented AUC
+SYSTEMS: dict[str, tuple[str, str, float | None, float]] = {
+    "wide_deep": ("Wide&Deep", "plain", 0.6872, 0.659),
+    "din": ("DIN", "plain", 0.7117, 0.664),
+    "sim": ("SIM", "plain", 0.7276, 0.671),
+    "dihn": ("DIHN", "intent", 0.7259, 0.670),
+    "dian": ("DIAN", "intent", 0.7200, 0.668),
+    "tan_bare": ("TAN w/o CM & TSI", "trigger", 0.7281, 0.672),
+    "tan_bounded": ("TAN, bounded degree", "trigger", None, 0.674),
+    "tan": ("TAN", "trigger", 0.7293, 0.676),
+    "ccn_without_tsi": ("CCN w/o TSI", "contrast", 0.7315, 0.677),
+    "ccn_without_attraction": ("CCN w/o attraction", "contrast", 0.7312, 0.678),
+    "ccn_without_repulsion": ("CCN w/o repulsion", "contrast", 0.7309, 0.675),
+    "ccn": ("CCN", "contrast", 0.7326, 0.680),
+}
+METRICS = {
+    "auc": "AUC",
+    "page_gauc": "page AUC",
+    "logloss": "log loss",
+    "normalized_entropy": "normalized entropy",
+    "calibration": "calibration",
+    "intent_auc": "intent AUC",
 }
 SIZES = ((2, 3), (4, 6), (7, 10), (11, 15), (16, 25), (26, 10**9))
 
 
-def comparison(seeds: int = 5, systems: tuple[str, ...] = SYSTEMS) -> dict[str, Any]:
+def comparison(seeds: int = 5, systems: Iterable[str] = tuple(SYSTEMS)) -> dict[str, Any]:
     """Content of compare.json; the same arguments give the same numbers."""
     rng = np.random.default_rng(0)
-    shared = rng.normal(0, 0.0012, seeds)  # of a seed, in every system
+    shared = rng.normal(0, 0.0012, seeds)  # what a seed adds to the AUC of every system
     found = [_system(rng, name, shared) for name in systems]
     baseline = next((system for system in found if system["name"] == "sim"), None)
     for system in found:
@@ -60,6 +70,7 @@ def comparison(seeds: int = 5, systems: tuple[str, ...] = SYSTEMS) -> dict[str, 
             "search_share": 0.25,
             "baseline": "sim",
         },
+        "metrics": METRICS,
         "systems": found,
         "sensitivity": {
             option: [
@@ -75,15 +86,17 @@ def _aucs(rng: np.random.Generator, auc: float) -> dict[str, float]:
 
 
 def _system(rng: np.random.Generator, name: str, shared: np.ndarray) -> dict[str, Any]:
-    runs = [_run(rng, name, 101 + number, INVENTED_AUC[name] + shift) for number, shift in enumerate(shared)]
+    title, family, paper_auc, auc = SYSTEMS[name]
+    runs = [_run(rng, name, 101 + number, auc + shift) for number, shift in enumerate(shared)]
     metrics = [key for key in runs[0]["metrics"] if key != "train_items_per_second"]
     values = {key: [run["metrics"][key] for run in runs] for key in metrics}
     values["items_per_second"] = [run["metrics"]["train_items_per_second"] for run in runs]
     values["minutes"] = [run["minutes"] for run in runs]
     return {
         "name": name,
-        "title": TITLES[name],
-        "paper_auc": PAPER_AUC.get(name),
+        "title": title,
+        "family": family,
+        "paper_auc": paper_auc,
         "parameters": {"tables": 512_000, "dense": int(rng.integers(9_000, 30_000))},
         "scale": 1.0,
         "search": [{"scale": scale, "val_auc": 0.66 - abs(np.log2(scale)) / 200} for scale in (0.5, 1.0, 2.0)],

@@ -25,28 +25,28 @@ SECTIONS = {
     "AUC",
     "Page AUC",
     "Results",
-    "The order, and the paper’s",
-    "What could be reached at all",
-    "The two clusters of collaborative degree",
-    "What λ, τ and ξ do to CCN",
-    "Page AUC by the number of items on a page",
+    "Order of the systems, here and in the paper",
+    "Upper bounds of the AUC",
+    "Collaborative degree of clicked and unclicked items",
+    "Sensitivity of CCN to λ, τ and ξ",
+    "Page AUC by page size",
     "Learning curves",
     "Calibration",
-    "Everything else that was measured",
-    "The search for the learning rate",
+    "Other metrics and costs",
+    "Learning rate search",
 }
-# Of every piece of text: [what, left, right, top, bottom]; text in what scrolls by itself is out of the question.
+# For each piece of text: [text, left, right, top, bottom]; without text in elements that scroll by themselves.
 TEXTS = """root => [...root.querySelectorAll("*")].filter(e => !e.closest(".scroll") && !e.closest("head"))
     .filter(e => [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()) && e.tagName !== "title")
     .map(e => [e.textContent, e.getBoundingClientRect()]).map(([t, r]) => [t, r.left, r.right, r.top, r.bottom])"""
-# Of every row of a table: [system, [[metric, text] of every cell]].
+# For each row of a table: [system, [[metric, text] of each cell]].
 CELLS = """rows => rows.map(
     row => [row.dataset.system, [...row.querySelectorAll("td")].map(cell => [cell.dataset.metric, cell.innerText])])"""
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A real one, headless: Playwright's own Chromium, or one that is installed."""
+    """A headless browser: Playwright's own Chromium, or an installed one."""
     with sync_playwright() as playwright:
         own = playwright.chromium.executable_path
         path = own if Path(own).exists() else next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -62,11 +62,11 @@ def browser() -> Iterator[Browser]:
 
 @contextmanager
 def opened(browser: Browser, path: Path, width: int = 1280, scheme: str = "light") -> Iterator[Page]:
-    """The file in a window, which must neither complain nor ask for anything else."""
+    """The file in a browser window; fails if the page logs an error or requests anything else."""
     complaints: list[str] = []
     requests: list[str] = []
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]  # a Literal
-    page.set_default_timeout(0)  # however slow the machine is
+    page.set_default_timeout(0)  # the machine may be slow
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))
@@ -79,7 +79,7 @@ def opened(browser: Browser, path: Path, width: int = 1280, scheme: str = "light
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
-    """A comparison that lacks nothing, and its page."""
+    """A comparison with all data, and its page."""
     content = json.loads(json.dumps(comparison()))
     path = tmp_path_factory.mktemp("page") / "compare.html"
     write_page(content, path)
@@ -96,12 +96,12 @@ def written(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
 
 
 @pytest.mark.parametrize(("width", "scheme"), SIZES)
-def test_every_figure_is_seen_and_nothing_is_wider_than_the_window(
+def test_every_figure_is_visible_and_nothing_is_wider_than_the_window(
     browser: Browser, whole: tuple[dict[str, Any], Path], width: int, scheme: str
 ) -> None:
     with opened(browser, whole[1], width, scheme) as page:
         assert page.evaluate("document.documentElement.scrollWidth") == width
-        assert set(page.locator("h2").all_inner_texts()) == SECTIONS | {"How it was done"}
+        assert set(page.locator("h2").all_inner_texts()) == SECTIONS | {"Method"}
         boxes = page.locator("figure, .chart").evaluate_all("all => all.map(e => e.getBoundingClientRect().toJSON())")
         assert len(boxes) > 100
         assert all(box["height"] > 15 and box["width"] > 50 and box["right"] <= width for box in boxes)
@@ -148,7 +148,7 @@ def test_the_tables_have_the_comparisons_numbers(browser: Browser, whole: tuple[
     assert list(results) == [system["name"] for system in best]
 
 
-def test_points_stand_where_their_numbers_say(browser: Browser, whole: tuple[dict[str, Any], Path]) -> None:
+def test_points_are_where_their_numbers_belong(browser: Browser, whole: tuple[dict[str, Any], Path]) -> None:
     content, path = whole
     with opened(browser, path) as page:
         x = (
@@ -165,7 +165,7 @@ def test_points_stand_where_their_numbers_say(browser: Browser, whole: tuple[dic
     np.testing.assert_allclose(x, slope * np.array(means) + start, atol=0.5)  # pixels
 
 
-def test_what_is_missing_is_said_and_nothing_empty_is_drawn(
+def test_missing_figures_are_explained_and_not_drawn_empty(
     browser: Browser, written: Callable[[dict[str, Any]], Path]
 ) -> None:
     content = comparison(seeds=1, systems=("sim", "ccn"))
@@ -176,17 +176,17 @@ def test_what_is_missing_is_said_and_nothing_empty_is_drawn(
             run["diagnostics"] = None
             run["curve"] = {"step": [], "loss": [], "val_step": [], "val_auc": []}
     with opened(browser, written(content), 390) as page:
-        shown = {"AUC", "Page AUC", "Results", "Everything else that was measured"}
-        assert set(page.locator("h2").all_inner_texts()) == shown | {"How it was done", "Not shown"}
+        shown = {"AUC", "Page AUC", "Results", "Other metrics and costs"}
+        assert set(page.locator("h2").all_inner_texts()) == shown | {"Method", "Not shown"}
         lines = page.locator(".left-out li").all_inner_texts()
         assert {line.split(":")[0] for line in lines} == SECTIONS - shown
         assert all(len(line.split(": ")[1]) > 10 for line in lines)
-        assert "it would take two" in page.locator("main").inner_text()
+        assert "it needs two" in page.locator("main").inner_text()
         assert page.locator(".quick").count() == 1
         assert page.locator(".bar").count() == 0  # no standard error
 
 
-def test_undefined_numbers_are_said_to_be(browser: Browser, written: Callable[[dict[str, Any]], Path]) -> None:
+def test_undefined_numbers_are_shown_as_undefined(browser: Browser, written: Callable[[dict[str, Any]], Path]) -> None:
     content = comparison(seeds=2, systems=("sim", "tan", "ccn"))
     broken = content["systems"][1]
     broken["summary"]["auc"] = {"mean": None, "se": None, "runs": 0}
@@ -208,12 +208,12 @@ def test_a_comparison_may_lack_its_baseline_or_anything_to_compare(
 ) -> None:
     for systems in (("tan", "ccn"), ("ccn",), ("sim",)):
         with opened(browser, written(comparison(seeds=2, systems=systems)), 390) as page:
-            assert "No differences: they would be to sim." in page.locator("main").inner_text()
+            assert "There are no differences to sim, the baseline, to report." in page.locator("main").inner_text()
             assert page.locator(".ranking").first.locator(".point").count() == len(systems)
             assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
-def test_a_name_is_text_whatever_is_in_it(browser: Browser, written: Callable[[dict[str, Any]], Path]) -> None:
+def test_a_name_with_html_is_shown_as_text(browser: Browser, written: Callable[[dict[str, Any]], Path]) -> None:
     name = '<img src="x.png" onerror="alert(1)"> & <script>alert(2)</script>'
     content = comparison(seeds=2, systems=("sim", "ccn"))
     content["systems"][1]["title"] = content["dataset"]["folder"] = content["command"] = name
@@ -224,7 +224,7 @@ def test_a_name_is_text_whatever_is_in_it(browser: Browser, written: Callable[[d
         assert page.locator("code").inner_text() == name
 
 
-def test_the_file_has_no_address(whole: tuple[dict[str, Any], Path]) -> None:
+def test_the_file_names_no_address(whole: tuple[dict[str, Any], Path]) -> None:
     text = whole[1].read_text(encoding="utf-8")
     assert "://" not in text and "url(" not in text and "@import" not in text
     assert len(text) < 400_000
@@ -257,4 +257,4 @@ def test_numbers_are_written_as_statisticians_do() -> None:
     ]
     assert Scale(0.6612, 0.6689).ticks(4) == [".662", ".664", ".666", ".668"]
     assert Scale(0, 1).ticks(4) == ["0", ".25", ".50", ".75", "1.00"]
-    assert Scale.around([0.5]).ticks(4)  # of a single value too
+    assert Scale.around([0.5]).ticks(4)  # a single value has ticks too

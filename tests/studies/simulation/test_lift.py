@@ -13,23 +13,23 @@ USERS = 400
 
 
 def campaign(rng: np.random.Generator, uplift: float, runs: int = 1, spread: float = 0.0) -> tuple[Outcome, Outcome]:
-    """A system and a baseline before the same users: clicks of both follow each user's own liking.
+    """A system and a baseline with the same users; the clicks of both depend on a rate of each user.
 
     Args:
-        rng: of everything.
-        uplift: of the system's expected clicks.
-        runs: of each.
-        spread: standard deviation of a run's own effect on the logarithm of the clicks.
+        rng: Source of all random draws.
+        uplift: Lift of the system's expected clicks.
+        runs: Number of runs of each system.
+        spread: Standard deviation of a run's effect on the logarithm of the clicks.
     """
     visits = rng.integers(1, 4, USERS)
-    liking = rng.gamma(2.0, 1.0, USERS) * visits  # users differ far more than Poisson's law allows
+    click_rate = rng.gamma(2.0, 1.0, USERS) * visits  # users differ far more than a Poisson distribution allows
     systems = []
     for factor in (1 + uplift, 1.0):
         models = []
         for _ in range(runs):
             counts = np.zeros((USERS, len(COUNTS)))
             counts[:, COUNTS.index("users")], counts[:, COUNTS.index("visits")] = 1, visits
-            counts[:, COUNTS.index("clicks")] = rng.poisson(liking * factor * np.exp(rng.normal(0, spread)))
+            counts[:, COUNTS.index("clicks")] = rng.poisson(click_rate * factor * np.exp(rng.normal(0, spread)))
             models.append(counts)
         systems.append(Outcome(models, trained=True))
     return systems[0], systems[1]
@@ -50,7 +50,7 @@ def test_a_lift_is_the_ratio_of_the_rates() -> None:
     assert here.values()["clicks_per_user"] == pytest.approx(clicks[0] / USERS)
 
 
-def test_a_system_has_no_lift_over_itself_and_no_doubt_about_it() -> None:
+def test_a_system_has_a_lift_of_exactly_zero_over_itself() -> None:
     here, _ = campaign(np.random.default_rng(2), uplift=0.0)
     found = counted(here, here)
     assert (found.lift, found.low, found.high, found.se_visits) == (0, 0, 0, 0)
@@ -89,7 +89,7 @@ def test_runs_are_in_the_interval_only_where_both_sides_have_several() -> None:
     rng = np.random.default_rng(6)
     here, baseline = campaign(rng, 0.1, runs=3, spread=0.1)
     single = Outcome([baseline.counts], trained=True)
-    reference = Outcome([here.counts], trained=False)  # which another training would not change
+    reference = Outcome([here.counts], trained=False)  # not trained, so it does not vary over runs
     assert counted(here, baseline).se_runs is not None
     assert counted(here, single).se_runs is None
     of_baseline_alone = counted(reference, baseline)
@@ -100,7 +100,7 @@ def test_runs_are_in_the_interval_only_where_both_sides_have_several() -> None:
     )
 
 
-def test_what_nobody_bought_has_no_lift() -> None:
+def test_without_purchases_a_lift_is_undefined() -> None:
     here, baseline = campaign(np.random.default_rng(7), uplift=0.1)
     assert lift(here, baseline, CVR) is None
     assert here.values()["cvr"] is None

@@ -28,12 +28,13 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def comparison(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As `ccn compare` leaves it: a run of SIM, two of CCN (the second SIM's once more), and one that only began."""
+    """A folder of `ccn compare`: a run of SIM, two of CCN (the second a copy of SIM's), and an unfinished one."""
     folder = tmp_path_factory.mktemp("comparison")
     for system, title in (("sim", "SIM"), ("ccn", "CCN")):
         place = ["--runs", str(folder / "cells"), "--experiment", system, "--run_id", "seed101"]
         quiet = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--data.workers=0"]
         model = ["--model.system", f"lightning_ccn.models.{title}", "--model.system.dim=8", "--test_after_fit=false"]
+        model += ["--display.title=SIM", "--display.order=30"] if system == "sim" else []
         assert main(["fit", "--data.folder", str(log), "--data.batch_pages=16", *place, *quiet, *model]) == 0
         (folder / "cells" / system / "seed101" / RESULT).write_text("{}")
     shutil.copytree(folder / "cells" / "sim" / "seed101", folder / "cells" / "ccn" / "seed102")
@@ -43,7 +44,7 @@ def comparison(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run in this process leaves its rendezvous in the environment, which processes of their own must not join."""
+    """Removes the rendezvous that a run in this process leaves in the environment; child processes must not join it."""
     for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "NODE_RANK"):
         monkeypatch.delenv(name, raising=False)
 
@@ -56,12 +57,14 @@ def report(folder: Path) -> dict[str, Any]:
 def test_a_comparison_becomes_the_papers_tables(comparison: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["simulate", "--comparison", str(comparison), *SMALL]) == 0
     said = capsys.readouterr().out
-    assert f"left out, for it is not finished: {comparison / 'cells/ccn/seed103'}" in said
+    assert f"left out because it is not finished: {comparison / 'cells/ccn/seed103'}" in said
     assert "As the paper's Table 3: lift over SIM in an unseen promotion, 600 visits" in said
     assert "paper +12.3%" in said and "paper +29.38%" in said and "undefined" not in said
     found = report(comparison)
     systems = {system["name"]: system for system in found["systems"]}
     assert list(systems) == ["sim", "ccn", "oracle", "attainable", "recommender"]
+    assert systems["sim"]["title"] == "SIM"
+    assert systems["ccn"]["title"] == "ccn"  # its run has no display.title
     assert systems["sim"]["lift"] is None
     clicks = {name: s["lift"]["clicks_per_user"] for name, s in systems.items() if s["lift"]}
     assert max(clicks, key=lambda name: clicks[name]["lift"]) == "oracle"
@@ -69,7 +72,7 @@ def test_a_comparison_becomes_the_papers_tables(comparison: Path, capsys: pytest
     for system in systems.values():
         values = system["values"]
         assert values["ctr"] * values["cvr"] == pytest.approx(values["visit_purchase_rate"])
-    # one model, scored twice: the same visits, the same luck, the same pages; and a pool is the mean of its runs
+    # one model, scored twice, gives the same pages and clicks; and the value of pooled runs is their mean
     first, second = (run["values"] for run in systems["ccn"]["runs"])
     assert second == systems["sim"]["values"] != first
     for metric in ("ctr", "clicks_per_user", "orders_per_user"):
@@ -88,7 +91,7 @@ def test_a_checkpoint_of_another_model_is_refused_by_its_run(
 
 
 def refusal(options: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """What the command says in its one line."""
+    """The command's error message, which is one line."""
     capsys.readouterr()
     assert main(["simulate", *options, *SMALL]) == 2
     line = capsys.readouterr().err
@@ -109,18 +112,18 @@ def fake(tmp_path: Path) -> Callable[..., str]:
     return make
 
 
-def test_data_that_no_world_wrote_are_refused(
+def test_data_that_are_not_synthetic_are_refused(
     dataset: Path, fake: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = refusal(["--runs", fake("sim", dataset), "--output", str(tmp_path)], capsys)
-    assert said.startswith(f"{dataset}: no world wrote these data (there is no world.yaml)")
+    assert said.startswith(f"{dataset}: these data do not come from a synthetic world (there is no world.yaml)")
 
 
 def test_data_that_have_moved_are_refused(
     fake: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = refusal(["--runs", fake("sim", tmp_path / "gone"), "--output", str(tmp_path)], capsys)
-    assert f"data.folder {tmp_path / 'gone'} is not there" in said
+    assert f"data.folder {tmp_path / 'gone'} does not exist" in said
 
 
 def test_a_run_without_a_checkpoint_is_refused(
@@ -139,7 +142,7 @@ def test_a_world_file_of_another_world_is_refused(
     shutil.copytree(log, forged)
     (forged / "world.yaml").write_text(WorldConfig(**KNOBS, **PAGES, seed=1).to_yaml())  # type: ignore[arg-type]
     said = refusal(["--runs", fake("sim", forged), "--output", str(tmp_path)], capsys)
-    assert "world.yaml is not of the world that wrote this folder" in said
+    assert "world.yaml does not describe the world of this folder" in said
 
 
 def test_runs_of_two_worlds_are_refused_with_the_difference(
@@ -148,19 +151,19 @@ def test_runs_of_two_worlds_are_refused_with_the_difference(
     other = generate(WorldConfig(**KNOBS, **PAGES, click_rate=0.3), tmp_path / "other")  # type: ignore[arg-type]
     words = [fake("sim", log), fake("ccn", other, "second")]
     said = refusal(["--runs", *words, "--output", str(tmp_path)], capsys)
-    assert "are of two worlds (click_rate 0.2 and 0.3)" in said
+    assert "have different worlds (click_rate 0.2 and 0.3)" in said
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["runs/default/x"], "'runs/default/x' is not NAME=FOLDER"),
-        (["sim=a", "sim=a"], "'sim=a' stands twice"),
-        (["ccn=a", "tan=b"], "no run of 'sim'; there are runs of tan, ccn"),
+        (["sim=a", "sim=a"], "'sim=a' is given twice"),
+        (["ccn=a", "tan=b"], "no run of 'sim', only of ccn, tan"),
         (["sim=a", "oracle=b"], "'oracle' is the name of a reference ranking"),
     ],
 )
-def test_names_that_say_nothing_are_refused(
+def test_wrong_run_names_are_refused(
     words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert message in refusal(["--runs", *words, "--output", str(tmp_path)], capsys)
@@ -179,7 +182,7 @@ def test_a_folder_without_finished_runs_is_refused(tmp_path: Path, capsys: pytes
     assert "no finished run in cells/" in refusal(["--comparison", str(tmp_path)], capsys)
 
 
-def test_every_column_is_a_metric_and_every_printed_figure_has_one() -> None:
+def test_every_column_is_a_metric_and_every_number_of_the_paper_has_a_column() -> None:
     for table, columns in COLUMNS.items():
         assert set(columns) <= set(METRICS)
         assert all(tuple(figures) == columns for figures in PAPER_LIFT[table].values())

@@ -1,4 +1,4 @@
-"""Fresh visits of a world: that they are fresh, the same for everyone, and that better rankings earn more."""
+"""New visits of a world: they are in no log, the same for all systems, and better rankings get more clicks."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from lightning_ccn.data.world import World, WorldConfig, generate
 from lightning_ccn.errors import DataError
 from lightning_ccn.studies.simulation.lift import METRICS, Outcome, lift
 from lightning_ccn.studies.simulation.reference import REFERENCES, reference_scores
-from lightning_ccn.studies.simulation.runs import Run, read_scores
+from lightning_ccn.studies.simulation.runs import TrainedRun, read_scores
 from lightning_ccn.studies.simulation.traffic import CHUNK, COUNTS, Traffic, best
 
 CONFIG = WorldConfig(
     users=150, items=300, categories=8, sellers=20, promotions=2, train_pages=200, validation_pages=40, test_pages=60
 )
-VISITS, CANDIDATES = CHUNK + 300, 40  # a whole chunk and a part of one
+VISITS, CANDIDATES = CHUNK + 300, 40  # one full chunk and a partial one
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def page_ids(folder: Path) -> list[int]:
     return ids
 
 
-def test_visits_are_of_the_test_promotion_and_in_no_log(log: Dataset, folder: Path, traffic: Traffic) -> None:
+def test_visits_belong_to_the_test_promotion_and_are_in_no_log(log: Dataset, folder: Path, traffic: Traffic) -> None:
     ids = page_ids(folder)
     assert len(set(ids)) == VISITS
     assert {page >> 32 for page in ids} == {page >> 32 for page in page_ids(log.folder)} == {CONFIG.promotions}
@@ -81,7 +81,7 @@ def test_candidates_are_distinct_and_begin_with_what_the_recommender_shows(folde
         assert kept.values.tolist() == shown.values.tolist()
 
 
-def test_the_folder_has_the_trainings_counts_and_nothing_that_nobody_saw(folder: Path, log: Dataset) -> None:
+def test_the_folder_has_the_trainings_counts_and_no_clicks(folder: Path, log: Dataset) -> None:
     written = Dataset.open(folder)
     assert written.schema == log.schema
     assert written.splits["train"] == log.splits["train"]  # Eq. 9 reads them
@@ -96,7 +96,9 @@ def test_the_best_are_shown_and_equal_scores_keep_their_order() -> None:
     assert shown.lengths.tolist() == [3, 1]
 
 
-def test_two_systems_meet_the_same_luck_at_the_same_place(folder: Path, traffic: Traffic) -> None:
+def test_the_same_item_at_the_same_position_has_the_same_outcome_for_two_systems(
+    folder: Path, traffic: Traffic
+) -> None:
     rng, world = np.random.default_rng(0), traffic.world
     visits, candidates = next(traffic.chunks(folder))
     lengths = world.recommender.page_lengths(visits)
@@ -155,19 +157,19 @@ def test_chance_has_no_lift_over_chance(outcomes: dict[str, Outcome]) -> None:
 
 
 @pytest.mark.parametrize("name", ["oracle", "attainable"])
-def test_a_reference_scores_an_item_alike_wherever_it_stands(name: str, folder: Path, traffic: Traffic) -> None:
+def test_a_references_score_does_not_depend_on_the_position(name: str, folder: Path, traffic: Traffic) -> None:
     visits, candidates = next(traffic.chunks(folder))
     turned = candidates.values.reshape(-1, CANDIDATES)[:, ::-1]
     there = reference_scores(name, traffic.world, visits, Ragged(turned.ravel(), candidates.offsets))
     here = reference_scores(name, traffic.world, visits, candidates)
     assert np.allclose(there.reshape(-1, CANDIDATES)[:, ::-1].ravel(), here, rtol=1e-9)
     exact = {"oracle": traffic.world.click_probability, "attainable": traffic.world.attainable_probability}[name]
-    first = candidates.offsets[:-1]  # who stands first already
+    first = candidates.offsets[:-1]  # candidates that are first already
     assert np.allclose(here[first], exact(visits, candidates)[first], rtol=1e-9)
 
 
 def write_scores(path: Path, chunks: list[dict[str, np.ndarray]]) -> Path:
-    """As `ccn predict` does: a row group a batch."""
+    """Writes scores like `ccn predict`: one row group per batch."""
     tables = [pa.table(chunk) for chunk in chunks]
     with pq.ParquetWriter(path, tables[0].schema) as writer:
         for table in tables:
@@ -175,10 +177,8 @@ def write_scores(path: Path, chunks: list[dict[str, np.ndarray]]) -> Path:
     return path
 
 
-def test_scores_are_read_only_where_they_are_of_these_candidates(
-    folder: Path, traffic: Traffic, tmp_path: Path
-) -> None:
-    rng, run = np.random.default_rng(0), Run("sim", tmp_path / "run")
+def test_scores_of_other_candidates_are_refused(folder: Path, traffic: Traffic, tmp_path: Path) -> None:
+    rng, run = np.random.default_rng(0), TrainedRun("sim", tmp_path / "run")
     chunks: list[dict[str, np.ndarray]] = [
         {
             "page_id": np.repeat(visits.page_id, candidates.lengths),
@@ -208,10 +208,10 @@ def test_scores_are_read_only_where_they_are_of_these_candidates(
         ({"seed": -1}, "seed -1"),
         ({"candidates": 19}, "choose from 20, the longest page of this world, to 75"),
         ({"candidates": 76}, "to 75, a quarter of its items"),
-        ({"visits": 1}, "of one user"),
-        ({"seed": 2**32}, "beyond the promotion's page numbers"),
+        ({"visits": 1}, "have the same user"),
+        ({"seed": 2**32}, "exceeds the page numbers of a promotion"),
     ],
 )
-def test_what_cannot_be_simulated_is_refused_in_words(arguments: dict[str, int], message: str) -> None:
+def test_impossible_arguments_are_refused_with_an_explanation(arguments: dict[str, int], message: str) -> None:
     with pytest.raises(DataError, match=message):
         Traffic(World(CONFIG), **{"visits": 100, "candidates": CANDIDATES, "seed": 0, **arguments})

@@ -8,7 +8,7 @@ import sys
 STOPS_IN_THE_MIDDLE = """
 from torch.utils.data import DataLoader
 
-from lightning_ccn.training.rank import end_workers
+from lightning_ccn.job_rank import end_workers
 from lightning_ccn.signals import listen
 
 listen()

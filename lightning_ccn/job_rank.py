@@ -1,6 +1,6 @@
-"""What `slurm/job.sbatch` starts once for every rank: `ccn`, with its signals heard from the first moment.
+"""The program of each rank of `slurm/job.sbatch`: runs `ccn` with signal handling from the first moment.
 
-srun ... python -m lightning_ccn.training.rank fit --config runs/default/1234/jobs/1234/config.yaml
+srun ... python -m lightning_ccn.job_rank fit --config runs/default/1234/jobs/1234/config.yaml
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from lightning_ccn.training.job import Job
 
 
 def main(args: list[str]) -> int:
-    """The exit code for srun; what it means stands in the job's `outcome`.
+    """Runs `ccn` with these arguments, and writes how it ended to the job's `outcome`.
 
-    A stop that was asked for is no error: with any other code than 0 srun would kill the ranks that are still leaving.
+    Returns:
+        The exit code for srun: 0 also for a requested stop, since srun kills the other ranks if one fails.
     """
     listen()
     job = Job.here()
-    assert job is not None, "started by slurm/job.sbatch alone"
+    assert job is not None, "only slurm/job.sbatch starts this"
     now = time.strftime("%F %T")
     print(f"{now} {job.me} of {job.world_size}, starts")
     job.write(
@@ -41,7 +42,7 @@ def main(args: list[str]) -> int:
     code = main(args)
     end_workers()
     if code == STOPPED:
-        job.end_with("stopped as asked")
+        job.end_with("stopped as requested")
         return 0
     if code == 2:
         job.end_with(f"refused: {job.me} says why in {job.folder / f'rank-{job.rank}.log'}")
@@ -49,11 +50,11 @@ def main(args: list[str]) -> int:
 
 
 def end_workers() -> None:
-    """Kills the data workers that a stop in the middle of an epoch leaves.
+    """Kills the data workers that are left after a stop in the middle of an epoch.
 
-    Python would ask them with SIGTERM at exit and wait, but they do not hear it: see `signals.listen`.
+    At exit Python would send them SIGTERM and wait, but they have inherited its blocking: see `signals.listen`.
     """
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler takes a killed worker for an error
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler treats a killed worker as an error
     for worker in multiprocessing.active_children():
         worker.kill()
         worker.join()

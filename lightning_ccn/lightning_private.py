@@ -1,0 +1,156 @@
+"""Everything that this package uses of Lightning beyond its public interface, read in lightning 2.6.6.
+
+A newer Lightning may change any of it: these few functions and base classes are all there is to check then. (The
+sharding strategy, which can be used without the rest of this package, has its own.)
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any, get_args
+
+import lightning as L
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.loops.progress import _ProcessedTracker
+from lightning.pytorch.utilities import rank_zero_only
+
+
+def is_rank_zero() -> bool:
+    """Whether this process is the first of all ranks, also before there is a Trainer."""
+    rank: int = rank_zero_only.rank  # type: ignore[attr-defined]  # set at import, and again by the strategy
+    return rank == 0
+
+
+# The Trainer's connectors set these attributes, so type checkers do not see them.
+
+
+def log_interval(trainer: L.Trainer) -> int:
+    """The Trainer's `log_every_n_steps`."""
+    steps: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    return steps
+
+
+def callbacks_of(trainer: L.Trainer) -> list[L.Callback]:
+    """The Trainer's own list of callbacks, which may be changed."""
+    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return callbacks
+
+
+def datamodule_of(trainer: L.Trainer) -> L.LightningDataModule:
+    """The data module that the Trainer reads."""
+    datamodule: L.LightningDataModule = trainer.datamodule  # type: ignore[attr-defined]
+    return datamodule
+
+
+# The loop of `fit`.
+
+
+def validation_follows(trainer: L.Trainer) -> bool:
+    """Whether a validation comes between the training step that has just ended and the next."""
+    loop = trainer.fit_loop
+    return loop.epoch_loop._should_check_val_fx(loop._data_fetcher)  # type: ignore[arg-type]  # None before the loop
+
+
+def repair_validation_count(trainer: L.Trainer) -> None:
+    """Sets the number of started validation batches to that of completed ones.
+
+    A validation that is run again after a restart would otherwise be one batch ahead.
+    """
+    total = trainer.fit_loop.epoch_loop.val_loop.batch_progress.total
+    assert isinstance(total, _ProcessedTracker)
+    total.ready = total.started = total.processed = total.completed
+
+
+def restart_validation(checkpoint: dict[str, Any]) -> None:
+    """Changes a checkpoint from the middle of a validation: whoever loads it starts at the validation's first batch.
+
+    Lightning would continue with the remaining batches, but no checkpoint holds the metrics of the others.
+    """
+    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+    done_before = progress["total"]["completed"] - progress["current"]["completed"]
+    for name, done in (("total", done_before), ("current", 0)):
+        progress[name] = {"ready": done + 1, "started": done + 1, "processed": done, "completed": done}
+
+
+# Loggers.
+
+
+class ExperimentOwner:
+    """For a subclass of one of Lightning's loggers: makes the logger's `experiment` itself, when it is first used."""
+
+    _experiment: Any
+
+    def new_experiment(self) -> Any:
+        """Makes the object that writes; called on rank 0 only."""
+        raise NotImplementedError
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The object that writes; a dummy on ranks other than 0."""
+        if self._experiment is None:
+            self._experiment = self.new_experiment()
+        return self._experiment
+
+    @property
+    def has_experiment(self) -> bool:
+        """Whether the experiment has been made."""
+        return self._experiment is not None
+
+    def forget_experiment(self) -> None:
+        """The next use of `experiment` makes another one."""
+        self._experiment = None
+
+
+class AppendingWriter(ExperimentWriter):
+    """Lightning's writer of `metrics.csv`, but it appends to an existing file instead of deleting it."""
+
+    def _check_log_dir_exists(self) -> None:
+        path = Path(self.metrics_file_path)
+        if path.exists():
+            with path.open(newline="") as file:
+                self.metrics_keys = next(csv.reader(file), [])
+
+
+# The command line.
+
+
+class OpenCLI(LightningCLI):
+    """LightningCLI with public names for what its subclasses here read and override."""
+
+    def instantiated(self, key: str) -> Any:
+        """What the option `key` has become: the object where the option names a class. None where it is not set."""
+        return self._get(self.config_init, key)
+
+    @property
+    def command_parser(self) -> LightningArgumentParser:
+        """The parser of the options: of the subcommand, if there is one."""
+        return self._parser(self.subcommand)
+
+    def set_checkpoint(self, path: str | None) -> None:
+        """Changes the checkpoint that the subcommand loads, after everything else has been instantiated."""
+        self.config[self.subcommand].ckpt_path = path
+        self.config_init[self.subcommand].ckpt_path = path
+
+    def run_subcommand(self, subcommand: str) -> None:
+        """Runs the Trainer's method of that name."""
+        super()._run_subcommand(subcommand)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        self.run_subcommand(subcommand)
+
+
+def options_of_type(parser: LightningArgumentParser, kind: type) -> set[str]:
+    """Options, with their dashes, whose values may be of a type, such as --data.folder for Path.
+
+    Read in jsonargparse 4.53, which has no list of a parser's options.
+    """
+    found: set[str] = set()
+    for action in parser._actions:
+        hint = getattr(action, "_typehint", action.type)
+        if kind in (hint, *get_args(hint)):
+            found.update(action.option_strings)
+    return found

@@ -1,0 +1,64 @@
+"""All uses of TorchRec's private attributes, read in the sources of torchrec 1.6.1, 1.8.0 and 1.9.2.
+
+The attributes are the same in all three versions, except where a function says otherwise. If a newer TorchRec changes
+one, only this file needs an update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch.distributed as dist
+from torch import nn
+from torchrec import EmbeddingBagCollection
+from torchrec.distributed import DistributedModelParallel, collective_utils
+from torchrec.distributed.dist_data import PooledEmbeddingsReduceScatter
+from torchrec.distributed.embedding import ShardedEmbeddingCollection
+from torchrec.distributed.embeddingbag import ShardedEmbeddingBagCollection
+from torchrec.distributed.sharding.rw_sharding import RwPooledEmbeddingDist
+
+
+def embedding_names(collection: EmbeddingBagCollection) -> list[str]:
+    """Names of the pooled embeddings that a plain collection returns, in its order."""
+    names: list[str] = collection._embedding_names
+    return names
+
+
+def pools_by_mean(sharded: ShardedEmbeddingBagCollection) -> bool:
+    """Whether a row-wise table is pooled by mean, so TorchRec divides by the bags' lengths."""
+    mean: bool = sharded._has_mean_pooling_callback
+    return mean
+
+
+def row_wise_outputs(
+    sharded: ShardedEmbeddingBagCollection,
+) -> Iterator[tuple[RwPooledEmbeddingDist, dist.ProcessGroup]]:
+    """The module that exchanges the bags of each group of row-wise tables, and the process group that it uses."""
+    for output in sharded._output_dists:
+        if isinstance(output, RwPooledEmbeddingDist):
+            yield output, output._pg
+
+
+def replace_reduce_scatter(output: RwPooledEmbeddingDist, reduce_scatter: PooledEmbeddingsReduceScatter) -> None:
+    """Let `output` use another reduce-scatter; TorchRec makes its own at the first batch if there is none."""
+    output._dist = reduce_scatter
+
+
+def kernel_learning_rates(sharded: ShardedEmbeddingBagCollection | ShardedEmbeddingCollection) -> list[float]:
+    """The learning rate that each kernel on this rank used last."""
+    modules = [module for lookup in sharded._lookups for module in lookup.modules()]
+    return [module.get_learning_rate() for module in modules if hasattr(module, "get_learning_rate")]
+
+
+def sharded_parameter_names(module: nn.Module) -> set[str]:
+    """Names of the parameters of sharded tables, as in `module.named_parameters()`."""
+    return set(DistributedModelParallel._sharded_parameter_names(module))
+
+
+def forget_first_world() -> None:
+    """Let TorchRec treat the next process group as the first one of this process.
+
+    Since 1.8, TorchRec runs one collective operation once per process. If a new group has processes that have run it
+    and others that have not, the others would wait for it forever. In 1.6.1 this function has no effect.
+    """
+    collective_utils._INITIALIZED = False

@@ -1,0 +1,42 @@
+"""Hides messages of other packages that are useless to the user of `ccn`. Each is listed; all others are shown."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+
+# Beginnings of messages.
+WARNINGS = (
+    "`isinstance(treespec, LeafSpec)` is deprecated",  # from torch, about a call in lightning
+    "`broadcast_buffers` is deprecated",  # from torch, about a call in torchrec
+    "It is recommended to use `self.log",  # from lightning: what is logged after an epoch is reduced over ranks already
+)
+DEPRECATION_WARNINGS_OF = ("fbgemm_gpu", "torchrec")  # packages whose own calls are deprecated
+LOG_LINES = (  # from lightning
+    "Seed set to",  # it is in config.yaml
+    "TPU available:",
+    "💡 Tip:",  # advertises other loggers
+    "-" * 100 + "\ndistributed_backend=",
+    "Loading `train_dataloader` to estimate",
+    "Trainer already configured with model summary callbacks",  # which is ModelSize
+    "`weights_only` was not set",
+)
+LIGHTNING_LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric")
+
+
+def hide_noise() -> None:
+    """Installs the filters; calling it again changes nothing."""
+    for beginning in WARNINGS:
+        warnings.filterwarnings("ignore", message=re.escape(beginning))
+    for package in DEPRECATION_WARNINGS_OF:
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module=rf"{package}\b")
+    for name in LIGHTNING_LOGGERS:
+        for handler in logging.getLogger(name).handlers:
+            handler.addFilter(_is_news)
+    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)  # it warns of how torchrec traces
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    message = re.sub(r"^\[rank: \d+\] ", "", record.getMessage())
+    return not message.startswith(LOG_LINES)

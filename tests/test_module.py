@@ -1,0 +1,101 @@
+"""`CTRModule`'s own options: the dense optimizer, its schedule, and what counts as a system."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from lightning_ccn.cli import main
+from lightning_ccn.data.batch import PageBatch
+from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.errors import OptionError
+from lightning_ccn.models.system import Prediction, System
+from lightning_ccn.module import CTRModule
+from lightning_ccn.nn.head import PageMLP
+from lightning_ccn.nn.tables import PageEmbedding
+
+
+class Plain(System):
+    """A system without auxiliary losses."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        super().__init__()
+        self.embedding = PageEmbedding(dataset.schema, 4)
+        self.head = PageMLP(self.embedding.user_dim, self.embedding.item_dim, (4,))
+
+    def forward(self, batch: PageBatch) -> Prediction:
+        e = self.embedding(batch)
+        return Prediction(self.head(e.user, e.target, batch.page))
+
+
+class NoSystem(nn.Module):
+    """A module that the trainer cannot use."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        super().__init__()
+
+
+def fit(folder: Path, runs: Path, *options: str) -> int:
+    place = ["--data.folder", str(folder), "--runs", str(runs), "--run_id", "r", "--data.batch_pages", "16"]
+    quiet = ["--data.workers", "0", "--trainer.enable_progress_bar", "false", "--trainer.log_every_n_steps", "1"]
+    return main(["fit", *place, *quiet, *options])
+
+
+def rates(run: Path) -> list[tuple[float, float]]:
+    """(dense learning rate, tables' learning rate) of each logged step."""
+    with (run / "metrics.csv").open(newline="") as lines:
+        return [(float(line["lr"]), float(line["table_lr"])) for line in csv.DictReader(lines) if line.get("lr")]
+
+
+def test_any_optimizer_and_schedule_can_be_named_and_the_tables_follow_the_schedule(
+    dataset: Path, tmp_path: Path
+) -> None:
+    optimizer = ["--model.optimizer", "torch.optim.Adam", "--model.optimizer.betas", "[0.5,0.9]", "--model.lr", "0.01"]
+    schedule = ["--model.lr_scheduler", "torch.optim.lr_scheduler.StepLR", "--model.lr_scheduler.step_size", "2"]
+    tables = ["--trainer.strategy.table_lr", "0.1"]
+    assert fit(dataset, tmp_path, *optimizer, *schedule, *tables) == 0
+    saved = yaml.safe_load((tmp_path / "default" / "r" / "config.yaml").read_text())["model"]["optimizer"]
+    assert saved["class_path"] == "torch.optim.Adam" and saved["init_args"]["betas"] == [0.5, 0.9]
+    logged = rates(tmp_path / "default" / "r")
+    assert {round(dense, 6) for dense, _ in logged} == {0.01, 0.001, 0.0001, 0.00001}  # a tenth every second step
+    assert all(table == pytest.approx(10 * dense, rel=1e-3) for dense, table in logged)
+
+
+def test_the_default_is_adagrad_with_a_linear_fall(dataset: Path) -> None:
+    module = CTRModule(Dataset.open(dataset), Plain)
+    assert module.optimizer is None and module.lr_scheduler is None
+    assert module.lr == 0.02 and module.final_lr == 0.1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"optimizer": torch.optim.SGD, "initial_accumulator": 0.1},
+        {"lr_scheduler": torch.optim.lr_scheduler.ConstantLR, "final_lr": 0.5},
+    ],
+    ids=["initial_accumulator", "final_lr"],
+)
+def test_an_option_that_would_be_ignored_is_rejected(dataset: Path, options: dict[str, object]) -> None:
+    with pytest.raises(OptionError, match=r"only the default .* uses it; leave it out"):
+        CTRModule(Dataset.open(dataset), Plain, **options)  # type: ignore[arg-type]  # a mixture of types
+
+
+def test_a_system_without_auxiliary_losses_trains(dataset: Path, tmp_path: Path) -> None:
+    assert fit(dataset, tmp_path, "--model.system", "tests.test_module.Plain") == 0
+
+
+def test_a_class_that_is_no_system_is_one_line(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert CTRModule(Dataset.open(dataset), Plain).new_system().auxiliary_losses(None, None) == {}  # type: ignore[arg-type]  # unused
+    with pytest.raises(OptionError, match=r"NoSystem is not a subclass of lightning_ccn.System"):
+        CTRModule(Dataset.open(dataset), NoSystem).new_system()  # type: ignore[arg-type]  # that is the point
+    with pytest.raises(SystemExit) as end:
+        fit(dataset, tmp_path, "--model.system", "tests.test_module.NoSystem")
+    assert end.value.code == 2
+    assert "NoSystem" in capsys.readouterr().err.strip().splitlines()[-1]

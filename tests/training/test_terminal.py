@@ -1,0 +1,56 @@
+"""What a run prints is what its user needs, and nothing of other packages' noise."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+# Every line that a run of two epochs prints beside its two tables and W&B's lines.
+EXPECTED = [
+    r"GPU available: .*, used: .*",
+    r"Initializing distributed: GLOBAL_RANK: 0, MEMBER: 1/1",
+    r"[\d,]+ parameters on this rank, [\d,]+ of them trainable",
+    r"\S+ \S+ training from step 0",
+    r"checkpoint \S+: training paused .* s",
+    r"\S+ \S+ saved after step \d+",
+    r"`Trainer.fit` stopped: `max_epochs=2` reached.",
+    r"Everything of this run is in \S+ \(.*\)\.",
+]
+PLAN = r"table +rows +dim +dtype .*|\w+ +\d+ +8 +float32 .*|[\d.]+ GiB of weights and .* state over 1 rank\(s\); .*"
+METRICS = r"[┏┡└].*|┃ metric .*|│ \w+ +│ .* │"
+OPTIONS = ["--trainer.max_epochs", "2", "--data.batch_pages", "16", "--data.workers", "0", "--model.system.dim", "8"]
+OPTIONS += ["--trainer.log_every_n_steps", "2", "--trainer.enable_progress_bar", "false", "--wandb", "off"]
+
+
+def run(words: list[str], folder: Path) -> str:
+    """Everything that a command of `ccn` prints, on both streams."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MASTER_", "CCN_", "PYTHONWARNINGS"))}
+    environment |= {"PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "200"}  # so that no line wraps
+    command = [sys.executable, "-P", "-m", "lightning_ccn.cli", *words]  # -P: as the console script, without the folder
+    done = subprocess.run(
+        command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_a_fit_prints_only_what_its_user_needs(dataset: Path, tmp_path: Path) -> None:
+    place = ["--data.folder", str(dataset), "--runs", str(tmp_path), "--run_id", "quiet"]
+    printed = [line for line in run(["fit", *place, *OPTIONS], tmp_path).splitlines() if line.strip()]
+    known = "|".join([*EXPECTED, PLAN, METRICS])
+    assert [line for line in printed if not re.fullmatch(known, line)] == []
+    for expected in EXPECTED:
+        assert any(re.fullmatch(expected, line) for line in printed), expected
+
+
+def test_a_class_in_the_current_folder_can_be_named(dataset: Path, tmp_path: Path) -> None:
+    own = "from lightning_ccn.models import TAN\n\nclass OwnSystem(TAN): pass\n"
+    (tmp_path / "beside_me.py").write_text(own)
+    system = ["--model.system", "beside_me.OwnSystem"]
+    assert "it fits on 1 rank" in run(["plan", "--data.folder", str(dataset), *system], tmp_path)
+    place = ["--data.folder", str(dataset), "--runs", "runs", "--run_id", "own"]
+    run(["fit", *place, *OPTIONS, *system, "--trainer.limit_train_batches", "2"], tmp_path)
+    assert "beside_me.OwnSystem" in (tmp_path / "runs" / "default" / "own" / "config.yaml").read_text()
