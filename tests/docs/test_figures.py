@@ -1,0 +1,51 @@
+"""docs/figures/auc.svg shows the table of docs/results.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from docs.figures.auc import FAMILIES, RESULTS, SVG, draw, read_families, read_results
+
+RESULT_ROWS, ATTAINABLE = read_results(RESULTS.read_text())
+
+
+def texts(svg: Path) -> list[str]:
+    """The text elements of a drawing, in its order."""
+    return ["".join(element.itertext()).strip() for element in ElementTree.parse(svg).iter() if _is(element, "text")]
+
+
+def _is(element: ElementTree.Element, name: str) -> bool:
+    return element.tag.rpartition("}")[2] == name
+
+
+def test_the_table_has_twelve_systems_with_a_yaml_file_each() -> None:
+    assert len(RESULT_ROWS) == 12
+    families = read_families()
+    assert {result.title for result in RESULT_ROWS} == families.keys()
+    assert {families[result.title] for result in RESULT_ROWS} == FAMILIES.keys()
+
+
+def test_the_drawing_in_the_repository_shows_each_row_of_the_table_in_its_order() -> None:
+    shown = texts(SVG)
+    rows = [text for result in RESULT_ROWS for text in (result.title, result.label)]
+    assert [text for text in shown if text in rows] == rows, "run: python docs/figures/auc.py"
+    assert any(f"best attainable: {ATTAINABLE:.4f}".replace("0.", ".") in text for text in shown)
+
+
+def test_the_same_table_makes_the_same_file(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.svg", tmp_path / "second.svg"
+    for path in (first, second):
+        draw(RESULT_ROWS, ATTAINABLE, read_families(), path)
+    assert first.read_bytes() == second.read_bytes()
+    assert texts(first) == texts(SVG), "run: python docs/figures/auc.py"
+    colours = first.read_text()
+    assert all(colour in colours for colour, _, _ in FAMILIES.values())
+
+
+@pytest.mark.parametrize("markdown", ["no table", "| system | AUC |\n|---|---|\n| SIM | .6 ± .1 |\n\nmore"])
+def test_a_page_without_the_table_is_rejected(markdown: str) -> None:
+    with pytest.raises(ValueError, match=r"no table|no last row"):
+        read_results(markdown)
