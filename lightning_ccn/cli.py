@@ -71,6 +71,10 @@ def _function(name: str) -> Callable[[list[str]], int]:
 
 def _run(name: str, args: list[str]) -> int:
     """The one place where errors become words and exit codes."""
+    from lightning_ccn.training.quiet import hide_import_noise
+
+    hide_import_noise()
+
     from lightning.fabric.utilities.exceptions import MisconfigurationException
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 

@@ -14,6 +14,7 @@ ITEMS, CLICKS, PURCHASES, POSITIONS = "items", "clicks", "purchases", "positions
 SHORT_ITEMS, SHORT_TIMES = "short_items", "short_times"  # the user's recent behaviours, oldest first
 LONG_ITEMS, LONG_TIMES = "long_items", "long_times"  # the user's long history, oldest first
 # Known only in a synthetic world, and written only to its test split; the reader never reads these two columns.
+# Page clickiness is how click-prone a whole page is: a shift that the click logits of all its items share.
 TRUE_PROBABILITY = "click_probability"  # P(click) given everything, including hidden intent and page clickiness
 ATTAINABLE_PROBABILITY = "attainable_probability"  # P(click) with everything that no log shows integrated out
 

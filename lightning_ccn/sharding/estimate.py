@@ -79,7 +79,7 @@ def _fits(
 ) -> bool:
     try:
         return max(make_plan(tables, world_size, optimizer, plan).rank_bytes()) <= room
-    except ShardingError:  # a table pinned to a rank that this world does not have
+    except ShardingError:  # for example, the plan names a rank that does not exist at this world size
         return False
 
 

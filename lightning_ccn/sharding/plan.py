@@ -80,7 +80,7 @@ class Plan:
 
     def __str__(self) -> str:
         """One line per table, then the total and the fullest rank."""
-        head = ("table", "rows", "dim", "dtype", "kernel", "placement", "shards", "weights", "state", "GiB a rank")
+        head = ("table", "rows", "dim", "dtype", "kernel", "placement", "shards", "weights", "state", "GiB per rank")
         lines: list[tuple[str, ...]] = [head]
         optimizer = find_table_optimizer(self.optimizer)
         for t in sorted(self.tables, key=lambda t: -t.rows * t.row_bytes):

@@ -9,7 +9,10 @@ import warnings
 # Beginnings of messages.
 WARNINGS = (
     "`isinstance(treespec, LeafSpec)` is deprecated",  # from torch, about a call in lightning
-    "`broadcast_buffers` is deprecated",  # from torch, about a call in torchrec
+    "`broadcast_buffers` is deprecated",  # from torch, about calls in torchrec
+    "`torch.distributed.reduce_scatter_tensor` is deprecated",
+    "`torch.distributed.all_gather_into_tensor` is deprecated",
+    "The ``compute`` method of metric",  # from torchmetrics: a rank may have nothing to score, others have
     "It is recommended to use `self.log",  # from lightning: what is logged after an epoch is reduced over ranks already
 )
 DEPRECATION_WARNINGS_OF = ("fbgemm_gpu", "torchrec")  # packages whose own calls are deprecated
@@ -25,8 +28,17 @@ LOG_LINES = (  # from lightning
 LIGHTNING_LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric")
 
 
+# fbgemm 1.6.0 has no entry for itself in its table of versions; `ccn doctor` compares the versions.
+IMPORT_LOG_LINES = ("_fbgemm_torch_compat_table has no entry",)
+
+
+def hide_import_noise() -> None:
+    """Installs the filters of what fbgemm logs while it is imported; to be called before."""
+    logging.getLogger().addFilter(_is_import_news)
+
+
 def hide_noise() -> None:
-    """Installs the filters; calling it again changes nothing."""
+    """Installs the other filters; calling it again changes nothing."""
     for beginning in WARNINGS:
         warnings.filterwarnings("ignore", message=re.escape(beginning))
     for package in DEPRECATION_WARNINGS_OF:
@@ -35,6 +47,10 @@ def hide_noise() -> None:
         for handler in logging.getLogger(name).handlers:
             handler.addFilter(_is_news)
     logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)  # it warns of how torchrec traces
+
+
+def _is_import_news(record: logging.LogRecord) -> bool:
+    return not any(line in record.getMessage() for line in IMPORT_LOG_LINES)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

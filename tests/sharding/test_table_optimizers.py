@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from fbgemm_gpu.split_embedding_configs import EmbOptimType
+from fbgemm_gpu.split_table_batched_embeddings_ops_training import CounterBasedRegularizationDefinition, WeightDecayMode
 
 from lightning_ccn.sharding import TABLE_OPTIMIZERS, EmbeddingTable, ShardingError, TableOptimizer, make_plan
 from lightning_ccn.sharding.estimate import estimate
@@ -23,6 +24,17 @@ OWN = TableOptimizer(
     state={"momentum1": "weight"},
     column_wise_refusal="not in this test",
     fused_params={"gradient_clipping": True, "max_gradient": 0.01},
+)
+
+
+COUNTED = TableOptimizer(  # several states
+    name="counted",
+    kernel=EmbOptimType.EXACT_ROWWISE_ADAGRAD,
+    state={"momentum1": "row", "prev_iter": "row", "row_counter": "row"},
+    fused_params={
+        "weight_decay_mode": WeightDecayMode.COUNTER,
+        "counter_based_regularization": CounterBasedRegularizationDefinition(),
+    },
 )
 
 
@@ -88,3 +100,30 @@ def test_the_state_of_the_optimizers(
     assert optimizer.state_shapes(rows=5, dim=8) == shapes
     assert optimizer.state_row_bytes(dim=8) == row_bytes
     assert optimizer.accumulator == accumulator
+
+
+def fit_with_counted(**settings: Any) -> dict[str, Any]:
+    """On one rank: `fit` with an optimizer that keeps several states."""
+    with registered(COUNTED):
+        return fit(**settings, strategy={"table_optimizer": "counted", "plan": {"item": "row_wise"}})
+
+
+def test_several_states_load_on_another_number_of_ranks(tmp_path: Path) -> None:
+    settings = {"folder": str(tmp_path), "steps": 4}
+    saved = put_together(on_ranks(2, fit_with_counted, **settings, trainer={"save_every": 4})).state
+    load_only = {"trainer": {"max_epochs": 2, "limit_train_batches": 0}, "ckpt_path": str(tmp_path / "step=4.ckpt")}
+    loaded = put_together(on_ranks(1, fit_with_counted, **settings, **load_only)).state
+    tables = {key for key in saved if key.startswith("tables.")}
+    assert {key for key in tables if ".item." in key} == {
+        "tables.item.weight",
+        *(f"tables.item.optimizer.{state}" for state in COUNTED.state),
+    }
+    assert all(torch.equal(loaded[key], saved[key]) for key in tables)
+
+
+@pytest.mark.parametrize("name", TABLE_OPTIMIZERS)
+def test_an_entry_describes_the_state_that_its_kernel_keeps(tmp_path: Path, name: str) -> None:
+    state = fitted(1, tmp_path, steps=1, strategy={"table_optimizer": name}).state
+    kept = {key: tuple(value.shape) for key, value in state.items() if key.startswith("tables.item.optimizer.")}
+    expected = find_table_optimizer(name).state_shapes(rows=101, dim=8)
+    assert kept == {f"tables.item.optimizer.{name}": shape for name, shape in expected.items()}
