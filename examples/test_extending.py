@@ -15,10 +15,9 @@ import pytest
 import yaml
 
 from tests.conftest import write_dataset
+from tests.processes import clean_environment
 
 ROOT = Path(__file__).parents[1]
-# variables that belong to this process, or to a run in it
-OF_A_PROCESS = ("CCN_", "WANDB_", "MASTER_", "RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE")
 RECIPES = (ROOT / "docs" / "extending.md").read_text()
 FILE = re.compile(r'^```\w+ title="([^" ]+)( \(append\))?"\n(.*?)^```', re.MULTILINE | re.DOTALL)
 COMMANDS = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -28,8 +27,8 @@ SMALL = ["--data.workers", "0", "--trainer.enable_progress_bar", "false", "--wan
 def run(command: list[str], folder: Path, *paths: Path) -> str:
     """Runs a command of the docs in a folder; what it printed. `paths` are where Python looks first."""
     program = {"ccn": ["-m", "lightning_ccn.cli"], "pytest": ["-m", "pytest"], "python": []}[command[0]]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(OF_A_PROCESS)}
-    environment |= {"PYTHONPATH": os.pathsep.join(map(str, paths)), "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"}
+    search = os.pathsep.join(map(str, paths))
+    environment = clean_environment(PYTHONPATH=search, OMP_NUM_THREADS="1", PYTHONSAFEPATH="1")
     done = subprocess.run(
         [sys.executable, *program, *command[1:]], cwd=folder, env=environment, capture_output=True, text=True
     )

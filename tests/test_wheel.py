@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -11,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import clean_environment
+
 ROOT = Path(__file__).parents[1]
-# variables that belong to this process, or to a run in it
-OF_A_PROCESS = ("CCN_", "WANDB_", "MASTER_", "RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE")
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +33,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def ccn(installed: Path, folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
     """Runs `ccn` of the wheel in a folder; the wheel comes before this checkout, which the environment may have."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(OF_A_PROCESS)}
-    environment |= {"PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
+    environment = clean_environment(PYTHONPATH=str(installed), PYTHONSAFEPATH="1", OMP_NUM_THREADS="1")
     command = [sys.executable, "-m", "lightning_ccn.cli", *args]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 

@@ -110,7 +110,7 @@ class TrainingCLI(OpenCLI):
         self.tracker: WandbTracker | None = None
         if options.trainer.logger is None:
             loggers: list[Logger] = [MetricsCSV(options.runs, name=options.experiment, version=options.run_id)]
-            if self.subcommand != "predict" and wanted(options.wandb):
+            if self.subcommand not in (None, "predict") and wanted(options.wandb):  # None: a plan
                 self.tracker = self._new_tracker()
                 loggers.append(self.tracker)
             kwargs["logger"] = loggers

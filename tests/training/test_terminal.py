@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import clean_environment
+
 # Every line that a run of two epochs prints beside its two tables and W&B's lines.
 EXPECTED = [
     r"GPU available: .*, used: .*",
@@ -29,8 +31,7 @@ OPTIONS += ["--trainer.log_every_n_steps", "2", "--trainer.enable_progress_bar",
 
 def run(words: list[str], folder: Path) -> str:
     """Everything that a command of `ccn` prints, on both streams."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MASTER_", "CCN_", "PYTHONWARNINGS"))}
-    environment |= {"PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "200"}  # so that no line wraps
+    environment = clean_environment(PYTHONPATH=os.pathsep.join(sys.path), COLUMNS="200")  # so that no line wraps
     command = [sys.executable, "-P", "-m", "lightning_ccn.cli", *words]  # -P: as the console script, without the folder
     done = subprocess.run(
         command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
