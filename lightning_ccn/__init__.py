@@ -1,4 +1,4 @@
-"""Click-through-rate models with sharded embedding tables: CCN, the Collaborative Contrastive Network, and its rivals.
+"""Click-through-rate models with sharded embedding tables: CCN and the systems it is compared with.
 
 The public names are imported when they are first used: `ccn doctor` must run where torch does not load, and a SLURM
 rank must handle signals before it imports anything heavy.

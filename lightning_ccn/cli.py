@@ -70,7 +70,7 @@ def _function(name: str) -> Callable[[list[str]], int]:
 
 
 def _run(name: str, args: list[str]) -> int:
-    """The one place where errors become words and exit codes."""
+    """Runs the command; the one place where an error becomes one line and an exit code."""
     from lightning_ccn.training.quiet import hide_import_noise
 
     hide_import_noise()

@@ -1,1 +1,1 @@
-"""What is measured: metrics, means over items, sums of scores, plots, bounds of a synthetic world."""
+"""What is measured: metrics, means over items, sums of scores, plots, heuristics, bounds of a synthetic world."""

@@ -14,7 +14,7 @@ class Display:
 
     Attributes:
         title: Name in tables and figures; the name of the YAML file if empty.
-        family: What the system makes of the trigger; its colour. `plain`: nothing. `intent`: it weighs the trigger by
+        family: How the system uses the trigger; sets its colour. `plain`: nothing. `intent`: it weighs the trigger by
             an estimated intent. `trigger`: it uses the trigger. `contrast`: it also learns from the contrast of a
             page's items.
         order: Place among the systems of a comparison, smallest first.

@@ -12,6 +12,8 @@ WARNINGS = (
     "`broadcast_buffers` is deprecated",  # from torch, about calls in torchrec
     "`torch.distributed.reduce_scatter_tensor` is deprecated",
     "`torch.distributed.all_gather_into_tensor` is deprecated",
+    "`_get_pg_default_device` will be deprecated",  # from torch 2.11, about calls in torchrec
+    "Multiple backends are registered with this ProcessGroup",
     "The ``compute`` method of metric",  # from torchmetrics: a rank may have nothing to score, others have
     "It is recommended to use `self.log",  # from lightning: what is logged after an epoch is reduced over ranks already
 )

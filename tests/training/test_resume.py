@@ -1,4 +1,4 @@
-"""A run that stops goes on: bit for bit on as many ranks, and with the next page on any other number."""
+"""Resuming: bit for bit on the same number of ranks, and the same stream of pages on another number."""
 
 from __future__ import annotations
 

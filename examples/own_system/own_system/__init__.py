@@ -1,4 +1,4 @@
-"""A package of your own: a system with a loss, a dense optimizer, a table optimizer's name, a metric, and a dataset.
+"""A package of your own: a system with a loss, a dense optimizer, a metric, and a converter.
 
 A YAML file names its classes by `class_path`, which imports this package. Importing it registers the metric.
 """
