@@ -15,6 +15,7 @@ WARNINGS = (
     "`_get_pg_default_device` will be deprecated",  # from torch 2.11, about calls in torchrec
     "Multiple backends are registered with this ProcessGroup",
     "The ``compute`` method of metric",  # from torchmetrics: a rank may have nothing to score, others have
+    "The `srun` command is available on your system but is not used",  # a run of one machine needs no srun
     "It is recommended to use `self.log",  # from lightning: what is logged after an epoch is reduced over ranks already
 )
 DEPRECATION_WARNINGS_OF = ("fbgemm_gpu", "torchrec")  # packages whose own calls are deprecated

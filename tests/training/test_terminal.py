@@ -32,6 +32,10 @@ OPTIONS += ["--trainer.log_every_n_steps", "2", "--trainer.enable_progress_bar",
 def run(words: list[str], folder: Path) -> str:
     """Everything that a command of `ccn` prints, on both streams."""
     environment = clean_environment(PYTHONPATH=os.pathsep.join(sys.path), COLUMNS="200")  # so that no line wraps
+    (folder / "bin").mkdir(exist_ok=True)
+    (folder / "bin" / "srun").write_text("#!/bin/sh\n")  # Lightning warns where a machine has it
+    (folder / "bin" / "srun").chmod(0o755)
+    environment["PATH"] = f"{folder / 'bin'}{os.pathsep}{environment['PATH']}"
     command = [sys.executable, "-P", "-m", "lightning_ccn.cli", *words]  # -P: as the console script, without the folder
     done = subprocess.run(
         command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
