@@ -1,7 +1,9 @@
 """TorchRec's sharded embedding tables in Lightning: a strategy, plans and checkpoints. Independent of CCN."""
 
-from lightning_ccn.sharding.checkpoint import load_unsharded, newest_whole, read_manifest
+from lightning_ccn.sharding.checkpoint import load_unsharded
 from lightning_ccn.sharding.errors import ShardingError
+from lightning_ccn.sharding.manifest import newest_whole, read_manifest
+from lightning_ccn.sharding.plain_values import read_trainer_state
 from lightning_ccn.sharding.plan import Plan, make_plan
 from lightning_ccn.sharding.strategy import TorchRecStrategy
 from lightning_ccn.sharding.table_optimizers import TABLE_OPTIMIZERS, TableOptimizer
@@ -21,4 +23,5 @@ __all__ = [
     "make_plan",
     "newest_whole",
     "read_manifest",
+    "read_trainer_state",
 ]

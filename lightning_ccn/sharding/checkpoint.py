@@ -5,21 +5,24 @@
       trainer.pt         Lightning's checkpoint without the tensors: loops, callbacks, schedulers, hyperparameters
       .metadata, *.distcp   the tensors, by torch.distributed.checkpoint (`sharding.state` names them)
 
-A checkpoint is complete if it has `checkpoint.json` and every file listed there has the listed size. Removing one
-begins with `checkpoint.json`. A save that is killed leaves `.last.ckpt.partial`, which the next save removes.
+`sharding.manifest` says when a checkpoint is complete. Removing one begins with `checkpoint.json`. A save that is
+killed leaves `.last.ckpt.partial`, which the next save removes.
 
-`trainer.pt` and `.metadata` are pickles: only load checkpoints that you trust.
+A checkpoint is data: reading one never runs code of it (`sharding.plain_values`, `sharding.stored_tensors`).
 """
 
 from __future__ import annotations
 
 import json
 import os
+import pickle
+import re
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from io import IOBase
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +30,39 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemWriter
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
-from lightning_ccn.sharding.errors import ShardingError
+from lightning_ccn.sharding.errors import ShardingError, disk_words
+from lightning_ccn.sharding.manifest import (
+    FORMAT,
+    MANIFEST,
+    TRAINER,
+    newest_whole,
+    read_manifest,
+    saved_shapes,
+    versions,
+    why_not_whole,
+)
+from lightning_ccn.sharding.plain_values import read_trainer_state
 from lightning_ccn.sharding.sharded_rows import LoadPlanner, SavePlanner
 from lightning_ccn.sharding.state import differences, module_state, shapes
+from lightning_ccn.sharding.stored_tensors import Reader
 
-FORMAT = 1
-MANIFEST = "checkpoint.json"
-TRAINER = "trainer.pt"
-PACKAGES = ("torch", "torchrec", "fbgemm-gpu", "fbgemm-gpu-cpu", "lightning")
+__all__ = [
+    "load_tensors",
+    "load_unsharded",
+    "newest_whole",
+    "read_manifest",
+    "read_trainer_state",
+    "remove",
+    "save",
+    "saved_shapes",
+    "versions",
+    "why_not_whole",
+]
 
 
 def save(
@@ -63,20 +86,57 @@ def save(
     """
     partial = path.with_name(f".{path.name}.partial")
     _on_rank_zero(group, path, lambda: _prepare(path, partial))
+    writer = FileSystemWriter(partial, sync_files=True)
+    writer.fs = _Disk()
     try:
-        metadata = dcp_save(
-            state,
-            storage_writer=FileSystemWriter(partial, sync_files=True),
-            planner=SavePlanner(),
-            process_group=group,
-        )
+        metadata = dcp_save(state, storage_writer=writer, planner=SavePlanner(), process_group=group)
     except CheckpointException as error:
-        raise ShardingError(f"checkpoint {path} was not written: {_failures(error)}") from error
+        raise _not_written(path, _failures(error)) from error
     _on_rank_zero(group, path, lambda: _finish(path, partial, metadata, trainer_state, about))
 
 
+def _not_written(path: Path, why: str) -> ShardingError:
+    return ShardingError(f"checkpoint {path} was not written: {why}. Earlier checkpoints are kept")
+
+
+class _Disk(FileSystem):
+    """DCP's file system, whose errors are those of the disk.
+
+    When a disk is full, torch.save ends with "unexpected pos 704 vs 598", which it raises while it handles the error of
+    the disk. Another rank gets the last error only, so the first one must be raised here.
+    """
+
+    @contextmanager
+    def create_stream(self, path: str | os.PathLike[str], mode: str) -> Generator[IOBase, None, None]:
+        try:
+            with super().create_stream(path, mode) as stream:
+                yield stream
+        except Exception as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, OSError):
+                cause = cause.__cause__ or cause.__context__
+            if cause is None:
+                raise
+            raise OSError(cause.errno, cause.strerror, str(path)) from error
+
+
 def _failures(error: CheckpointException) -> str:
-    return "; ".join(f"rank {rank}: {problem!r}" for rank, (problem, _) in error.failures.items())
+    """What failed on which ranks, in one line."""
+    problems = {rank: problem for rank, (problem, _) in error.failures.items()}
+    for problem in problems.values():
+        if isinstance(problem, ShardingError):  # of the checkpoint, whichever rank reads it
+            return str(problem)
+    return "; ".join(f"rank {rank}: {_words(problem)}" for rank, problem in problems.items())
+
+
+def _words(problem: BaseException) -> str:
+    if isinstance(problem, OSError):
+        return disk_words(problem)
+    if isinstance(problem, pickle.UnpicklingError):  # torch's text recommends to read the file as code
+        named = re.search(r"GLOBAL (\S+)", str(problem))
+        what = f"names {named[1]}" if named else "is damaged"
+        return f"a file of tensors {what}; only tensors are read, and no code is run"
+    return " ".join(f"{type(problem).__name__}: {problem}".split())
 
 
 def _prepare(path: Path, partial: Path) -> None:
@@ -114,18 +174,8 @@ def _finish(path: Path, partial: Path, metadata: Any, trainer_state: bytes, abou
         path.rename(replaced)
     partial.rename(path)
     _sync_folder(path.parent)
-    remove(replaced)
-
-
-def versions() -> dict[str, str]:
-    """Installed versions of the packages that numbers and file formats depend on."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    with suppress(OSError):  # the checkpoint is there; the next save tries again, and says what is wrong
+        remove(replaced)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -150,10 +200,10 @@ def _on_rank_zero(group: dist.ProcessGroup, path: Path, work: Callable[[], None]
         try:
             work()
         except OSError as error:
-            problem = [str(error)]
+            problem = [disk_words(error)]
     dist.broadcast_object_list(problem, group_src=0, group=group)
     if problem[0]:
-        raise ShardingError(f"checkpoint {path} was not written: {problem[0]}")
+        raise _not_written(path, problem[0])
 
 
 def remove(path: Path) -> None:
@@ -168,99 +218,22 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
 
 
-def why_not_whole(path: Path) -> str | None:
-    """None if the checkpoint is complete, else what is wrong with it. Reads only the sizes of the files."""
-    if not path.is_dir():
-        return "it is not a directory" if path.exists() else "it does not exist"
-    if not (path / MANIFEST).is_file():
-        return f"it has no {MANIFEST}: its save was not finished, or its removal was begun"
-    try:
-        files = json.loads((path / MANIFEST).read_text())["files"]
-    except (ValueError, KeyError, TypeError):
-        return f"{MANIFEST} is damaged"
-    for name, size in files.items():
-        file = path / name
-        if not file.is_file():
-            return f"{name} is missing"
-        if file.stat().st_size != size:
-            return f"{name} has {file.stat().st_size:,} bytes instead of {size:,}"
-    return None
-
-
-def newest_whole(folder: str | Path) -> Path | None:
-    """The newest complete checkpoint under `folder`, or None if there is no checkpoint at all.
-
-    The time of saving counts, not the name. A broken checkpoint is skipped with a warning that says what is wrong. A
-    save that was not finished counts as no checkpoint, so a run that is killed during its first save starts anew.
-
-    Raises:
-        ShardingError: There are checkpoints, but none is complete.
-    """
-    whole, broken = [], []
-    for path in _candidates(Path(folder)):
-        problem = why_not_whole(path)
-        if problem is None:
-            whole.append((read_manifest(path)["saved_ns"], path))
-        else:
-            if not path.name.endswith(".partial"):
-                broken.append(f"{path}: {problem}")
-            warnings.warn(f"checkpoint skipped: {path}: {problem}", stacklevel=2)
-    if broken and not whole:
-        raise ShardingError(f"no checkpoint in {folder} is complete:\n  " + "\n  ".join(broken))
-    return max(whole)[1] if whole else None
-
-
-def _candidates(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        if path.is_dir() and not path.is_symlink():
-            named = any((path / name).exists() for name in (MANIFEST, TRAINER, ".metadata"))
-            if named or path.name.endswith(".partial") or next(path.glob("*.distcp"), None):
-                yield path
-
-
-def read_manifest(path: str | Path) -> dict[str, Any]:
-    """`checkpoint.json` of a complete checkpoint.
-
-    Raises:
-        ShardingError: The checkpoint is incomplete, or has a format that this version does not know.
-    """
-    path = Path(path)
-    if problem := why_not_whole(path):
-        raise ShardingError(f"cannot load checkpoint {path}: {problem}")
-    manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())
-    if manifest["format"] != FORMAT:
-        raise ShardingError(
-            f"cannot load checkpoint {path}: it has format {manifest['format']}, this version reads {FORMAT}; "
-            f"it was written with {manifest['versions']}"
-        )
-    return manifest
-
-
-def saved_shapes(manifest: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Shape of every tensor in a checkpoint."""
-    return {key: tuple(tensor["shape"]) for key, tensor in manifest["tensors"].items()}
-
-
-def read_trainer_state(path: Path) -> dict[str, Any]:
-    """Lightning's own part of a checkpoint, which is a pickle."""
-    state: dict[str, Any] = torch.load(path / TRAINER, map_location="cpu", weights_only=False)
-    return state
-
-
 def load_tensors(path: Path, state: dict[str, Any], group: dist.ProcessGroup | None) -> None:
     """Fill `state` from the checkpoint at `path`: tensors and `ShardedRows` in place; other values are replaced.
 
     Every rank of `group` must call it, with its own part of the values. Without a group, it runs in this process alone.
 
     Raises:
-        ShardingError: A rank could not read its part; raised on every rank.
+        ShardingError: A rank could not read its part, or a file holds something else than tensors and plain values;
+            raised on every rank.
     """
+    files = read_manifest(path)["files"]
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "torch.distributed is disabled")  # intended if there is no group
             dcp_load(
                 state,
-                storage_reader=FileSystemReader(path),
+                storage_reader=Reader(path, files),
                 planner=LoadPlanner(),
                 process_group=group,
                 no_dist=group is None,
@@ -286,7 +259,7 @@ def load_unsharded(path: str | Path, module: nn.Module, prefix: str = "") -> nn.
     path = Path(path)
     saved = saved_shapes(read_manifest(path))
     own = {
-        name: torch.empty_like(value, device="cpu") if value.is_meta else value
+        name: torch.empty_like(value, device="cpu") if isinstance(value, torch.Tensor) and value.is_meta else value
         for name, value in module.state_dict().items()
     }
     state = module_state(module, own, prefix)

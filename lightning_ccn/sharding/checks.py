@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, GradientAccumulationScheduler
 from lightning.pytorch.trainer.states import TrainerFn
@@ -9,8 +12,38 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch.optim import Optimizer
 
 from lightning_ccn.sharding.errors import ShardingError
+from lightning_ccn.sharding.saver import OnFailedSave
 
 PRECISIONS = ("32-true", "bf16-mixed")
+_FLOAT = torch.finfo(torch.float32)  # what the kernels compute with
+_LONGEST = 1e9  # seconds; torch keeps a timeout in 64 bits of nanoseconds
+
+
+def check_arguments(table_lr: float, table_eps: float, timeout_seconds: float, on_failed_save: str) -> None:
+    """Check the numbers of a strategy, and the choice that decides whether a failed save ends the run.
+
+    Raises:
+        ShardingError: A value cannot work; the message names it as an option of the command line.
+    """
+    option = "trainer.strategy"
+    if not 0 <= table_lr <= _FLOAT.max:
+        raise ShardingError(
+            f"{option}.table_lr is {table_lr}: a rate is a number from 0 up, such as 0.05 (0 freezes the tables)"
+        )
+    if not _FLOAT.tiny <= table_eps <= _FLOAT.max:
+        raise ShardingError(
+            f"{option}.table_eps is {table_eps}: it must be above 0 (in single precision), such as 1e-8; without it, a "
+            "row that was looked up and got no gradient would become NaN"
+        )
+    if not 0.001 <= timeout_seconds <= _LONGEST:
+        raise ShardingError(
+            f"{option}.timeout_seconds is {timeout_seconds}: it must be above 0, and long enough for the slowest step, "
+            "such as 1800"
+        )
+    if on_failed_save not in get_args(OnFailedSave):
+        raise ShardingError(
+            f"{option}.on_failed_save is {on_failed_save!r}: choose one of {', '.join(get_args(OnFailedSave))}"
+        )
 
 
 def check_settings(trainer: Trainer, module: LightningModule) -> None:

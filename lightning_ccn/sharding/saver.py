@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import threading
 import time
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 import torch.distributed as dist
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from lightning_ccn.sharding import checkpoint
-from lightning_ccn.sharding.errors import ShardingError
+from lightning_ccn.sharding.errors import ShardingError, disk_words
+from lightning_ccn.sharding.plain_values import encode, plain
 from lightning_ccn.sharding.sharded_rows import ShardedRows, copy_to_host
 
 OnFailedSave = Literal["raise", "warn"]
@@ -46,15 +45,13 @@ class Saver:
 
         Raises:
             ShardingError: The checkpoint (in the background: the one before it) was not written, and
-                `on_failed_save` is `raise`.
+                `on_failed_save` is `raise`; or the state holds something that is not plain, which no later save mends.
         """
         started = time.monotonic()
         self.wait()
+        state, content = self._plain(state, trainer_state)
         if self.background:
             state = {key: _copy(value) for key, value in state.items()}
-        buffer = io.BytesIO()
-        torch.save(trainer_state, buffer)
-        content = buffer.getvalue()
 
         def write() -> None:
             try:
@@ -62,7 +59,7 @@ class Saver:
                 self.wrote = time.monotonic() - started
                 for old in self._to_remove:
                     if old != path:
-                        checkpoint.remove(old)
+                        _remove(old)
                 self._to_remove.clear()
             except Exception as error:
                 self._error = error
@@ -77,13 +74,41 @@ class Saver:
         rank_zero_info(f"checkpoint {path}: training paused {self.paused:.2f} s")
 
     def remove(self, path: Path) -> None:
-        """Remove a checkpoint (on rank 0) when the current save has succeeded; keep it if that save fails."""
+        """Remove a checkpoint (on rank 0) when the current save has succeeded; keep it if that save fails.
+
+        Raises:
+            ShardingError: The path climbs with `..`, as only the state of a checkpoint made by hand can ask for.
+        """
+        if ".." in path.parts:
+            raise ShardingError(f"{path} is not removed: no checkpoint is saved under a path with '..'")
         if dist.get_rank(self.group) != 0:
             return
         if self._thread is not None or self._failed:
             self._to_remove.append(path)
         else:
-            checkpoint.remove(path)
+            _remove(path)
+
+    def _plain(self, state: dict[str, Any], trainer_state: Any) -> tuple[dict[str, Any], bytes]:
+        """`state` with plain values in the place of what is no tensor, and `trainer.pt` (on rank 0).
+
+        Raises:
+            ShardingError: Something is not plain on some rank; raised on every rank.
+        """
+        content, problem = b"", None
+        try:
+            state = {
+                key: value if isinstance(value, ShardedRows | Tensor) else plain(value, key)
+                for key, value in state.items()
+            }
+            if dist.get_rank(self.group) == 0:
+                content = encode(trainer_state)
+        except ShardingError as error:
+            problem = str(error)
+        problems: list[str | None] = [None] * dist.get_world_size(self.group)
+        dist.all_gather_object(problems, problem, group=self.group)
+        if found := next(filter(None, problems), None):
+            raise ShardingError(found)
+        return state, content
 
     def wait(self) -> None:
         """Wait until a save in the background has finished.
@@ -104,6 +129,13 @@ class Saver:
         if self.on_failed_save == "raise" or not isinstance(error, ShardingError):
             raise error
         rank_zero_warn(f"{error}; training continues")
+
+
+def _remove(path: Path) -> None:
+    try:
+        checkpoint.remove(path)
+    except OSError as error:
+        rank_zero_warn(f"the older checkpoint {path} cannot be removed: {disk_words(error)}; training continues")
 
 
 def _copy(value: Any) -> Any:

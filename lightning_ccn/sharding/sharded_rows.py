@@ -6,6 +6,7 @@ can read any block.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,8 +19,11 @@ from torch.distributed.checkpoint.metadata import (
     MetadataIndex,
     TensorProperties,
 )
-from torch.distributed.checkpoint.planner import TensorWriteData, WriteItem, WriteItemType
+from torch.distributed.checkpoint.planner import ReadItem, TensorWriteData, WriteItem, WriteItemType
 from torchrec.distributed.types import ShardedTensor
+
+from lightning_ccn.sharding.errors import ShardingError
+from lightning_ccn.sharding.plain_values import read_plain
 
 BLOCK_BYTES = 64 * 2**20
 
@@ -116,6 +120,20 @@ class LoadPlanner(DefaultLoadPlanner):
         """Keep `state_dict` as it is; DCP's method replaces values of types that it does not know by None."""
         self.state_dict = self.original_state_dict = state_dict
         self.metadata, self.is_coordinator = metadata, is_coordinator
+
+    def load_bytes(self, read_item: ReadItem, value: io.BytesIO) -> None:
+        """Replace an entry that is not a tensor; DCP's method would unpickle it.
+
+        Raises:
+            ShardingError: It holds more than plain values, or is a tensor here.
+        """
+        key = read_item.dest_index.fqn
+        if isinstance(self.state_dict[key], Tensor | ShardedRows):
+            raise ShardingError(f"{key} is a tensor here, and something else in the checkpoint")
+        try:
+            self.state_dict[key] = read_plain(value)
+        except ValueError as error:
+            raise ShardingError(f"{key} is refused: {error}") from None
 
     def lookup_tensor(self, index: MetadataIndex) -> Tensor:
         """The tensor to fill with the values that were read for `index`."""

@@ -38,8 +38,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torchrec.distributed import DistributedModelParallel
 
-from lightning_ccn.sharding.checkpoint import read_manifest, read_trainer_state
-from lightning_ccn.sharding.checks import check_optimizer, check_settings
+from lightning_ccn.sharding.checks import check_arguments, check_optimizer, check_settings
+from lightning_ccn.sharding.errors import ShardingError, disk_words
+from lightning_ccn.sharding.manifest import read_manifest
+from lightning_ccn.sharding.plain_values import read_trainer_state
 from lightning_ccn.sharding.plan import Automatic, Plan, module_plan
 from lightning_ccn.sharding.restore import load_module, load_optimizers, load_random_state
 from lightning_ccn.sharding.saver import OnFailedSave, Saver
@@ -64,10 +66,10 @@ class TorchRecStrategy(DDPStrategy):
         table_optimizer: The optimizer of all tables, a name in `sharding.table_optimizers`: `rowwise_adagrad`,
             `adagrad` or `sgd`. It runs in the backward pass, so no table has a gradient, and `configure_optimizers`
             leaves it out.
-        table_lr: Learning rate of the tables at the start of the schedule. Every step uses
+        table_lr: Learning rate of the tables at the start of the schedule; 0 keeps them as they are. Every step uses
             `table_lr * lr / initial_lr`, with the values of the first parameter group of the module's optimizer, so
             both optimizers follow one schedule.
-        table_eps: Epsilon of the tables' optimizer (AdaGrad only).
+        table_eps: Epsilon of the tables' optimizer (AdaGrad only), above 0: it keeps a row without gradients finite.
         plan: Placement of each table by name, see `sharding.plan`; `automatic` places the tables without an entry.
         automatic: `balanced`, or `torchrec` for TorchRec's planner.
         plan_file: File to which rank 0 writes the plan as JSON; by default `plan.json` in `trainer.default_root_dir`.
@@ -77,7 +79,7 @@ class TorchRecStrategy(DDPStrategy):
         timeout_seconds: Seconds after which a collective operation fails if a rank does not join it.
 
     Raises:
-        ShardingError: There is no such table optimizer. `setup` checks the other settings.
+        ShardingError: There is no such table optimizer, or a number cannot work. `setup` checks the other settings.
     """
 
     strategy_name = "torchrec"
@@ -95,6 +97,7 @@ class TorchRecStrategy(DDPStrategy):
         find_unused_parameters: bool = False,
         timeout_seconds: float = 1800.0,
     ) -> None:
+        check_arguments(table_lr, table_eps, timeout_seconds, on_failed_save)
         super().__init__(timeout=timedelta(seconds=timeout_seconds))
         find_table_optimizer(table_optimizer)  # raises an error for an unknown name
         self.table_optimizer = table_optimizer
@@ -157,8 +160,7 @@ class TorchRecStrategy(DDPStrategy):
             self.automatic,
         )
         rank_zero_info(f"\n{self.plan}\n")
-        if self.is_global_zero:
-            self.plan.save(self.plan_file or Path(trainer.default_root_dir) / "plan.json")
+        self._write_plan(self.plan, Path(self.plan_file or Path(trainer.default_root_dir) / "plan.json"))
         return wrap(
             self.module,
             self.plan,
@@ -169,6 +171,16 @@ class TorchRecStrategy(DDPStrategy):
             find_unused_parameters=self.find_unused_parameters,
             seed=self.broadcast(torch.initial_seed()),
         )
+
+    def _write_plan(self, plan: Plan, path: Path) -> None:
+        problem = None
+        if self.is_global_zero:
+            try:
+                plan.save(path)
+            except OSError as error:
+                problem = disk_words(error)
+        if problem := self.broadcast(problem):  # on every rank, or the others would wait for rank 0
+            raise ShardingError(f"the plan cannot be written: {problem}")
 
     def setup_optimizers(self, trainer: Trainer) -> None:
         """Call `configure_optimizers` while `self.parameters()` leaves out the tables."""
@@ -265,6 +277,7 @@ class TorchRecStrategy(DDPStrategy):
             "global_step": checkpoint["global_step"],
             "world_size": self.world_size,
             "table_optimizer": self.table_optimizer,
+            "table_lr": self.table_lr,
             "plan": dict(self.plan.placement),
         }
         self.saver.save(path, state, checkpoint, about)
@@ -297,6 +310,7 @@ class TorchRecStrategy(DDPStrategy):
             self.module,
             self._dmp,
             self.plan,
+            self.table_lr,
             self.optimizers,
             [saved["groups"] for saved in checkpoint["optimizer_states"]],
             **checkpoint["sharded"],

@@ -13,8 +13,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torchrec.distributed import DistributedModelParallel
 
-from lightning_ccn.sharding.checkpoint import load_tensors, read_manifest, saved_shapes
+from lightning_ccn.sharding.checkpoint import load_tensors
 from lightning_ccn.sharding.errors import ShardingError
+from lightning_ccn.sharding.manifest import read_manifest, saved_shapes
 from lightning_ccn.sharding.sharded_rows import ShardedRows
 from lightning_ccn.sharding.state import module_state, optimizer_state, shapes, table_optimizer_state
 from lightning_ccn.sharding.strategy import TorchRecStrategy

@@ -184,6 +184,18 @@ def test_resuming_with_another_table_optimizer_is_rejected(run: Path, tmp_path: 
     assert "table_optimizer is sgd here and rowwise_adagrad in checkpoint" in message
 
 
+def test_resuming_with_another_rate_of_the_tables_is_rejected(run: Path, tmp_path: Path) -> None:
+    message = refusal(tmp_path, strategy={"table_lr": 0.5}, ckpt_path=str(run / "step=4.ckpt"))
+    assert "table_lr is 0.5 here and 0.05 in checkpoint" in message
+
+
+def test_resuming_with_another_rate_of_the_layers_is_rejected(tmp_path: Path) -> None:
+    scheduled: dict[str, Any] = {"steps": 2, "trainer": {"save_every": 2}}
+    fitted(1, tmp_path, **scheduled, model={"warmup": 5})
+    message = refusal(tmp_path, model={"warmup": 5, "lr": 0.5}, ckpt_path=str(tmp_path / "step=2.ckpt"))
+    assert "the layers' learning rate is 0.5 here and 0.05 in checkpoint" in message
+
+
 def test_resuming_with_other_parameter_groups_is_rejected(run: Path, tmp_path: Path) -> None:
     message = refusal(tmp_path, model={"groups": 2}, ckpt_path=str(run / "step=4.ckpt"))
     assert "group 1: dense.top.0.weight" in message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -17,6 +18,8 @@ import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from lightning_ccn.sharding import ShardingError, TorchRecStrategy, checkpoint, newest_whole, read_manifest
+from lightning_ccn.sharding.errors import disk_words
+from lightning_ccn.sharding.saver import Saver
 from tests.sharding.dlrm import Loader
 from tests.sharding.ranks import on_ranks
 from tests.sharding.runs import fitted, make_model, make_trainer
@@ -110,9 +113,10 @@ def killed_saves(folder: str) -> list[str]:
     assert isinstance(group, dist.ProcessGroup)
     path = Path(folder) / "last.ckpt"
     values = torch.arange(6.0)
+    about = {"epoch": 0, "global_step": 0, "world_size": 1, "table_optimizer": "sgd", "plan": {}}
 
     def save(value: float) -> None:
-        checkpoint.save(path, {"module.w": values * 0 + value}, b"trainer", {"value": value}, group)
+        checkpoint.save(path, {"module.w": values * 0 + value}, b"trainer", about | {"value": value}, group)
 
     def value() -> float:
         found = newest_whole(folder)
@@ -167,6 +171,74 @@ def test_a_save_that_is_killed_at_any_time_leaves_the_old_or_the_new_checkpoint(
     assert wrong == []
     assert int(kills.split()[0]) > 12
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def save_on_a_full_disk(folder: str) -> list[str]:
+    """On one rank: what a save says when the disk has no space for one of its files; the checkpoint before it stays."""
+    dist.init_process_group("gloo", rank=0, world_size=1)
+    group = dist.new_group(backend="gloo")
+    assert isinstance(group, dist.ProcessGroup)
+    usual, said = Path.open, []
+    path = Path(folder) / "last.ckpt"
+    about = {"epoch": 0, "global_step": 0, "world_size": 1, "table_optimizer": "sgd", "plan": {}}
+    # buffers of Python hold 8 KB or more: what fits into them is written when a file is closed, the rest at once
+    for values, full in ((100, ""), (100, ".distcp"), (100_000, ".distcp"), (100, ".metadata.tmp")):
+
+        def opened(path: Path, *args: Any, ending: str = full, **kwargs: Any) -> Any:
+            return usual(Path("/dev/full") if ending and path.name.endswith(ending) else path, *args, **kwargs)
+
+        Path.open = opened  # type: ignore[method-assign, assignment]
+        try:
+            checkpoint.save(path, {"module.w": torch.zeros(values)}, b"trainer", about, group)
+        except ShardingError as error:
+            said.append(str(error))
+        finally:
+            Path.open = usual  # type: ignore[method-assign]
+    assert checkpoint.why_not_whole(path) is None
+    return said
+
+
+def test_a_full_disk_is_said_in_one_line(tmp_path: Path) -> None:
+    (said,) = on_ranks(1, save_on_a_full_disk, folder=str(tmp_path))
+    assert len(said) == 3
+    for line in said:
+        assert "last.ckpt was not written: rank 0: No space left on device: " in line
+        assert line.endswith("make room on that disk. Earlier checkpoints are kept")
+        assert "\n" not in line and "unexpected pos" not in line
+
+
+def save_where_nothing_can_be_written(folder: str) -> list[str]:
+    """On one rank: what a fit says whose plan cannot be written, and one whose checkpoints cannot."""
+    said = []
+    for strategy in ({"plan_file": "/proc/plan.json"}, {}):
+        saving = ModelCheckpoint("/proc/checkpoints", "{step}", every_n_train_steps=1)
+        trainer = make_trainer(folder, TorchRecStrategy(**strategy), callbacks=[saving])  # type: ignore[arg-type]
+        try:
+            trainer.fit(make_model(), Loader(2))
+        except ShardingError as error:
+            said.append(str(error))
+    return said
+
+
+def test_a_folder_that_cannot_be_written_is_named_on_every_rank(tmp_path: Path) -> None:
+    for plan, saved in on_ranks(2, save_where_nothing_can_be_written, folder=str(tmp_path)):
+        assert plan.startswith("the plan cannot be written: ") and "/proc/plan.json" in plan
+        assert "step=1.ckpt was not written: " in saved and "/proc/checkpoints" in saved
+
+
+def test_what_the_system_says_of_a_disk_becomes_one_line_with_a_remedy() -> None:
+    read_only = OSError(errno.EROFS, os.strerror(errno.EROFS), "/data/x")
+    assert disk_words(read_only) == "Read-only file system: /data/x; name a folder on a disk that can be written"
+    assert disk_words(OSError("a\nb")) == "a b"
+
+
+def test_only_the_own_folders_checkpoints_are_removed(tmp_path: Path) -> None:
+    """Which checkpoint is removed next is a part of a checkpoint, and anybody may have written that."""
+    (tmp_path / "data").mkdir()
+    saver = Saver.__new__(Saver)
+    with pytest.raises(ShardingError, match="is not removed"):
+        saver.remove(tmp_path / "run" / ".." / "data")
+    assert (tmp_path / "data").is_dir()
 
 
 def keep_the_best(folder: str, background: bool) -> tuple[str, float]:

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Callback, GradientAccumulationScheduler
 from torchrec import EmbeddingBagCollection, EmbeddingBagConfig
 
 from lightning_ccn.sharding import ShardingError, TorchRecStrategy
+from lightning_ccn.sharding.tables import sharded_tables
 from lightning_ccn.sharding.torchrec_private import kernel_learning_rates
 from tests.sharding.dlrm import DIM, DLRM, META, Batch, Loader
 from tests.sharding.ranks import on_ranks
@@ -151,6 +152,39 @@ def test_tables_are_trained_under_frozen_layers(tmp_path: Path) -> None:
 )
 def test_unsupported_settings_are_rejected_before_training(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
     assert said in refusal(tmp_path, **settings)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        *[("table_lr", value) for value in (-0.1, math.nan, math.inf, 1e39)],
+        *[("table_eps", value) for value in (-1e-8, 0.0, 1e-50, math.nan, math.inf)],
+        *[("timeout_seconds", value) for value in (0.0, -1.0, 1e-9, 1e300, math.nan, math.inf)],
+        ("on_failed_save", "ignore"),
+    ],
+)
+def test_a_value_that_cannot_work_is_refused_when_the_strategy_is_made(argument: str, value: Any) -> None:
+    with pytest.raises(ShardingError) as error:
+        TorchRecStrategy(**{argument: value})
+    assert str(error.value).startswith(f"trainer.strategy.{argument} is {value!r}: ")
+    assert "\n" not in str(error.value)
+
+
+def frozen_tables(folder: str) -> bool:
+    """On one rank: whether a fit with table_lr 0 leaves every table as it was, and trains the layers."""
+    model = make_model()
+    trainer = make_trainer(folder, TorchRecStrategy(table_lr=0.0))
+    trainer.fit(model, Loader(1))
+    before = [shard.tensor.clone() for table in sharded_tables(model).values() for shard in table.local_shards()]
+    layer = model.dense.query.weight.detach().clone()
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(model, Loader(3))
+    after = [shard.tensor for table in sharded_tables(model).values() for shard in table.local_shards()]
+    return all(map(torch.equal, before, after)) and not torch.equal(layer, model.dense.query.weight)
+
+
+def test_a_table_rate_of_0_freezes_the_tables(tmp_path: Path) -> None:
+    assert on_ranks(1, frozen_tables, folder=str(tmp_path)) == [True]
 
 
 class Manual(DLRM):
