@@ -15,6 +15,7 @@ from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.data.schema import Feature, Schema, Table
 from lightning_ccn.data.vocabulary import Vocabulary
 from lightning_ccn.data.writer import DatasetWriter
+from tests.data.stats import accept_changes
 
 os.environ["WANDB_MODE"] = "disabled"  # starting the client takes seconds; tests of W&B pass `--wandb offline`
 
@@ -130,7 +131,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def edit() -> Callable[..., Path]:
     """`edit(folder, "train", change)` rewrites a split's first file, in row groups of 10 pages.
 
-    `change` changes the columns, {name: list of values}, in place, and may delete some. Types stay the same.
+    `change` changes the columns, {name: list of values}, in place, and may delete some. Types stay the same. stats.json
+    then knows the new file, so that readers get as far as the change; its counts stay.
     """
 
     def edit(folder: Path, split: str, change: Callable[[dict[str, list]], object]) -> Path:
@@ -140,6 +142,8 @@ def edit() -> Callable[..., Path]:
         change(columns)
         schema = pa.schema([field for field in table.schema if field.name in columns])
         pq.write_table(pa.table(columns, schema=schema), path, row_group_size=10)
+        if (folder / "stats.json").exists():
+            accept_changes(folder)
         return path
 
     return edit

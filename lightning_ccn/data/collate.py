@@ -16,6 +16,9 @@ from lightning_ccn.data.page_row import ITEM
 from lightning_ccn.data.parquet import PageRows, list_column, value_column
 from lightning_ccn.data.ragged import Ragged, most_recent, take
 from lightning_ccn.data.schema import Schema
+from lightning_ccn.errors import DataError
+
+MOST_DEVIATIONS = 1e15  # the squares of larger numbers overflow float32 after a layer or two
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,9 @@ class Collator:
         """The batch of these pages, in order.
 
         Pages without items are skipped. If no page is left, the batch holds one placeholder page, see `PageBatch`.
+
+        Raises:
+            DataError: A number is too far from the training data's to be computed with.
         """
         kept = np.flatnonzero(list_column(rows, page_row.ITEMS).lengths)
         rows = {name: take(column, kept) for name, column in rows.items()} if len(kept) else _placeholder_page(rows)
@@ -127,8 +133,16 @@ class Collator:
         scaled = np.zeros((items, len(self.schema.numbers)), dtype=np.float32)
         for at, name in enumerate(self.schema.numbers):
             mean, deviation = self.moments[name]
-            # replace a missing number (NaN) by the mean
-            scaled[:, at] = np.nan_to_num((list_column(rows, name).values - mean) / deviation, nan=0.0)
+            values = list_column(rows, name).values.astype(np.float64)  # float16 would overflow in between
+            standard = np.nan_to_num((values - mean) / deviation, nan=0.0)  # replace a missing number by the mean
+            if len(far := np.flatnonzero(np.abs(standard) > MOST_DEVIATIONS)):
+                page = np.searchsorted(list_column(rows, name).offsets, far[0], side="right") - 1
+                raise DataError(
+                    f"page_id {value_column(rows, page_row.PAGE_ID)[page]}, column {name}: {values[far[0]]:g} is "
+                    f"{abs(standard[far[0]]):.1g} deviations from the mean of training, {mean:g}; write NaN or null "
+                    "for an unknown number"
+                )
+            scaled[:, at] = standard
         return torch.from_numpy(scaled)
 
 

@@ -9,6 +9,8 @@ import pyarrow as pa
 from lightning_ccn.data import page_row
 from lightning_ccn.data.schema import Schema
 
+LARGEST = 1e30  # of a number, without its sign: a larger one is a system's word for "missing", such as FLT_MAX
+
 
 @dataclass(frozen=True)
 class Column:
@@ -17,7 +19,7 @@ class Column:
     Attributes:
         name: Name of the column.
         holds: What its values are: `id` (a row of `table`), `binary` (0 or 1), `time` (seconds since 1970), `integer`,
-            `number` (finite, or NaN for unknown) or `probability`.
+            `number` (at most `LARGEST` without its sign; NaN or null for unknown) or `probability`.
         many: Whether it is a list column.
         table: The table whose rows the ids are.
         beside: The list column that must have the same lengths.

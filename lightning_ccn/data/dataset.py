@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from lightning_ccn.data.fingerprint import changes, combined, file_digests
+from lightning_ccn.data.parquet import parts_of
 from lightning_ccn.data.schema import Schema, read_schema
 from lightning_ccn.errors import DataError
 
@@ -82,8 +85,12 @@ class Dataset:
         folder: Path of the folder.
         schema: Tables and features.
         splits: Counts by split.
-        numbers: Mean and standard deviation of each per-item number over the training items.
+        numbers: Mean and standard deviation of each per-item number over the training items. A checkpoint replaces them
+            by its own: they are a part of the model.
         digests: Digest of the vocabulary of each table that has one.
+        files: Digest of each file when stats.json was written, by path in the folder; None in an older stats.json.
+        same_ids: Whether the user vouches that the rows of tables without a vocabulary mean the same ids as in the
+            checkpoint that the data is used with.
     """
 
     # Not a dataclass: the command line would turn the fields of a dataclass into options.
@@ -94,9 +101,12 @@ class Dataset:
         splits: dict[str, SplitStats],
         numbers: dict[str, tuple[float, float]],
         digests: dict[str, str],
+        files: dict[str, str] | None = None,
     ) -> None:
         self.folder, self.schema, self.splits = folder, schema, splits
-        self.numbers, self.digests = numbers, digests
+        self.numbers, self.digests, self.files = numbers, digests, files
+        self.same_ids = False
+        self._fingerprints: dict[str, str] = {}
 
     @property
     def clicked_per_page(self) -> float:
@@ -110,9 +120,51 @@ class Dataset:
         train = self.splits["train"]
         return (train.items - train.clicks) / max(train.pages, 1)
 
+    @property
+    def tables_without_ids(self) -> list[str]:
+        """Dense tables without a vocabulary: nothing in the folder says which original id each of their rows means."""
+        dense = [name for name, table in self.schema.tables.items() if table.mapping == "dense"]
+        return [name for name in dense if name not in self.digests]
+
     def parts(self, split: str) -> list[Path]:
-        """The Parquet files of a split, ordered by name."""
-        return sorted((self.folder / split).glob("*.parquet"))
+        """The Parquet files of a split, ordered by path.
+
+        Raises:
+            DataError: The split's folder has a file that looks like data but is not read.
+        """
+        return parts_of(self.folder / split)
+
+    def fingerprint(self, split: str) -> str:
+        """A digest of the files of a split, see `fingerprint.file_digest`. Equal digests mean equal pages.
+
+        Raises:
+            DataError: A file has changed since stats.json was written, or cannot be read.
+        """
+        if split not in self._fingerprints:
+            now = {name: d for name, d in file_digests(self.folder, [split]).items() if name.startswith(f"{split}/")}
+            self.refuse_changes(f"{split}/", now)
+            self._fingerprints[split] = combined(now)
+        return self._fingerprints[split]
+
+    def refuse_changes(self, prefix: str, now: dict[str, str]) -> None:
+        """Compares the files whose path starts with `prefix` with those that stats.json counted.
+
+        Args:
+            prefix: Beginning of the paths of the files to compare.
+            now: Digests of those files by path.
+
+        Raises:
+            DataError: A file was changed, added or removed.
+        """
+        if self.files is None:
+            return
+        found = changes({name: digest for name, digest in self.files.items() if name.startswith(prefix)}, now)
+        if found:
+            more = f" and {len(found) - 3:,} more" if len(found) > 3 else ""
+            raise DataError(
+                f"{self.folder}: {', '.join(found[:3])}{more} after stats.json was written, so its counts are of other "
+                f"data; `ccn data check {self.folder} --write_stats true` checks the files and counts them again"
+            )
 
     @staticmethod
     def open(folder: str | Path) -> Dataset:
@@ -123,7 +175,10 @@ class Dataset:
         """
         folder = Path(folder)
         if not folder.is_dir():
-            raise DataError(f"{folder}: no such folder; make one with `ccn data world {folder}` or `ccn data convert`")
+            raise DataError(
+                f"{folder}: no such folder; data.folder names a dataset folder, which `ccn data convert` makes from a "
+                "log and `ccn data world` makes up"
+            )
         for name in ("schema.yaml", "items.parquet", "stats.json"):
             if not (folder / name).is_file():
                 raise DataError(
@@ -142,12 +197,19 @@ class Dataset:
                 },
                 numbers={name: (float(mean), float(std)) for name, (mean, std) in stats["numbers"].items()},
                 digests=dict(stats["digests"]),
+                files=dict(stats["files"]) if "files" in stats else None,
             )
         except KeyError as error:
             raise DataError(f"{path}: {error.args[0]}: missing; {remedy}") from None
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f"{path}: {error}; {remedy}") from None
         for name in schema.numbers:
             if name not in dataset.numbers:
                 raise DataError(f"{path}: numbers.{name}: missing, but schema.yaml has it; {remedy}")
+            mean, std = dataset.numbers[name]
+            if not (math.isfinite(mean) and 0 < std < math.inf):
+                raise DataError(f"{path}: numbers.{name}: the mean is {mean:g} and the deviation {std:g}; {remedy}")
+        now = file_digests(folder, ())
+        for prefix in ("items.parquet", "vocabulary/"):
+            dataset.refuse_changes(prefix, {name: d for name, d in now.items() if name.startswith(prefix)})
         return dataset

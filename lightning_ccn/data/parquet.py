@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,45 @@ from lightning_ccn.errors import DataError
 
 PageRows = Mapping[str, np.ndarray | Ragged]  # page rows by column; [pages] each
 NULL = np.iinfo(np.int64).min  # what a null integer decodes to: never a valid id, click or time
+
+ENDING = ".parquet"
+BESIDE_DATA = (".crc", ".md")  # checksums and notes, which nobody takes for data
+
+
+def parts_of(folder: Path) -> list[Path]:
+    """The Parquet files of a split, in its folder and all subfolders (Spark: `day=1/`), ordered by path.
+
+    Names that begin with `_` or `.` are left out, as Spark does. Every other file must be a part: data that is silently
+    not read is silently missing.
+
+    Args:
+        folder: The folder of a split; a folder that does not exist has no parts.
+
+    Raises:
+        DataError: A file's name does not end in `.parquet`, or a folder cannot be read.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder}: is a file; a split is a folder of {ENDING} files")
+    found, seen = [], set()
+    for at, folders, names in os.walk(folder, onerror=_unreadable, followlinks=True):
+        place = Path(at)
+        if (real := os.path.realpath(at)) in seen:
+            raise DataError(f"{place}: a link to a folder whose files are read already; they would count twice")
+        seen.add(real)
+        folders[:] = [name for name in folders if not name.startswith(("_", "."))]
+        for name in names:
+            if name.startswith(("_", ".")) or name.endswith(BESIDE_DATA):
+                continue
+            if not name.endswith(ENDING):
+                remedy = f"write Parquet files whose names end in {ENDING}, or begin the name with _ to leave it out"
+                raise DataError(f"{place / name}: not read, because its name does not end in {ENDING}; {remedy}")
+            found.append(place / name)
+    return sorted(found)
+
+
+def _unreadable(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):  # a split may be missing
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror}); give yourself the right to read it")
 
 
 @contextmanager

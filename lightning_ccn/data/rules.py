@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from lightning_ccn.data import page_row
-from lightning_ccn.data.columns import Column, item_columns, page_columns
+from lightning_ccn.data.columns import LARGEST, Column, item_columns, page_columns
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.parquet import NULL, PageRows, decode, open_part
 from lightning_ccn.data.ragged import Ragged
@@ -92,7 +92,6 @@ def scan_items(path: Path, schema: Schema) -> tuple[dict[str, np.ndarray], list[
     if path.is_dir():
         return {}, [f"{path}: is a folder, as Spark writes; order it by item and replace it by its only part"]
     columns, expected = item_columns(schema), schema.tables[page_row.ITEM].rows
-    items = {column.name: np.zeros(expected, dtype=np.int32) for column in columns}
     with open_part(path) as file:
         problems = type_problems(columns, file.schema_arrow, path)
         if file.metadata.num_rows != expected:
@@ -102,6 +101,7 @@ def scan_items(path: Path, schema: Schema) -> tuple[dict[str, np.ndarray], list[
             )
         if problems:
             return {}, problems
+        items = {column.name: np.zeros(expected, dtype=np.int32) for column in columns}
         first = 0
         for group in range(file.num_row_groups):
             rows = {n: v for n, v in decode(file, group, list(items)).items() if isinstance(v, np.ndarray)}
@@ -116,12 +116,15 @@ def scan_items(path: Path, schema: Schema) -> tuple[dict[str, np.ndarray], list[
 
 
 def type_problems(columns: Sequence[Column], stored: pa.Schema, path: Path) -> list[str]:
-    """One line per column that is missing from a Parquet file or has a wrong type there."""
+    """One line per column that is missing from a Parquet file, is there twice, or has a wrong type there."""
     found = []
     for column in columns:
-        if column.name not in stored.names:
+        count = stored.names.count(column.name)
+        if count == 0:
             if not column.optional:
                 found.append(f"{path}: column {column.name}: missing; write it as {column.expected_type}")
+        elif count > 1:
+            found.append(f"{path}: column {column.name}: {count} columns have this name; keep one")
         elif problem := column.type_problem(stored.field(column.name).type):
             found.append(f"{path}: column {column.name}: {problem}")
     return found
@@ -144,7 +147,7 @@ def row_problems(schema: Schema, columns: Sequence[Column], rows: PageRows) -> I
 
 def _value_problems(schema: Schema, column: Column, stored: np.ndarray | Ragged) -> Iterator[Problem]:
     values = stored.values if isinstance(stored, Ragged) else stored
-    null = values == NULL
+    null = values == NULL if np.issubdtype(values.dtype, np.integer) else np.zeros(len(values), dtype=bool)
     what, remedy = "", ""
     match column.holds:
         case "id":
@@ -159,14 +162,18 @@ def _value_problems(schema: Schema, column: Column, stored: np.ndarray | Ragged)
             wrong = (values < 0) | (values >= 1 << 32)
             what, remedy = "is not a time", "write seconds since 1970 (milliseconds: divide by 1000)"
         case "number":
-            wrong = np.isinf(values)
-            what, remedy = "is not finite", "write NaN for an unknown number"
+            wrong = np.abs(values) > LARGEST  # false for NaN
+            what, remedy = f"is not finite, or beyond {LARGEST:g}", "write NaN or null for an unknown number"
         case "probability":
             wrong = ~((values >= 0) & (values <= 1))
             what, remedy = "is not a probability", "write a number from 0 to 1"
         case _:
             wrong = null
-    yield from _problem(column, stored, null, lambda at: "null", "write a value (0 for an unknown id)")
+    if column.holds == "number":
+        nothing = f"write the column as {column.expected_type}, in which null is an unknown number"
+    else:
+        nothing = "write a value (0 for an unknown id)"
+    yield from _problem(column, stored, null, lambda at: "null", nothing)
     yield from _problem(column, stored, wrong & ~null, lambda at: f"{values[at]} {what}", remedy)
 
 

@@ -5,7 +5,7 @@ A dataset is a folder::
     schema.yaml            the `Schema`
     items.parquet          one row per item, row 0 the unknown item; column `item` and one per item attribute
     vocabulary/*.parquet   optional: the original ids of a table's rows 1, 2, ... as column `id`
-    train/ validation/ test/   Parquet parts, one row per page view
+    train/ validation/ test/   Parquet parts (`parts_of`), one row per page view
     stats.json             counts; written last, so a folder without it is incomplete
 
 Every id in the folder is a row of a table; row 0 is the unknown id. A page row has the columns of `page_row`, one
@@ -14,14 +14,20 @@ column per profile feature, and one list column per per-item number.
 
 from __future__ import annotations
 
+import re
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
+from torch import nn
 
 from lightning_ccn.data.page_row import ITEM, RESERVED
 from lightning_ccn.errors import DataError
+
+NAME = re.compile(r"[\w-]{1,100}")  # a name becomes part of a file name, of a parameter's path and of a column's path
+MOST_ROWS = {ITEM: 2**31 - 1}  # items.parquet is kept as int32
+MOST_ROWS_ELSEWHERE = 2**40 + 1
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,21 @@ class Schema:
         if ITEM not in self.tables:
             found.append(f"tables has no '{ITEM}': every dataset needs the item table")
         names = [f.name for f in (*self.user, *self.item)] + list(self.numbers)
+        for kind, given in (("table", [*self.tables]), ("column", names)):
+            found += [
+                f"the name {name!r} of a {kind}: choose letters, digits, _ and -, 1 to 100 of them"
+                for name in given
+                if not NAME.fullmatch(name)
+            ]
+        # TorchRec keeps tables in a ModuleDict, whose own attributes (keys, type, training, ...) cannot be keys
+        taken = [name for name in self.tables if hasattr(nn.ModuleDict(), name)]
+        of_items = {f.table for f in self.item}
+        for name in sorted({f.table for f in self.user} & of_items):  # users have rows of their own, see `UserTables`
+            if (own := f"user_{name}") in {f.table for f in (*self.user, *self.attributes)}:
+                found.append(f"the name '{own}' of a table is that of the users' own rows of '{name}': choose another")
+        found += [
+            f"the name '{name}' of a table is taken by PyTorch: choose another, such as '{name}_id'" for name in taken
+        ]
         found += [f"the name '{n}' is used twice: names must differ" for n in sorted(set(names)) if names.count(n) > 1]
         found += [f"the name '{n}' is a column of every page row: choose another" for n in names if n in RESERVED]
         for feature in (*self.user, *self.attributes):
@@ -103,6 +124,8 @@ class Schema:
         for name, table in self.tables.items():
             if table.rows < 2:
                 found.append(f"table '{name}' has {table.rows} rows: row 0 is the unknown id, so it needs at least 2")
+            if table.rows > (most := MOST_ROWS.get(name, MOST_ROWS_ELSEWHERE)):
+                found.append(f"table '{name}' has {table.rows} rows: {most} is the most")
             if table.mapping not in ("dense", "hash"):
                 found.append(f"table '{name}' has mapping '{table.mapping}': choose dense or hash")
         if self.category is not None and self.category not in {f.name for f in self.attributes}:
@@ -129,6 +152,8 @@ class Schema:
             for name in ("tables", "user"):
                 if name not in plain:
                     raise DataError(f"{name}: missing; a schema needs tables and user")
+            if not isinstance(plain.get("category"), str | None):
+                raise DataError(f"category: {plain['category']!r} is not the name of an item attribute")
             return Schema(
                 tables={str(name): _entry(Table, table, f"tables.{name}") for name, table in _items(plain, "tables")},
                 user=tuple(_entry(Feature, feature, f"user.{at}") for at, feature in _items(plain, "user")),
@@ -179,7 +204,9 @@ def read_schema(folder: Path) -> Schema:
         plain = yaml.safe_load(path.read_text())
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; a dataset folder needs one") from None
-    except yaml.YAMLError as error:
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or 2024-13-45
         raise DataError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(plain, dict):
         raise DataError(f"{path}: expected a mapping with tables and user, got {type(plain).__name__}")

@@ -93,12 +93,18 @@ class Vocabulary:
         """Reads what `save` wrote.
 
         Raises:
-            DataError: The file is missing, is not Parquet, or has no column `id`; or an id is null or repeated.
+            DataError: The file is missing, is not Parquet, or has no column `id` of integers or strings; or an id is
+                null or repeated.
         """
+        if path.is_dir():
+            raise DataError(f"{path}: is a folder, as Spark writes; order it by row and replace it by its only part")
         try:
             ids = pq.read_table(path, columns=["id"]).column("id").combine_chunks()
-        except (OSError, pa.ArrowInvalid) as error:
-            raise DataError(f"{path}: cannot be read as a vocabulary (one column `id`): {error}") from None
+        except (OSError, KeyError, pa.ArrowException) as error:
+            why = " ".join(str(error).split())
+            raise DataError(f"{path}: cannot be read as a vocabulary (one column `id`): {why}") from None
+        if not any(fits(ids.type) for fits in (pa.types.is_integer, pa.types.is_string, pa.types.is_large_string)):
+            raise DataError(f"{path}: column id: the type is {ids.type}; write the original ids as int64 or string")
         if len(pc.unique(ids)) != len(ids) or ids.null_count:
             raise DataError(f"{path}: column id: an id is repeated or null; every row needs an id of its own")
         return Vocabulary(ids)

@@ -17,7 +17,9 @@ import pyarrow.parquet as pq
 import yaml
 
 from lightning_ccn.data import page_row
+from lightning_ccn.data.columns import LARGEST
 from lightning_ccn.data.dataset import SPLITS, SplitStats
+from lightning_ccn.data.fingerprint import file_digests
 from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.data.schema import Schema
 from lightning_ccn.data.vocabulary import Vocabulary
@@ -36,7 +38,7 @@ class Tally:
 
     def __init__(self, schema: Schema) -> None:
         self.splits = {split: SplitStats() for split in SPLITS}
-        self._moments = {name: np.zeros(3) for name in schema.numbers}  # count, sum, sum of squares
+        self._moments = {name: Moments() for name in schema.numbers}
 
     def add(self, split: str, rows: Mapping[str, Any]) -> None:
         """Counts page rows of a split, at least one; clicks may be missing."""
@@ -62,17 +64,47 @@ class Tally:
         stats.last_time = last if stats.last_time is None else max(stats.last_time, last)
         if split == "train":
             for name, moments in self._moments.items():
-                values = rows[name].values.astype(np.float64)
-                values = values[np.isfinite(values)]
-                moments += (values.size, values.sum(), np.square(values).sum())
+                moments.add(rows[name].values)
 
     def numbers(self) -> dict[str, tuple[float, float]]:
         """Mean and standard deviation of each per-item number, over the training items where it is known."""
-        result = {}
-        for name, (count, total, squares) in self._moments.items():
-            mean = float(total / max(count, 1))
-            result[name] = (mean, math.sqrt(max(squares / max(count, 1) - mean**2, 0.0)) or 1.0)
-        return result
+        return {name: (moments.mean, moments.deviation) for name, moments in self._moments.items()}
+
+
+class Moments:
+    """Mean and standard deviation of a stream of numbers (Chan, Golub, LeVeque: pairwise updates).
+
+    A sum of squares would lose the deviation of numbers that are far from 0, such as times.
+    """
+
+    def __init__(self) -> None:
+        self.count, self.mean = 0, 0.0
+        self._squares = 0.0  # of the differences from the mean
+
+    def add(self, values: np.ndarray) -> None:
+        """Adds numbers; those that are unknown (NaN) or beyond `LARGEST` do not count."""
+        known = values.astype(np.float64)
+        known = known[np.abs(known) <= LARGEST]
+        if known.size:
+            mean = float(known.mean())
+            self.merge(known.size, mean, float(np.square(known - mean).sum()))
+
+    def merge(self, count: int, mean: float, squares: float) -> None:
+        """Adds `count` numbers, at least one, by their mean and the sum of their squared differences from it."""
+        total, apart = self.count + count, mean - self.mean
+        self._squares += squares + apart**2 * self.count * count / total
+        self.mean += apart * count / total
+        self.count = total
+
+    @property
+    def varies(self) -> bool:
+        """Whether the numbers differ by more than rounding."""
+        return math.sqrt(self._squares / max(self.count, 1)) > 1e-12 * abs(self.mean)
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation; 1 for numbers that are all equal."""
+        return math.sqrt(self._squares / self.count) if self.varies else 1.0
 
 
 class DatasetWriter:
@@ -93,7 +125,9 @@ class DatasetWriter:
         self.folder = Path(folder)
         self.schema = schema
         if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-            raise DataError(f"{self.folder}: exists and is not empty; choose another folder or remove it")
+            own = (self.folder / "schema.yaml").is_file() and not (self.folder / "stats.json").is_file()
+            remedy = f", or make it usable as it is: `ccn data check {self.folder} --write_stats true`" if own else ""
+            raise DataError(f"{self.folder}: exists and is not empty; choose another folder{remedy}")
         self.part = self.folder.with_name(self.folder.name + ".part")
         shutil.rmtree(self.part, ignore_errors=True)
         for split in SPLITS:
@@ -192,11 +226,12 @@ def write_stats(
     numbers: Mapping[str, tuple[float, float]],
     digests: Mapping[str, str],
 ) -> None:
-    """Writes stats.json of a dataset folder, see `Dataset` for the arguments."""
+    """Writes stats.json of a dataset folder, after all its other files; see `Dataset` for the arguments."""
     plain = {
         "splits": {split: asdict(stats) for split, stats in splits.items()},
         "numbers": {name: list(pair) for name, pair in numbers.items()},
         "digests": dict(digests),
+        "files": file_digests(folder, SPLITS),
     }
     (folder / "stats.json").write_text(json.dumps(plain, indent=2) + "\n")
 

@@ -17,6 +17,7 @@ from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.parquet import decode, open_part
 from lightning_ccn.data.rules import check_columns, check_rows, read_items
 from lightning_ccn.errors import DataError
+from tests.data.stats import accept_changes
 
 Columns = dict[str, list]
 Edit = Callable[..., Path]
@@ -81,7 +82,12 @@ def fewer_numbers_than_items(columns: Columns) -> str:
 
 def infinite_number(columns: Columns) -> str:
     columns["price"][ROW][0] = float("inf")
-    return f"row {ROW}, column price: inf is not finite; write NaN for an unknown number"
+    return f"row {ROW}, column price: inf is not finite, or beyond 1e+30; write NaN or null for an unknown number"
+
+
+def number_that_means_missing(columns: Columns) -> str:
+    columns["price"][ROW][0] = -3.4028234663852886e38  # FLT_MAX, many systems' word for "missing"
+    return f"row {ROW}, column price: -3.4028234663852886e+38 is not finite, or beyond 1e+30; write NaN or null for an"
 
 
 SEEN_BY_THE_READER = [
@@ -95,6 +101,7 @@ SEEN_BY_THE_READER = [
     fewer_clicks_than_items,
     fewer_numbers_than_items,
     infinite_number,
+    number_that_means_missing,
 ]
 
 
@@ -240,6 +247,7 @@ def test_items_are_read_by_attribute_whatever_the_row_groups(make_dataset: Edit)
     path = folder / "items.parquet"
     table = pq.read_table(path)
     pq.write_table(table.select(["seller", "item", "category"]), path, row_group_size=7)
+    accept_changes(folder)
     items = read_items(Dataset.open(folder))
     assert list(items) == ["category", "seller"]
     for name, values in items.items():
@@ -288,6 +296,7 @@ def test_items_that_are_not_one_row_per_item_are_rejected(make_dataset: Edit, da
     columns = pq.read_table(path).to_pydict()
     expected = f"{path}: {damage(columns)}"
     pq.write_table(pa.table(columns), path, row_group_size=20)
+    accept_changes(folder)
     with pytest.raises(DataError, match=re.escape(expected)):
         read_items(Dataset.open(folder))
     assert check(folder).errors[0].startswith(expected)

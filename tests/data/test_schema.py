@@ -14,6 +14,7 @@ from lightning_ccn.data.check.check import check
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.schema import Feature, Schema, Table, read_schema
 from lightning_ccn.errors import DataError
+from lightning_ccn.nn.tables import UserTables
 
 PLAIN = {
     "tables": {"item": {"rows": 10}, "user": {"rows": 20, "mapping": "hash"}, "category": {"rows": 5}},
@@ -83,6 +84,10 @@ def with_(field: str, value: object) -> dict:
         ("attributes.0.many", True, "attribute 'category' is a list: an item has one value of each attribute"),
         ("category", "brand", "category is 'brand', which is not an item attribute"),
         ("category", "likes", "category is 'likes', which is not an item attribute"),
+        ("category", ["category"], "category: ['category'] is not the name of an item attribute"),
+        ("numbers.0", "price in $", "the name 'price in $' of a column: choose letters, digits, _ and -, 1 to 100"),
+        ("tables.item.rows", 2**31, "table 'item' has 2147483648 rows: 2147483647 is the most"),
+        ("tables.user.rows", 10**30, f"table 'user' has {10**30} rows: {2**40 + 1} is the most"),
     ],
 )
 def test_a_bad_schema_is_rejected_by_file_and_field(tmp_path: Path, field: str, value: object, expected: str) -> None:
@@ -93,9 +98,39 @@ def test_a_bad_schema_is_rejected_by_file_and_field(tmp_path: Path, field: str, 
 
 
 @pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("user.id", "the name 'user.id' of a table: choose letters, digits, _ and -, 1 to 100 of them"),
+        ("", "the name '' of a table: choose letters"),
+        ("../x", "the name '../x' of a table: choose letters"),
+        ("x" * 101, f"the name '{'x' * 101}' of a table: choose letters"),
+        ("type", "the name 'type' of a table is taken by PyTorch: choose another, such as 'type_id'"),
+        ("keys", "the name 'keys' of a table is taken by PyTorch"),
+        ("user_category", "the name 'user_category' of a table is that of the users' own rows of 'category'"),
+    ],
+)
+def test_the_name_of_a_table_must_be_one_that_the_model_can_use(name: str, expected: str) -> None:
+    plain = json.loads(json.dumps(PLAIN))
+    plain["tables"][name] = {"rows": 5}
+    plain["user"].append({"name": "more", "table": name})
+    with pytest.raises(DataError, match=re.escape(expected)):
+        Schema.from_dict(plain)
+
+
+@pytest.mark.parametrize("name", ["user-id", "类目", "Größe", "user_item"])
+def test_names_may_be_in_any_alphabet(name: str) -> None:
+    plain = json.loads(json.dumps(PLAIN))
+    plain["tables"][name] = {"rows": 5}
+    plain["user"].append({"name": name, "table": name})
+    assert name in UserTables(Schema.from_dict(plain), dim=4).tables
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("tables: [", "not YAML: while parsing"),
+        ("made: 2024-13-45", "not YAML: month must be in 1..12"),
+        ("[" * 5000, "not YAML: maximum recursion depth exceeded"),
         ("", "expected a mapping with tables and user, got NoneType"),
         ("- item", "expected a mapping with tables and user, got list"),
     ],
@@ -118,7 +153,7 @@ def test_clicked_and_unclicked_items_of_a_page_come_from_the_training_split(data
 def test_opening_no_folder_or_half_a_folder_names_what_is_missing(
     tmp_path: Path, make_dataset: Callable[..., Path]
 ) -> None:
-    with pytest.raises(DataError, match=r"nowhere: no such folder; make one with `ccn data world"):
+    with pytest.raises(DataError, match=r"nowhere: no such folder; data\.folder names a dataset folder"):
         Dataset.open(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"empty: schema\.yaml is missing, so this dataset folder is incomplete"):

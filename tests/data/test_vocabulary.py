@@ -105,6 +105,15 @@ def test_loading_rejects_files_that_are_no_vocabulary(tmp_path: Path) -> None:
     path.write_bytes(b"PAR1 and then nothing")
     with pytest.raises(DataError, match=r"item\.parquet: cannot be read as a vocabulary"):
         Vocabulary.load(path)
+    pq.write_table(pa.table({"id": [[1], [2]]}), path)
+    with pytest.raises(DataError, match=r"column id: the type is list.*; write the original ids as int64 or string"):
+        Vocabulary.load(path)
+    pq.write_table(pa.table({"id": [1.5, 2.5]}), path)
+    with pytest.raises(DataError, match=r"column id: the type is double; write the original ids as int64 or string"):
+        Vocabulary.load(path)
+    (tmp_path / "user.parquet").mkdir()
+    with pytest.raises(DataError, match=r"user\.parquet: is a folder, as Spark writes; order it by row"):
+        Vocabulary.load(tmp_path / "user.parquet")
     pq.write_table(pa.table({"ids": [1, 2]}), path)
     with pytest.raises(DataError, match=r"item\.parquet: cannot be read as a vocabulary \(one column `id`\)"):
         Vocabulary.load(path)

@@ -17,9 +17,11 @@ from lightning_ccn.data.check.check import check
 from lightning_ccn.data.dataset import SPLITS, Dataset
 from lightning_ccn.data.parquet import decode, open_part
 from lightning_ccn.data.ragged import Ragged
+from lightning_ccn.data.vocabulary import Vocabulary
 from lightning_ccn.data.world import Visits, World, WorldConfig, generate, generate_world, split_visits
 from lightning_ccn.data.world.draws import Draws, beta_logit
 from lightning_ccn.data.world.knobs import RANGES
+from lightning_ccn.data.world.original_ids import original_ids
 from lightning_ccn.data.world.windows import windows
 from lightning_ccn.errors import DataError
 
@@ -81,7 +83,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_folder_passes_every_check_of_the_dataset_format(folder: Path) -> None:
     report = check(folder)
-    assert not report.errors, str(report)
+    assert (report.errors, report.warnings) == ([], []), str(report)
 
 
 def test_splits_hold_the_page_views_asked_for(folder: Path) -> None:
@@ -356,6 +358,33 @@ def test_users_and_items_keep_their_parameters_when_the_tables_grow(world: World
     before, after = world.population.users(users), grown.population.users(users)
     for field in fields(before):
         np.testing.assert_array_equal(getattr(before, field.name), getattr(after, field.name))
+
+
+def test_folders_of_a_world_share_their_original_ids_and_larger_ones_extend_them(folder: Path, tmp_path: Path) -> None:
+    few = replace(SMALL, train_pages=50, validation_pages=10, test_pages=10)
+    later = generate(replace(few, first_promotion=5, page_clickiness=0.0), tmp_path / "later")
+    grown = generate(replace(few, users=900, items=700), tmp_path / "grown")
+    before, after = Dataset.open(folder), Dataset.open(grown)
+    assert set(before.digests) == set(before.schema.tables)
+    assert Dataset.open(later).digests == before.digests
+    for name, table in before.schema.tables.items():
+        vocabulary = Vocabulary.load(grown / "vocabulary" / f"{name}.parquet")
+        assert vocabulary.digest(rows=table.rows) == before.digests[name]
+        assert (len(vocabulary) > table.rows) == (name in ("user", "item"))
+    assert after.digests["user"] != before.digests["user"]
+
+
+@pytest.mark.parametrize("knob", [{"seed": 1}, {"categories": 13}, {"long_length": 41}, {"intent_spread": 0.7}])
+def test_two_worlds_have_no_original_id_in_common(knob: dict[str, Any]) -> None:
+    here, there = (original_ids(config, World(config).schema) for config in (SMALL, replace(SMALL, **knob)))
+    for name, vocabulary in here.items():
+        assert not set(vocabulary.ids.to_pylist()) & set(there[name].ids.to_pylist())
+        assert len(set(vocabulary.ids.to_pylist())) == len(vocabulary) - 1
+
+
+def test_a_table_too_large_for_a_vocabulary_has_none() -> None:
+    config = replace(SMALL, users=2**36)
+    assert set(original_ids(config, World(config).schema)) == {*World(config).schema.tables} - {"user"}
 
 
 def test_later_promotions_of_a_world_have_page_ids_of_their_own(folder: Path, tmp_path: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,17 +11,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lightning_ccn.data import page_row
+from lightning_ccn.data.check.collisions import collisions, estimated_collisions
+from lightning_ccn.data.check.counted import stale
+from lightning_ccn.data.check.leaks import Leaks
+from lightning_ccn.data.check.numbers import NumberSigns
+from lightning_ccn.data.check.page_ids import PageIds
 from lightning_ccn.data.check.report import CheckReport, Messages, utc
+from lightning_ccn.data.check.usage import Usage
 from lightning_ccn.data.columns import Column, page_columns
 from lightning_ccn.data.dataset import SPLITS, Dataset
-from lightning_ccn.data.parquet import PageRows, decode, open_part
+from lightning_ccn.data.parquet import PageRows, decode, open_part, parts_of
 from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.data.rules import SHOWN, row_problems, scan_items, type_problems
-from lightning_ccn.data.schema import Feature, Schema, read_schema
-from lightning_ccn.data.vocabulary import Vocabulary, hash_rows
+from lightning_ccn.data.schema import Schema, read_schema
+from lightning_ccn.data.vocabulary import Vocabulary
 from lightning_ccn.data.writer import Tally, write_stats
 from lightning_ccn.errors import DataError
 
+FILES = ("schema.yaml", "items.parquet", "stats.json", "vocabulary", *SPLITS)
+BESIDE_DATA = ("world.yaml", "report.json")  # what a world and a converter write about their work
 MOST_PAGES = 4096  # per row group, without a warning: the reader holds one decoded row group per lane
 TRUTHS = (page_row.TRUE_PROBABILITY, page_row.ATTAINABLE_PROBABILITY)
 
@@ -31,8 +37,8 @@ TRUTHS = (page_row.TRUE_PROBABILITY, page_row.ATTAINABLE_PROBABILITY)
 def check(folder: str | Path, write_stats: bool = False) -> CheckReport:
     """Checks every value of a dataset folder, one row group at a time.
 
-    Memory: 16 bytes per page view (to find repeated page ids), one byte per row of each hash table, items.parquet and
-    the largest vocabulary.
+    Memory: 16 bytes per page view (to find repeated page ids), one byte per row of each table, items.parquet and the
+    largest vocabulary.
 
     Args:
         folder: Dataset folder to check; stats.json may be missing.
@@ -59,26 +65,33 @@ class _Check:
         self.errors, self.warnings = Messages(), Messages()
         self.notes: list[str] = []
         self.tally = Tally(schema)
-        hashed = {name: table.rows for name, table in schema.tables.items() if table.mapping == "hash"}
-        self.used = {name: np.zeros(rows, dtype=bool) for name, rows in hashed.items()}
-        self.page_ids: list[np.ndarray] = []  # of each row group
-        self.places: list[tuple[Path, int]] = []  # file and first row of each row group
+        self.usage, self.leaks, self.numbers = Usage(schema), Leaks(schema), NumberSigns(schema)
+        self.hashed = {name for name, table in schema.tables.items() if table.mapping == "hash"}
+        self.page_ids = PageIds()
+        self.pages: dict[str, int] = {}  # of each split that could be read
         self.spans: dict[str, list[tuple[int, str]]] = {}  # split -> (time, place) of its first and last page
 
     def run(self, write: bool) -> CheckReport:
         self._items()
         for split in SPLITS:
             self._split(split)
-        if not self.places and not self.errors.lines():
-            self.errors.add("pages", [f"{self.folder}: no page views in train/, validation/ or test/"])
-        self._page_ids()
+        self._strangers()
+        self._empty_splits()
+        self.errors.add("page ids", *self.page_ids.repeated())
         self._time_order()
         digests = self._vocabularies()
-        for table, used in self.used.items():
-            self.notes.append(f"table {table} (hash): {_estimated_collisions(used)}")
+        for name, table in self.schema.tables.items():
+            if name not in self.usage.seen:
+                self.notes.append(f"table {name}: {table.rows:,} rows are too many to note which are used")
+            elif name in self.hashed:
+                self.notes.append(f"table {name} (hash): {estimated_collisions(self.usage.seen[name] != 0)}")
+        for sign in (self.leaks, self.usage):
+            self.warnings.add(sign, list(sign.warnings(self.folder)))
+        self.warnings.add("numbers", list(self.numbers.warnings(self.folder / "train")))
         self._stats(write, digests)
+        figures = [*self.leaks.figures(), *self.usage.figures()]
         found = self.warnings.lines(), self.errors.lines()
-        return CheckReport(self.folder, self.tally.splits, self.notes, *found)
+        return CheckReport(self.folder, self.tally.splits, figures, self.notes, *found)
 
     def _items(self) -> None:
         try:
@@ -86,12 +99,18 @@ class _Check:
         except DataError as error:
             items, problems = {}, [str(error)]
         self.errors.add("items", problems)
-        self._use(self.schema.attributes, items)
+        if not problems:
+            self.usage.add_items(self.schema.attributes, items)
 
     def _split(self, split: str) -> None:
         folder = self.folder / split
-        pages, with_clicks = 0, True
-        for path in sorted(folder.glob("*.parquet")):
+        pages, with_clicks, whole = 0, True, True
+        try:
+            parts = parts_of(folder)
+        except DataError as error:
+            self.errors.add((split, "parts"), [str(error)])
+            return
+        for path in parts:
             try:
                 with open_part(path) as file:
                     with_clicks &= page_row.CLICKS in file.schema_arrow.names
@@ -99,11 +118,11 @@ class _Check:
                     self._part(split, path, file)
             except DataError as error:
                 self.errors.add((split, "unreadable"), [str(error)])
+                whole = False
+        if whole:
+            self.pages[split] = pages
         counts = self.tally.splits[split]
-        if not pages:
-            text = f"{folder}: no page views, so this split cannot be used; subfolders are not read"
-            self.warnings.add((split, "empty"), [text])
-        elif not with_clicks and split == "test":
+        if pages and not with_clicks and split == "test":
             text = f"{folder}: column clicks: missing; pages can be scored, but not tested"
             self.warnings.add((split, "clicks"), [text])
         elif counts.items and counts.clicks in (0, counts.items):
@@ -116,8 +135,7 @@ class _Check:
         columns = self._columns(split)
         self._file(split, path, file, columns)
         stored = file.schema_arrow
-        present = [c for c in columns if c.name in stored.names]
-        readable = [c for c in present if c.type_problem(stored.field(c.name).type) is None]
+        readable = [c for c in columns if c.name in stored.names and not type_problems([c], stored, path)]
         countable = {c.name for c in columns if not c.optional} <= {c.name for c in readable}
         first = 0
         for group in range(file.num_row_groups):
@@ -169,40 +187,43 @@ class _Check:
             lines = [f"{path}: row {first + row}, {what}" for row in empty[:SHOWN]]
             self.warnings.add((split, "items"), lines, len(empty))
         if isinstance(ids, np.ndarray):
-            self.page_ids.append(ids.astype(np.int64))
-            self.places.append((path, first))
+            self.page_ids.add(path, first, ids)
         if isinstance(time, np.ndarray):
             ends = [(int(time[at]), f"{path}: row {first + at}") for at in (time.argmin(), time.argmax())]
             earliest, latest = self.spans.get(split, ends)
             self.spans[split] = [min(earliest, ends[0]), max(latest, ends[1])]
-        of_items = (page_row.TRIGGER, page_row.ITEMS, page_row.SHORT_ITEMS, page_row.LONG_ITEMS)
-        self._use([*self.schema.user, *(Feature(name, page_row.ITEM) for name in of_items)], rows)
+        self.usage.add(split, rows)
+        self.leaks.add(split, rows)
+        if split == "train":
+            self.numbers.add(rows)
 
-    def _use(self, features: Sequence[Feature], rows: PageRows) -> None:
-        for feature in features:
-            if feature.table in self.used and feature.name in rows:
-                stored, used = rows[feature.name], self.used[feature.table]
-                values = stored.values if isinstance(stored, Ragged) else stored
-                used[values] = True
+    def _strangers(self) -> None:
+        """Warns of what is beside the files of a dataset and not read: `valid/`, or parts without a split."""
+        for path in sorted(self.folder.iterdir()):
+            if path.name in FILES or path.name in BESIDE_DATA or path.name.startswith(("_", ".")):
+                continue
+            if path.is_dir() or path.suffix == ".parquet":
+                splits = ", ".join(f"{split}/" for split in SPLITS)
+                self.warnings.add("strangers", [f"{path}: not read; page views are read from {splits}"])
 
-    def _page_ids(self) -> None:
-        starts = np.cumsum([0, *map(len, self.page_ids)])
-        every = np.concatenate([np.zeros(0, np.int64), *self.page_ids])
-        self.page_ids.clear()
-        in_order = np.sort(every)
-        repeated = np.unique(in_order[1:][in_order[1:] == in_order[:-1]])
-        lines = []
-        for page_id in repeated[:SHOWN]:
-            first, second, *_ = np.flatnonzero(every == page_id)
-            (path, row), (path_2, row_2) = (self._place(int(at), starts) for at in (second, first))
-            where = f"row {row_2} of {path_2} has it too"
-            lines.append(f"{path}: row {row}, column page_id: {page_id}; {where}: give each page view its own id")
-        self.errors.add("page ids", lines, len(repeated))
-
-    def _place(self, at: int, starts: np.ndarray) -> tuple[Path, int]:
-        group = int(np.searchsorted(starts, at, side="right")) - 1
-        path, first = self.places[group]
-        return path, first + at - int(starts[group])
+    def _empty_splits(self) -> None:
+        """Reports splits without page views. A folder that is only to be scored has nothing but a test split."""
+        empty = [split for split in SPLITS if self.pages.get(split) == 0]
+        if len(empty) == len(SPLITS):
+            splits = ", ".join(f"{split}/" for split in SPLITS)
+            text = f"{self.folder}: no page views; write them as .parquet files in {splits}"
+            self.errors.add("pages", [text])
+        elif empty == ["train", "validation"]:
+            text = f"{self.folder}: only test/ has page views, so they can be scored, but no model can be trained"
+            self.notes.append(text)
+        else:
+            for split in empty:
+                place = self.folder / split
+                if split == "train":
+                    text = f"{place}: no page views, so no model can be trained; write them as .parquet files there"
+                    self.errors.add((split, "empty"), [text])
+                else:
+                    self.warnings.add((split, "empty"), [f"{place}: no page views, so this split cannot be used"])
 
     def _time_order(self) -> None:
         for before, after in pairwise([split for split in SPLITS if split in self.spans]):
@@ -230,10 +251,10 @@ class _Check:
             if table.mapping == "hash":  # with the original ids, collisions are counted, not estimated
                 if pa.types.is_integer(vocabulary.ids.type):
                     ids = vocabulary.ids.to_numpy()
-                    self.notes.append(f"table {path.stem} (hash): {_collisions(ids, table.rows)}")
-                    del self.used[path.stem]
+                    self.notes.append(f"table {path.stem} (hash): {collisions(ids, table.rows)}")
+                    self.hashed.discard(path.stem)
                 continue
-            if len(vocabulary) != table.rows:
+            if max(len(vocabulary), 2) != table.rows:  # a converter gives a table without any id 2 rows
                 text = f"{len(vocabulary) - 1} ids make {len(vocabulary)} rows with row 0"
                 other = f"tables.{path.stem}.rows in schema.yaml is {table.rows}"
                 self.errors.add("vocabulary", [f"{path}: {text}, but {other}"])
@@ -245,46 +266,17 @@ class _Check:
         if write and bad:
             self.notes.append(f"{path}: not written; fix the errors first")
         elif write:
-            write_stats(self.folder, self.tally.splits, self.tally.numbers(), digests)
-            self.notes.append(f"{path}: written")
+            try:
+                write_stats(self.folder, self.tally.splits, self.tally.numbers(), digests)
+            except OSError as error:
+                self.errors.add("stats", [f"{path}: cannot be written: {error.strerror}"])
+            else:
+                self.notes.append(f"{path}: written")
         elif not path.is_file():
             self.errors.add("stats", [f"{path}: missing, and required to use the folder; {remedy}"])
         elif not bad:
             try:
-                stale = _stale(Dataset.open(self.folder), self.tally, digests)
-                self.errors.add("stats", [f"{path}: {text}; {remedy}" for text in stale])
+                found = stale(Dataset.open(self.folder), self.tally, digests)
+                self.errors.add("stats", [f"{path}: {text}; {remedy}" for text in found])
             except DataError as error:
                 self.errors.add("stats", [str(error)])
-
-
-def _stale(stored: Dataset, tally: Tally, digests: dict[str, str]) -> Iterator[str]:
-    for split, counts in tally.splits.items():
-        was = asdict(stored.splits[split])
-        differ = {name: value for name, value in asdict(counts).items() if was[name] != value}
-        if differ:
-            counted = ", ".join(f"{name} {value}" for name, value in differ.items())
-            told = ", ".join("nothing" if was[name] is None else str(was[name]) for name in differ)
-            yield f"splits.{split}: the split has {counted}, but the file says {told}"
-    for name, (mean, deviation) in tally.numbers().items():
-        if not np.allclose(stored.numbers[name], (mean, deviation), rtol=1e-4):
-            told = " and ".join(f"{value:g}" for value in stored.numbers[name])
-            yield (f"numbers.{name}: the mean is {mean:g} and the deviation {deviation:g}, but the file says {told}")
-    if stored.digests != digests:
-        yield "digests differ from those of the files in vocabulary/"
-
-
-def _collisions(ids: np.ndarray, rows: int) -> str:
-    """How many ids share their row with another id."""
-    _, count = np.unique(hash_rows(ids, rows), return_counts=True)
-    shared = len(ids) - int((count == 1).sum())
-    return f"{shared:,} of {len(ids):,} ids ({shared / max(len(ids), 1):.1%}) share a row with another"
-
-
-def _estimated_collisions(used: np.ndarray) -> str:
-    """Estimates the same from the rows in use: n ids in r rows leave a share of (1 - 1/r)^n empty."""
-    rows, full = len(used) - 1, np.count_nonzero(used[1:])
-    if full == rows:
-        return f"all {rows:,} rows are in use, so collisions cannot be estimated; give the table more rows"
-    ids = math.log1p(-full / rows) / math.log1p(-1 / rows)
-    share = -math.expm1((ids - 1) * math.log1p(-1 / rows)) if full else 0.0
-    return f"{full:,} of {rows:,} rows in use, by about {ids:,.0f} ids; about {share:.1%} share a row with another"

@@ -41,6 +41,7 @@ class CheckReport:
     Attributes:
         folder: The folder that was checked.
         splits: Counts of each split, without row groups that have errors.
+        figures: Lines of tables: what a page tells of its own clicks, unknown ids, rows of tables that are used.
         notes: Facts that are neither good nor bad, such as collisions in hash tables; one line each.
         warnings: What works but is probably a mistake; one line each.
         errors: What must be fixed before the folder can be used; one line each.
@@ -48,6 +49,7 @@ class CheckReport:
 
     folder: Path
     splits: dict[str, SplitStats] = field(default_factory=dict)
+    figures: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
@@ -61,6 +63,7 @@ class CheckReport:
             span = " to ".join(utc(t) for t in (counts.first_time, counts.last_time) if t is not None)
             numbers = f"{counts.pages:>13,}{counts.items:>15,}{counts.clicks:>13,}{ctr:>8}"
             lines.append(f"{split:<11}{numbers}  {span}".rstrip())
+        lines += self.figures
         lines += [f"note: {text}" for text in self.notes]
         lines += [f"warning: {text}" for text in self.warnings]
         lines += [f"error: {text}" for text in self.errors]

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lightning_ccn.data.dataset import SPLITS, Dataset
 from lightning_ccn.data.world.knobs import FILE, WorldConfig
+from lightning_ccn.data.world.original_ids import original_ids
 from lightning_ccn.data.world.visits import Visits
 from lightning_ccn.data.world.windows import windows
 from lightning_ccn.data.world.world import World
@@ -46,7 +47,8 @@ def generate(config: WorldConfig, folder: str | Path, *, chunk: int | None = Non
                 writer.write(split, world.rows(visits, items, truth=split == "test"))
                 bar.advance(task, len(visits.time))
         attributes = {"category": world.catalogue.category, "seller": world.catalogue.seller}
-        return writer.close(attributes, extra={FILE: config.to_yaml()})
+        vocabularies = original_ids(config, world.schema)
+        return writer.close(attributes, vocabularies, extra={FILE: config.to_yaml()})
 
 
 def split_visits(world: World, split: str, chunk: int) -> Iterator[Visits]:

@@ -191,10 +191,12 @@ class WorldConfig:
             plain: Any = yaml.safe_load(path.read_text())
         except FileNotFoundError:
             raise DataError(f"{path}: no such file; only folders made by `ccn data world` have one") from None
-        except yaml.YAMLError as error:
-            raise DataError(f"{path}: not YAML: {error}") from None
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or 2024-13-45
+            raise DataError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
         known = {field.name for field in fields(WorldConfig)}
         if not isinstance(plain, dict) or set(plain) != known:
-            odd = sorted(set(plain) ^ known) if isinstance(plain, dict) else [type(plain).__name__]
+            odd = sorted(map(str, set(plain) ^ known)) if isinstance(plain, dict) else [type(plain).__name__]
             raise DataError(f"{path}: unknown or missing knobs: {', '.join(odd)}; write the folder again")
         return WorldConfig(**plain)

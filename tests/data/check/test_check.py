@@ -16,6 +16,7 @@ from lightning_ccn.data.check.check import check
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.vocabulary import Vocabulary, hash_rows
 from lightning_ccn.errors import DataError
+from tests.data.stats import accept_changes
 
 Columns = dict[str, list]
 Edit = Callable[..., Path]
@@ -131,6 +132,20 @@ def test_outdated_stats_are_an_error_until_they_are_rewritten(make_dataset: Edit
     assert check(folder).errors == []
 
 
+def test_files_that_changed_since_the_stats_were_written_are_named(make_dataset: Edit) -> None:
+    folder = make_dataset()
+    table = pq.read_table(part(folder, "train"))
+    pq.write_table(table, part(folder, "train"), row_group_size=10)  # the same pages, but another order of training
+    pq.write_table(table.slice(0, 0), folder / "test" / "part-00001.parquet")
+    (error,) = check(folder).errors
+    assert error == (
+        f"{folder}/stats.json: files: test/part-00001.parquet was added, train/part-00000.parquet was changed since "
+        f"it was written; `ccn data check {folder} --write_stats true` writes it"
+    )
+    assert check(folder, write_stats=True).errors == []
+    assert check(folder).errors == []
+
+
 def test_no_stats_are_written_for_a_folder_with_errors(make_dataset: Edit, edit: Edit) -> None:
     folder = make_dataset()
     (folder / "stats.json").unlink()
@@ -156,17 +171,23 @@ def test_a_missing_an_empty_and_a_pageless_folder_are_each_reported(make_dataset
     ]
     folder = make_dataset(pages={})
     report = check(folder)
-    assert report.errors == [f"{folder}: no page views in train/, validation/ or test/"]
-    assert report.warnings[0] == (
-        f"{folder / 'train'}: no page views, so this split cannot be used; subfolders are not read"
-    )
+    assert report.errors == [f"{folder}: no page views; write them as .parquet files in train/, validation/, test/"]
+    assert report.warnings == []
 
 
-def test_a_split_that_is_missing_is_only_a_warning(make_dataset: Edit) -> None:
-    folder = make_dataset(pages={"train": 20, "test": 10})
+def test_without_a_training_split_a_folder_is_only_valid_if_it_is_to_be_scored(make_dataset: Edit) -> None:
+    folder = make_dataset("no_validation", pages={"train": 20, "test": 10})
     report = check(folder)
     assert report.errors == []
-    assert [w.split(":")[0] for w in report.warnings] == [str(folder / "validation")]
+    assert report.warnings == [f"{folder}/validation: no page views, so this split cannot be used"]
+    folder = make_dataset("no_train", pages={"validation": 20, "test": 10})
+    assert check(folder).errors == [
+        f"{folder}/train: no page views, so no model can be trained; write them as .parquet files there"
+    ]
+    folder = make_dataset("to_score", pages={"test": 10})
+    report = check(folder)
+    assert (report.errors, report.warnings) == ([], [])
+    assert report.notes == [f"{folder}: only test/ has page views, so they can be scored, but no model can be trained"]
 
 
 def test_items_that_are_missing_or_a_folder_are_reported_with_the_remedy(make_dataset: Edit) -> None:
@@ -292,7 +313,7 @@ def test_a_column_that_nothing_reads_and_a_huge_row_group_are_warnings(make_data
     path = part(folder, "train")
     table = pq.read_table(path)
     pq.write_table(table.append_column("session", table.column("page_id")), path)
-    report = check(folder)
+    report = check(folder, write_stats=True)
     assert report.errors == []
     assert report.warnings == [
         f"{path}: column session: not in schema.yaml, so it is not read; leave it out, or add it to schema.yaml",
@@ -316,10 +337,23 @@ def test_a_vocabulary_must_have_the_rows_of_its_table(make_dataset: Edit) -> Non
     assert rows == (f"{path}: 9 ids make 10 rows with row 0, but tables.seller.rows in schema.yaml is 9")
 
 
+def test_a_table_without_any_id_has_two_rows_and_an_empty_vocabulary(make_dataset: Edit, edit: Edit) -> None:
+    folder = make_dataset()  # as a converter writes it for a column that is null in the whole log
+    for split in ("train", "validation", "test"):
+        edit(folder, split, lambda columns: columns.update(city=[0] * len(columns["city"])))
+    schema = folder / "schema.yaml"
+    schema.write_text(re.sub(r"(city:\s+rows: )4", r"\g<1>2", schema.read_text()))
+    Vocabulary().save(folder / "vocabulary" / "city.parquet")
+    assert check(folder, write_stats=True).errors == []
+
+
 def test_a_vocabulary_that_changed_no_longer_fits_the_stats(make_dataset: Edit) -> None:
     folder = make_dataset()
     path = folder / "vocabulary" / "city.parquet"
     pq.write_table(pa.table({"id": [1, 2, 3]}), path)
+    (error,) = check(folder).errors
+    assert error.startswith(f"{folder}: vocabulary/city.parquet was changed after stats.json was written")
+    accept_changes(folder)
     (error,) = check(folder).errors
     assert error.startswith(f"{folder}/stats.json: digests differ from those of the files in vocabulary/; ")
 
@@ -331,9 +365,9 @@ def test_collisions_of_a_hash_table_are_estimated_from_the_rows_in_use(make_data
     folder = make_dataset(pages={"train": ids, "validation": 20, "test": 20}, users=1000, mapping="hash")
     for split in ("train", "validation", "test"):
         edit(folder, split, lambda c: c.update(user=[int(users[i % ids]) for i in range(len(c["user"]))]))
-    report = check(folder)
+    report = check(folder, write_stats=True)
     assert report.errors == []
-    (note,) = report.notes
+    (note, _) = report.notes
     found = re.fullmatch(
         r"table user \(hash\): (\d+) of 1,000 rows in use, by about (\d+) ids; about (.*)% share a row with another",
         note,

@@ -1,0 +1,61 @@
+"""Digests that tell whether a dataset's files are still those that were counted, or that a model was trained on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from lightning_ccn.data.parquet import parts_of
+from lightning_ccn.errors import DataError
+
+FOOTER = 8  # the last bytes of a Parquet file: the length of its footer (4 bytes), then "PAR1"
+SMALL = 1 << 20  # bytes of a file that is read completely
+
+
+def file_digest(path: Path) -> str:
+    """Digest of a Parquet file: of all its bytes if they are few, else of its size and its footer.
+
+    The footer has the offset, the compressed size, and the smallest and largest value of every column chunk, so a large
+    file with other data has another footer. The time of the file is left out: a copy of a dataset is the same dataset.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    try:
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            file.seek(max(size - FOOTER, 0))
+            length = int.from_bytes(file.read(FOOTER)[:4], "little")
+            file.seek(0 if size <= SMALL else max(size - FOOTER - length, 0))
+            rest = file.read()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    return hashlib.sha256(b"%d:" % size + rest).hexdigest()[:16]
+
+
+def file_digests(folder: Path, splits: Iterable[str]) -> dict[str, str]:
+    """Digests of items.parquet, of the vocabularies and of all parts of the splits, by path within the folder."""
+    paths = [path for path in (folder / "items.parquet",) if path.is_file()]
+    paths += sorted((folder / "vocabulary").glob("*.parquet"))
+    for split in splits:
+        paths += parts_of(folder / split)
+    return {path.relative_to(folder).as_posix(): file_digest(path) for path in paths}
+
+
+def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """One text for each file that was changed, added or removed."""
+    found = []
+    for name in sorted(before.keys() | now.keys()):
+        if name not in now:
+            found.append(f"{name} was removed")
+        elif name not in before:
+            found.append(f"{name} was added")
+        elif before[name] != now[name]:
+            found.append(f"{name} was changed")
+    return found
+
+
+def combined(digests: Mapping[str, str]) -> str:
+    """One digest of the files of a split, in their order."""
+    return hashlib.sha256("".join(f"{name} {digest}\n" for name, digest in digests.items()).encode()).hexdigest()[:16]
