@@ -2,7 +2,7 @@
 
 #? CONFIG      more YAML files for the run; later ones win: CONFIG="a.yaml b.yaml"
 #? ARGS        more options for the command: ARGS="--trainer.max_epochs 1"
-#? DATA        dataset folder (default: data/world, which is made if it is missing)
+#? DATA        dataset folder (default: data/world, a synthetic world that is made if it is missing)
 #? CKPT        checkpoint folder to start or predict from
 #? OUT         output folder of predict (default: in a run's folder), compare and simulate (default: runs/compare)
 #? QUICK       1: compare all systems with one seed each and without a search; takes minutes
@@ -14,7 +14,7 @@
 #? SBATCH      more options for sbatch: SBATCH="--qos=low --exclude=n7"
 #? RESUME      folder of a run that train-multinode continues, on any number of nodes
 #? DRY_RUN     1: *-multinode targets check and show the job, but do not submit it
-#? WORLD_ARGS  options of the synthetic world when it is made: see `ccn data world --help`
+#? WORLD_ARGS  options of the synthetic world when it is made (another place: make data DATA=): `ccn data world --help`
 #? FLAVOUR     cpu or cuda; the first install looks for a GPU, later installs keep its choice
 #? INDEX       additional wheel index; the CPU wheel index named on PyTorch's install page saves gigabytes
 #? TRIO        versions of torch, torchrec and fbgemm by torch's version: 2.14 (default) or 2.11
@@ -73,7 +73,7 @@ install: $(VENV)/installed-$(FLAVOUR)  ## make .venv with the wheels for this ma
 
 # The stamp is removed first and made again last, so an install that was interrupted, or of the other flavour, starts from
 # scratch. (fbgemm's two flavours unpack into the same folder, so one cannot be installed over the other.)
-$(VENV)/installed-$(FLAVOUR): pyproject.toml
+$(VENV)/installed-$(FLAVOUR): pyproject.toml | own-venv
 	@test -f $@ || { \
 		$(PYTHON) -c '$(PYTHON_FITS)' 2>/dev/null || { \
 			echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13; install one, or name it: make PYTHON=/path/to/python3.11" >&2; \
@@ -85,6 +85,16 @@ $(VENV)/installed-$(FLAVOUR): pyproject.toml
 	@$(PIP) --no-deps torchrec==$(TORCHREC)
 	@touch $@
 
+# An environment holds one checkout's lightning_ccn, by its path, and pip records whose. Two checkouts would run, and take
+# from each other, whichever code was installed last.
+RECORD = $(VENV)/lib/python3*/site-packages/lightning_ccn-*.dist-info/direct_url.json
+OWNER := import sys; from json import load; from urllib.parse import unquote; \
+	print(unquote(load(sys.stdin)["url"]).removeprefix("file://"))
+own-venv:
+	@owner=$$(cat $(RECORD) 2>/dev/null | $(VENV)/bin/python -ISc '$(OWNER)' 2>/dev/null); \
+	test -z "$$owner" || test "$$owner" -ef . || { \
+		echo "VENV=$(VENV): holds lightning_ccn of $$owner; give this checkout its own: make VENV=another/folder" >&2; exit 2; }
+
 $(VENV)/installed-dev: $(VENV)/installed-$(FLAVOUR)
 	@$(PIP) $(call REQUIREMENTS,$(comma)dev)
 	@touch $@
@@ -92,8 +102,18 @@ $(VENV)/installed-dev: $(VENV)/installed-$(FLAVOUR)
 need-%:
 	@test -n "$($*)" || { echo "$*= is missing; make help says what it is" >&2; exit 2; }
 
+# A synthetic world is made at the default place, or where `make data DATA=` asks for one by name: a misspelt DATA= of
+# another target must not be trained on made-up clicks.
+MADE_UP := $(or $(filter data,$(MAKECMDGOALS)),$(if $(filter-out data/world,$(FOLDER)),,default))
+
 data: install  ## make the synthetic promotion world, unless the dataset folder exists
 	@if test -f "$(FOLDER)/stats.json"; then echo "$(FOLDER): exists already"; \
+	elif test -f "$(FOLDER)/schema.yaml"; then echo "$(FOLDER): has no stats.json; check the data, and write it:" \
+		"$(CCN) data check '$(FOLDER)' --write_stats true" >&2; exit 2; \
+	elif test -z "$(MADE_UP)" && test -e "$(FOLDER)"; then echo "DATA=$(FOLDER): has no schema.yaml, so it is not a" \
+		"dataset folder; docs/data.md says what is one" >&2; exit 2; \
+	elif test -z "$(MADE_UP)"; then echo "DATA=$(FOLDER): no such folder; correct it, or ask for a synthetic world" \
+		"there: make data DATA='$(FOLDER)'" >&2; exit 2; \
 	else $(CCN) data world "$(FOLDER)" $(WORLD_ARGS); fi
 
 DEFAULT = --config conf/experiment/default.yaml --data.folder "$(FOLDER)"
@@ -101,14 +121,10 @@ DEFAULT = --config conf/experiment/default.yaml --data.folder "$(FOLDER)"
 train: data  ## train and test CCN: CONFIG= DATA= ARGS=
 	$(CCN) fit $(DEFAULT) $(CONFIGS) $(ARGS)
 
-# The config.yaml of a checkpoint's run says which model it holds; elsewhere, CONFIG= must.
-RUN_CONFIG = $(wildcard $(dir $(CKPT))../config.yaml)
-OF_RUN = $(addprefix --config ,$(RUN_CONFIG)) --run_id null --ckpt_path
-
-FINETUNE = fit $(OF_RUN) null --config conf/experiment/finetune.yaml --finetune "$(CKPT)" \
-	--data.folder "$(FOLDER)" $(CONFIGS) $(ARGS)
-PREDICT = predict $(OF_RUN) "$(CKPT)" $(CONFIGS) \
-	$(if $(or $(DATA),$(if $(RUN_CONFIG),,made)),--data.folder "$(FOLDER)") $(if $(OUT),--output "$(OUT)") $(ARGS)
+# ccn finds the options of the checkpoint's run by itself.
+FINETUNE = fit --config conf/experiment/finetune.yaml --finetune "$(CKPT)" --data.folder "$(FOLDER)" $(CONFIGS) $(ARGS)
+PREDICT = predict --ckpt_path "$(CKPT)" $(CONFIGS) \
+	$(if $(DATA),--data.folder "$(DATA)") $(if $(OUT),--output "$(OUT)") $(ARGS)
 COMPARE = compare --data.folder "$(FOLDER)" --output "$(or $(OUT),runs/compare$(if $(QUICK),-quick))" \
 	$(if $(QUICK),--quick) $(CONFIGS) $(ARGS)
 

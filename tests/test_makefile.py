@@ -1,8 +1,10 @@
 """The Makefile's variables reach the commands; installs are done once, whole, and again when they must be."""
 
+import json
 import os
 import re
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -70,10 +72,9 @@ def test_variables_reach_train(installed: str) -> None:
         "DATA=logs/ebnerd",
         "CONFIG=one.yaml two.yaml",
         "ARGS=--trainer.max_epochs 3",
-        "WORLD_ARGS=--seed 7",
     )
     assert '--data.folder "logs/ebnerd" --config one.yaml --config two.yaml --trainer.max_epochs 3' in commands
-    assert 'data world "logs/ebnerd" --seed 7' in commands
+    assert 'data world "logs/ebnerd" --seed 7' in dry_run("data", installed, "DATA=logs/ebnerd", "WORLD_ARGS=--seed 7")
 
 
 def test_whole_dataset_folder_is_not_made_again(installed: str, tmp_path: Path) -> None:
@@ -83,15 +84,77 @@ def test_whole_dataset_folder_is_not_made_again(installed: str, tmp_path: Path) 
     assert "exists already" in answer.stdout
 
 
+@pytest.fixture
+def recorded(installed: str, tmp_path: Path) -> Path:
+    """Where `ccn` of the `installed` environment writes its arguments."""
+    script(tmp_path / "bin" / "ccn", f'echo "$@" >> {tmp_path}/calls')
+    return tmp_path / "calls"
+
+
+@pytest.mark.parametrize("target", ["train", "compare", "train-multinode", "compare-multinode"])
+def test_no_world_is_made_up_where_a_folder_was_named(
+    installed: str, recorded: Path, tmp_path: Path, target: str
+) -> None:
+    named = tmp_path / "lgo"
+    answer = make(target, installed, f"DATA={named}")
+    assert answer.returncode != 0
+    assert f"DATA={named}: no such folder; correct it, or ask for a synthetic world there: make data" in answer.stderr
+    named.mkdir()
+    (named / "part-0.parquet").touch()
+    answer = make(target, installed, f"DATA={named}")
+    assert f"DATA={named}: has no schema.yaml, so it is not a dataset folder" in answer.stderr
+    assert not recorded.exists()
+
+
+def test_a_world_is_made_at_the_default_place_or_where_it_is_asked_for(
+    installed: str, recorded: Path, tmp_path: Path
+) -> None:
+    assert make("data", installed, f"DATA={tmp_path}/world", "WORLD_ARGS=--seed 7").returncode == 0
+    assert make("data", "train", installed, f"DATA={tmp_path}/both").returncode == 0
+    assert recorded.read_text().splitlines()[:2] == [
+        f"data world {tmp_path}/world --seed 7",
+        f"data world {tmp_path}/both",
+    ]
+
+
+@pytest.mark.parametrize("target", ["data", "train"])
+def test_a_folder_without_stats_is_checked_and_neither_made_up_nor_removed(
+    installed: str, recorded: Path, tmp_path: Path, target: str
+) -> None:
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "schema.yaml").touch()
+    answer = make(target, installed, f"DATA={tmp_path}/log")
+    assert answer.returncode != 0
+    assert f"ccn data check '{tmp_path}/log' --write_stats true" in answer.stderr
+    assert "remove" not in answer.stderr
+    assert not recorded.exists()
+
+
+def test_an_environment_of_another_checkout_is_not_taken_over(installed: str, tmp_path: Path) -> None:
+    record = tmp_path / "lib" / "python3.11" / "site-packages" / "lightning_ccn-1.0.dist-info" / "direct_url.json"
+    record.parent.mkdir(parents=True)
+    other = tmp_path / "another chéckout"
+    other.mkdir()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    record.write_text(json.dumps({"dir_info": {"editable": True}, "url": other.as_uri()}))
+    for target in ("install", "test", "train"):
+        answer = make(target, installed)
+        assert answer.returncode != 0
+        assert f"holds lightning_ccn of {other}; give this checkout its own: make VENV=" in answer.stderr
+    record.write_text(json.dumps({"dir_info": {"editable": True}, "url": ROOT.as_uri()}))
+    assert make("install", installed).returncode == 0
+
+
 def test_variables_reach_finetune_predict_and_plan(installed: str) -> None:
     finetune = dry_run("finetune", installed, "CKPT=runs/a/1/last", "DATA=data/june", "ARGS=--x 1")
     assert (
-        'fit --run_id null --ckpt_path null --config conf/experiment/finetune.yaml --finetune "runs/a/1/last" '
-        '--data.folder "data/june" --x 1' in finetune
+        'ccn fit --config conf/experiment/finetune.yaml --finetune "runs/a/1/last" --data.folder "data/june" --x 1'
+        in finetune
     )
     predict = dry_run("predict", installed, "CKPT=runs/a/1/last", "DATA=data/june", "OUT=scores")
     assert '--ckpt_path "runs/a/1/last" --data.folder "data/june" --output "scores"' in predict
-    assert "--config" not in predict  # beside a checkpoint of a run, the run's own config.yaml stands first
+    assert "--config" not in predict  # `ccn` itself finds the config.yaml of the checkpoint's run
     assert "plan --config a.yaml --x 1" in dry_run("plan", installed, "CONFIG=a.yaml", "ARGS=--x 1")
 
 
