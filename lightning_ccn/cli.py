@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
+import errno
+import os
+import platform
 import sys
+import traceback
 from collections.abc import Callable
-from importlib import import_module
+from importlib import import_module, metadata
+from pathlib import Path
+
+from lightning_ccn import __version__
 
 COMMANDS = {  # command -> the function that runs it: takes the other arguments, returns the exit code
     "fit": "lightning_ccn.training.trainer_cli:fit",
@@ -36,9 +45,21 @@ usage: ccn COMMAND ...        `ccn COMMAND --help` explains each
 
 Options come from YAML files (--config; several add up, the last one wins) and from the command line
 (--model.lr 0.01); `ccn fit --print_config` shows every one with its value.
+
+`ccn --version` names the versions; --debug with any command shows the traceback of an error.
 """
 
 RANK_LOST = ("Connection closed by peer", "Connection reset by peer", "Timed out waiting")  # what gloo says
+DISK = {  # number of an OSError -> its remedy
+    errno.ENOSPC: "make room there, or name another folder",
+    errno.EDQUOT: "make room within your quota, or name another folder",
+    errno.EROFS: "name a folder that can be written to",
+    errno.EACCES: "name a folder that you may read and write",
+    errno.EPERM: "name a folder that you may read and write",
+    errno.EMFILE: "raise the limit of open files with `ulimit -n`, or lower data.workers",
+    errno.ENFILE: "this machine has too many open files",
+}
+OPTIONS_BECOME_OBJECTS = ("instantiate_classes", "_set_seed")  # functions of LightningCLI
 USER_ERROR = 2
 STOPPED = 75  # EX_TEMPFAIL: stopped on request; the same command continues the run
 CTRL_C = 130  # as of a process that SIGINT ended
@@ -48,19 +69,36 @@ def main(args: list[str] | None = None) -> int:
     """Runs a command.
 
     Returns:
-        The exit code: 0; `USER_ERROR`; `STOPPED`; `CTRL_C`; 1 after another rank failed, or when a check found
-        problems.
+        The exit code: 0; `USER_ERROR`; `STOPPED`; `CTRL_C`; 1 after another rank failed, after an error of the program
+        or of the disk, or when a check found problems.
     """
     args = sys.argv[1:] if args is None else args
+    # a job's log is all that is left of it, so there the traceback is always shown
+    debug = "--debug" in args or os.environ.get("CCN_DEBUG", "0") != "0" or "CCN_JOB" in os.environ
+    args = [word for word in args if word != "--debug"]
     name = args[0] if args else "--help"
-    if name in ("-h", "--help"):
+    if name in ("-h", "--help", "help"):
         print(OVERVIEW, end="")
         return 0
+    if name == "--version":
+        print(_versions())
+        return 0
     if name not in COMMANDS:
-        return _fail(f"there is no command '{name}'; `ccn --help` lists them")
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean `ccn {close[0]}`? " if close else ""
+        return _fail(f"there is no command '{name}'; {hint}`ccn --help` lists them")
     if name == "doctor":  # runs where torch does not import, so before anything that needs it
         return _function(name)(args[1:])
-    return _run(name, args[1:])
+    return _run(name, args[1:], debug)
+
+
+def _versions() -> str:
+    """This package, and the packages whose versions must fit together, one a line."""
+    lines = [f"lightning_ccn {__version__}", f"python {platform.python_version()}"]
+    for name in ("lightning", "torch", "torchrec", "fbgemm-gpu", "fbgemm-gpu-cpu"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            lines.append(f"{name} {metadata.version(name)}")
+    return "\n".join(lines)
 
 
 def _function(name: str) -> Callable[[list[str]], int]:
@@ -69,7 +107,7 @@ def _function(name: str) -> Callable[[list[str]], int]:
     return found
 
 
-def _run(name: str, args: list[str]) -> int:
+def _run(name: str, args: list[str], debug: bool) -> int:
     """Runs the command; the one place where an error becomes one line and an exit code."""
     from lightning_ccn.training.quiet import hide_import_noise
 
@@ -96,13 +134,40 @@ def _run(name: str, args: list[str]) -> int:
     except SIGTERMException:  # Lightning's, and a SystemExit without a code
         _fail("ended by SIGTERM; --ckpt_path last continues this run from its newest checkpoint")
         return STOPPED
-    except RuntimeError as error:
-        if not any(words in str(error) for words in RANK_LOST):
-            raise
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        return _unforeseen(error)
+
+
+def _unforeseen(error: Exception) -> int:
+    """Says in one line what ended the command: another rank, the disk, an option, or an error of the program.
+
+    Returns:
+        `USER_ERROR` for an option; 1 for the others, after which the same command can succeed.
+    """
+    words = " ".join(str(error).split()) or type(error).__name__
+    more = "--debug shows the traceback"
+    if isinstance(error, RuntimeError) and any(said in words for said in RANK_LOST):
         _fail(
             "another rank ended, and its log says why; --ckpt_path last continues this run from its newest checkpoint"
         )
-        return 1  # not USER_ERROR: the same command can succeed
+        return 1
+    if isinstance(error, OSError) and error.errno in DISK:
+        place = f"{error.filename}: " if error.filename else ""
+        _fail(f"{place}{error.strerror or words}: {DISK[error.errno]}; {more}")
+        return 1
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, (ValueError, TypeError)) and any(frame.name in OPTIONS_BECOME_OBJECTS for frame in frames):
+        from lightning_ccn.training.parsers import in_one_line
+
+        return _fail(f"{in_one_line(str(error)).rstrip('.')}; {more}")
+    ours = [frame for frame in frames if "site-packages" not in Path(frame.filename).parts] or frames
+    _fail(
+        f"unexpected {type(error).__name__} at {ours[-1].filename}:{ours[-1].lineno}: {words}; this is an error of the "
+        f"program, not of an option: {more}"
+    )
+    return 1
 
 
 def _fail(error: object) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from lightning_ccn import __version__
 from lightning_ccn.cli import COMMANDS, OVERVIEW, main
 from lightning_ccn.data.dataset import Dataset
 
@@ -22,8 +24,11 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_an_unknown_command_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fti"]) == 2
-    assert capsys.readouterr().err == "ccn: error: there is no command 'fti'; `ccn --help` lists them\n"
+    assert main(["fitt"]) == 2
+    hint = "did you mean `ccn fit`? "
+    assert capsys.readouterr().err == f"ccn: error: there is no command 'fitt'; {hint}`ccn --help` lists them\n"
+    assert main(["zzz"]) == 2
+    assert capsys.readouterr().err == "ccn: error: there is no command 'zzz'; `ccn --help` lists them\n"
 
 
 def test_a_world_can_be_made_checked_and_scored_without_a_model(
@@ -65,3 +70,75 @@ def test_a_plan_that_cannot_work_is_one_line(dataset: Path, capsys: pytest.Captu
     options = ["--trainer.strategy.plan", "{item: diagonal}"]
     assert main(["plan", "--data.folder", str(dataset), *options]) == 2
     assert "diagonal" in capsys.readouterr().err
+
+
+def test_the_versions_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    shown = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    assert shown["lightning_ccn"] == __version__
+    assert {"python", "lightning", "torch", "torchrec"} <= set(shown)
+
+
+def raising(error: Exception) -> Callable[[list[str]], int]:
+    def run(args: list[str]) -> int:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (ZeroDivisionError("division by zero"), 1, "unexpected ZeroDivisionError at "),
+        (OSError(errno.ENOSPC, "No space left on device", "/full/last.ckpt"), 1, "/full/last.ckpt: No space left"),
+        (RuntimeError("gloo: Connection closed by peer"), 1, "another rank ended"),
+        (ValueError("two\nlines"), 1, "two lines"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_what_nobody_foresaw_is_one_line_and_a_traceback_on_request(
+    error: Exception, code: int, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("lightning_ccn.cli._function", lambda name: raising(error))
+    assert main(["fit"]) == code
+    line = capsys.readouterr().err
+    assert line.startswith("ccn: error: ") and len(line.splitlines()) == 1 and words in line
+    assert "test_cli.py:" in line or "unexpected" not in line
+    assert main(["fit", "--debug"]) == code
+    said = capsys.readouterr().err
+    assert said.startswith("Traceback (most recent call last):") and said.endswith(line)
+    monkeypatch.setenv("CCN_DEBUG", "1")
+    assert main(["fit"]) == code
+    said = capsys.readouterr().err
+    assert said.startswith("Traceback (most recent call last):") and said.endswith(line)
+
+
+def test_ccn_data_lists_its_commands_and_converters(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["data"], ["data", "--help"]):
+        assert main(words) == 0
+        text = capsys.readouterr().out
+        assert all(
+            f"\n  {name} " in text for name in ("world", "convert ebnerd", "convert mind", "check", "heuristics")
+        )
+    for words in (["data", "convert"], ["data", "convert", "--help"]):
+        assert main(words) == 0
+        assert "\n  convert ebnerd " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            "wrld",
+            "ccn data: there is no command 'wrld'; did you mean world? It has world, convert, check, heuristics",
+        ),
+        (
+            "convert ebnred a b",
+            "ccn data convert: there is no converter 'ebnred'; did you mean ebnerd? It has ebnerd, ",
+        ),
+    ],
+)
+def test_a_misspelt_command_of_ccn_data_is_one_line(words: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", *words.split()]) == 2
+    said = capsys.readouterr().err
+    assert line in said and len(said.splitlines()) == 1

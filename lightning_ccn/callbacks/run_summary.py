@@ -15,7 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from lightning_ccn.data.batch import PageBatch
+from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.evaluation.world_bounds import world_bounds
+from lightning_ccn.evaluation.yardstick import CLICK_RATE, read_yardstick
 from lightning_ccn.module import CTRModule
 
 
@@ -24,7 +26,8 @@ class RunSummary(L.Callback):
 
     The file is one flat object. `fit` writes `train_items_per_second` and `train_seconds` (both without validations),
     `global_step`, `world_size` and the last validation metrics. `test` adds the test metrics, and for a synthetic world
-    `oracle_auc` and `attainable_auc`. An undefined metric is null.
+    `oracle_auc` and `attainable_auc`. An undefined metric is null. The table also shows the dataset's yardstick, which
+    is reached without a model, if the dataset has one and the whole test split was scored.
 
     Args:
         folder: Folder of the run.
@@ -34,6 +37,7 @@ class RunSummary(L.Callback):
         self.folder = folder
         self.items = 0.0
         self.seconds = 0.0
+        self._tested = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Starts the clock."""
@@ -69,11 +73,21 @@ class RunSummary(L.Callback):
         self._write({**fitted, **{k: v for k, v in pl_module.results.items() if k.startswith("val_")}})
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Writes the test metrics, and prints the file."""
+        """Writes the test metrics."""
         assert isinstance(pl_module, CTRModule)
         tested = {k: v for k, v in pl_module.results.items() if not k.startswith("val_")}
         self._write({**tested, **world_bounds(pl_module.dataset, trainer.global_rank, trainer.world_size)})
-        self._print()
+        self._tested = True
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Prints the file after a test, below the progress bar."""
+        if not self._tested:
+            return
+        self._tested = False
+        if trainer.progress_bar_callback is not None:
+            trainer.progress_bar_callback.teardown(trainer, pl_module, stage)  # its last state, not below the table
+        assert isinstance(pl_module, CTRModule)
+        self._print(pl_module.dataset)
 
     @rank_zero_only
     def _write(self, values: dict[str, Any]) -> None:
@@ -83,11 +97,18 @@ class RunSummary(L.Callback):
         path.write_text(json.dumps({**before, **{k: _plain(v) for k, v in values.items()}}, indent=2) + "\n")
 
     @rank_zero_only
-    def _print(self) -> None:
-        table = Table("metric", "value")
-        for name, value in json.loads((self.folder / "metrics.json").read_text()).items():
-            table.add_row(name, "undefined" if value is None else f"{value:.6g}")
+    def _print(self, dataset: Dataset) -> None:
+        found = json.loads((self.folder / "metrics.json").read_text())
+        yardstick = read_yardstick(dataset)
+        if found.get("items") != dataset.splits["test"].items:  # the yardstick is of the whole split
+            yardstick = {}
+        table = Table("metric", "value", *(["without a model"] if yardstick else []))
+        for name, value in found.items():
+            without = [f"{yardstick[name]:.6g}" if name in yardstick else ""] if yardstick else []
+            table.add_row(name, "undefined" if value is None else f"{value:.6g}", *without)
         Console().print(table)
+        if yardstick:
+            rank_zero_info(f"Without a model: by {CLICK_RATE}.")
         rank_zero_info(
             f"Everything of this run is in {self.folder} (metrics.json, config.yaml, plan.json, checkpoints)."
         )

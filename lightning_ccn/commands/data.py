@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,13 +18,19 @@ from lightning_ccn.data.convert.ebnerd import convert_ebnerd
 from lightning_ccn.data.convert.mind import convert_mind
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.world import WorldConfig, generate_world
+from lightning_ccn.errors import OptionError
 from lightning_ccn.evaluation.heuristics import heuristic_scores
 from lightning_ccn.evaluation.metrics import CTRMetrics
 from lightning_ccn.evaluation.world_bounds import world_bounds
+from lightning_ccn.evaluation.yardstick import CLICK_RATE, write_yardstick
 from lightning_ccn.training.parsers import CommandParser
 
 # `ccn data convert NAME` takes the function's arguments as options, and prints what it returns.
 CONVERTERS: dict[str, Callable[..., object]] = {"ebnerd": convert_ebnerd, "mind": convert_mind}
+
+MAKES_A_WORLD = "write page views of a synthetic world with known click probabilities"
+CHECKS = "check a dataset folder, and report its errors by file, row and column"
+SCORES = "score the test split without a model, by click rate and by recency"
 
 
 def run(args: list[str]) -> int:
@@ -32,6 +40,7 @@ def run(args: list[str]) -> int:
         The exit code.
 
     Raises:
+        OptionError: There is no such command or converter.
         DataError: The command failed; the message explains why.
     """
     parser, commands = CommandParser(prog="ccn data", description="Make and check dataset folders."), {}
@@ -43,29 +52,65 @@ def run(args: list[str]) -> int:
         subcommands.add_subcommand(name, made, help=help)
         return made
 
-    making = add("world", _world, "write page views of a synthetic world with known click probabilities")
+    making = add("world", _world, MAKES_A_WORLD)
     making.add_argument("folder", type=Path, help="Dataset folder to write.")
     making.add_class_arguments(WorldConfig)
     for name, convert in CONVERTERS.items():
-        converting = add(f"convert-{name}", _printing(convert), "write page views of a click log")
+        converting = add(f"convert-{name}", _converting(convert), _about(convert))
         converting.add_function_arguments(convert, as_positional=True)
-    checking = add("check", _check, "check a dataset folder, and report its errors by file, row and column")
+    checking = add("check", _check, CHECKS)
     checking.add_function_arguments(check, as_positional=True)
-    measuring = add("heuristics", _heuristics, "score the test split without a model, by click rate and by recency")
+    measuring = add("heuristics", _heuristics, SCORES)
     measuring.add_function_arguments(heuristic_scores, as_positional=True)
 
-    # accept `convert ebnerd` without a further level of parsers
-    if args[:1] == ["convert"] and len(args) > 1:
-        args = [f"convert-{args[1]}", *args[2:]]
+    names = list(dict.fromkeys(name.partition("-")[0] for name in commands))
+    if not args or args[0] in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if args[0].partition("-")[0] not in names:
+        raise OptionError(_unknown("command", args[0], names, "ccn data"))
+    if args[0] == "convert":  # `convert ebnerd` without a further level of parsers
+        name = args[1] if len(args) > 1 else "--help"
+        if name in ("-h", "--help"):
+            print(_overview("convert "))
+            return 0
+        if name not in CONVERTERS:
+            raise OptionError(_unknown("converter", name, list(CONVERTERS), "ccn data convert"))
+        args = [f"convert-{name}", *args[2:]]
     options = parser.parse_args(args)
     return commands[options.subcommand](options[options.subcommand]) or 0
 
 
-def _printing(function: Callable[..., object]) -> Callable[[Namespace], None]:
+def _overview(prefix: str = "") -> str:
+    """The commands of `ccn data`, or with `convert ` the converters."""
+    about = {f"convert {name}": _about(convert) for name, convert in CONVERTERS.items()}
+    if not prefix:
+        about = {"world": MAKES_A_WORLD, **about, "check": CHECKS, "heuristics": SCORES}
+    lines = [f"  {name:16}{words}" for name, words in about.items()]
+    title = f"usage: ccn data {prefix or 'COMMAND '}...        `ccn data {prefix or 'COMMAND '}--help` explains each"
+    if prefix:
+        title = "usage: ccn data convert LOG SOURCE FOLDER ...        `ccn data convert LOG --help` explains each"
+    return "\n".join([title, "", *lines])
+
+
+def _about(convert: Callable[..., object]) -> str:
+    first = (inspect.getdoc(convert) or "").partition("\n")[0].rstrip(".")
+    return f"{first[:1].lower()}{first[1:]}"
+
+
+def _unknown(kind: str, name: str, known: list[str], command: str) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"{command}: there is no {kind} '{name}'; {hint}It has {', '.join(known)}; `{command} --help` explains"
+
+
+def _converting(convert: Callable[..., object]) -> Callable[[Namespace], None]:
     def act(options: Namespace) -> None:
-        report = function(**options.as_dict())
+        report = convert(**options.as_dict())
         if report is not None:
             print(report)
+        if options.get("folder") is not None:
+            _yardstick(Path(options.folder))
 
     return act
 
@@ -74,12 +119,21 @@ def _world(options: Namespace) -> None:
     generate_world(**options.as_dict())  # not vars(): a Namespace stores the knob `items` under another name
     for name, value in world_bounds(Dataset.open(options.folder)).items():
         print(f"{name} of the test split: {value:.4f}")
+    _yardstick(options.folder)
 
 
 def _check(options: Namespace) -> int:
     report = check(**options.as_dict())
     print(report, file=sys.stderr if report.errors else sys.stdout)
+    if not report.errors and options.write_stats:
+        write_yardstick(Path(options.folder))
     return 1 if report.errors else 0
+
+
+def _yardstick(folder: Path) -> None:
+    found = write_yardstick(folder)
+    if found is not None:
+        print(f"auc of the test split by {CLICK_RATE}: {found['auc']:.4f}, which a model should beat")
 
 
 def _heuristics(options: Namespace) -> None:

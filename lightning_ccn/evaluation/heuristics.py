@@ -50,6 +50,21 @@ def heuristic_scores(folder: str | Path) -> Iterator[tuple[str, np.ndarray, np.n
         yield "recency", -age.astype(np.float32), clicks, items.lengths
 
 
+def click_rate_scores(dataset: Dataset) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The `training click rate` of `heuristic_scores` alone, which reads less.
+
+    Yields:
+        Scores float32 [items]; clicks int8 [items]; page lengths int64 [pages].
+
+    Raises:
+        DataError: The folder is incomplete, or no item or every item of its training split is clicked.
+    """
+    rates = _click_rates(dataset)
+    for rows in _row_groups(dataset, "test", [ITEMS, CLICKS]):
+        items = list_column(rows, ITEMS)
+        yield rates[items.values], list_column(rows, CLICKS).values.astype(np.int8), items.lengths
+
+
 def _click_rates(dataset: Dataset) -> np.ndarray:
     """Logit of each item's smoothed click rate, float32 [rows of the item table]."""
     shown = np.zeros(dataset.schema.tables[ITEM].rows)

@@ -38,15 +38,17 @@ class SummedMetric(Metric):
 class ClickMetric(SummedMetric):
     """Base class of the metrics in `METRICS`; `compute` gives a float64 scalar.
 
-    A subclass sets `title`, adds its sums in `__init__`, fills them in `update`, and defines `value`. A subclass that
-    inherits `update` from another metric shares that metric's sums.
+    A subclass sets `title` and `higher_is_better`, adds its sums in `__init__`, fills them in `update`, and defines
+    `value`. A subclass that inherits `update` from another metric shares that metric's sums.
 
     Attributes:
         title: Name in tables and figures.
+        higher_is_better: Which checkpoint is best if the metric is monitored; None: neither high nor low is better.
         undefined: Why the last `compute` gave NaN; None if it did not.
     """
 
     title: ClassVar[str]
+    higher_is_better: bool | None = None
     undefined: str | None = None
 
     items: Tensor
@@ -113,6 +115,7 @@ class AUC(ClickMetric):
     """
 
     title = "AUC"
+    higher_is_better = True
 
     # The bits of positive floats, read as integers, have the order of the floats, and their leading bits are bins of
     # constant relative width. The bits of |logit| + 1 give bins that are evenly wide around 0: 2^18 per doubling
@@ -156,6 +159,7 @@ class PageAUC(ClickMetric):
     """
 
     title = "page AUC"
+    higher_is_better = True
 
     pages: Tensor
     weight: Tensor
@@ -218,6 +222,7 @@ class LogLoss(ClickMetric):
     """Mean cross entropy of clicks and logits, in nats per impression (Eq. 11 of the CCN paper)."""
 
     title = "log loss"
+    higher_is_better = False
 
     loss: Tensor
 
@@ -239,6 +244,7 @@ class NormalizedEntropy(LogLoss):
     """Log loss over the entropy of the mean click rate; 1: as good as predicting that rate for every item."""
 
     title = "normalized entropy"
+    higher_is_better = False
 
     def value(self) -> Tensor:
         """Log loss over entropy."""
@@ -309,6 +315,11 @@ METRICS: dict[str, type[ClickMetric]] = {
 def metric_titles() -> dict[str, str]:
     """Title of each metric by its name; `intent_auc` is reported only by systems that estimate an intent."""
     return {name: metric.title for name, metric in METRICS.items()} | {"intent_auc": "intent AUC"}
+
+
+def metric_directions() -> dict[str, bool | None]:
+    """Whether a higher value is better, for each metric by its name; None: neither high nor low is."""
+    return {name: metric.higher_is_better for name, metric in METRICS.items()} | {"intent_auc": AUC.higher_is_better}
 
 
 class CTRMetrics(MetricCollection):

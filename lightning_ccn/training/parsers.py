@@ -5,17 +5,20 @@ jsonargparse's exceptions carry no structure but the chain of their causes; the 
 
 from __future__ import annotations
 
-from argparse import ArgumentError
+import difflib
+from argparse import SUPPRESS, Action, ArgumentError, HelpFormatter, _HelpAction
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]  # the first is not in __all__
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # type: ignore[attr-defined]  # the first is not in __all__
 from lightning.pytorch.cli import LightningArgumentParser
 
-from lightning_ccn import models
 from lightning_ccn.conf_files import find_conf
+from lightning_ccn.training.option_checks import check_options
+from lightning_ccn.training.short_help import short_help, system_names
 
 REQUIRED = "the following arguments are required: "
+UNKNOWN = "unrecognized arguments: "
 KEY = 'Parser key "'  # before the name of the option
 # Lines of a message that do not say what is wrong with the value.
 FRAME = ("Does not validate", "Subtypes:", "Errors:", "Given value type:", "Given value: NestedArg", "Expected a path")
@@ -39,13 +42,29 @@ class _OneLineParser(ArgumentParser):
             super().error(message, ex)
         parser = getattr(ex, "subcommand_parser", None) or self
         command = parser.prog.replace(" [options]", "")
+        given = next(iter(self.args), "")
+        if parser is self and self._subcommands_action is not None and given in self._subcommands_action.choices:
+            command = f"{command} {given}"
         if message.startswith(REQUIRED):
-            names = message.removeprefix(REQUIRED).split(", ")
-            subcommand = next((word for word in self.args[:1] if names[0].startswith(f"{word}.")), "")
-            names = [name.removeprefix(f"{subcommand}.") for name in names]
+            names = [name.removeprefix(f"{given}.") for name in message.removeprefix(REQUIRED).split(", ")]
             message = REQUIRED + ", ".join(f"--{name}" if "." in name else name for name in names)  # else a positional
-            command = f"{command} {subcommand}".rstrip()
-        self.exit(2, f"ccn: error: {in_one_line(message, ex)}; `{command} --help` explains\n")
+        if message.startswith(UNKNOWN):
+            message += self._meant(message.removeprefix(UNKNOWN).split()[0])
+        text = in_one_line(message, ex)
+        self.exit(2, f"ccn: error: {text}{'' if text.endswith('?') else ';'} `{command} --help` explains\n")
+
+    def option_actions(self) -> list[Action]:
+        """The options of this parser, without positional arguments and hidden options."""
+        return [action for action in self._actions if action.option_strings and action.help != SUPPRESS]
+
+    def _meant(self, option: str) -> str:
+        """The option that is spelt most alike, as the end of a message."""
+        parser: Any = self
+        if self._subcommands_action is not None:
+            parser = self._subcommands_action.choices.get(next(iter(self.args), ""), self)
+        names = [name for action in parser.option_actions() for name in action.option_strings]
+        close = difflib.get_close_matches(option.partition("=")[0], names, n=1, cutoff=0.7)
+        return f"; did you mean {close[0]}?" if close else ""
 
 
 class CommandParser(_OneLineParser):
@@ -53,7 +72,39 @@ class CommandParser(_OneLineParser):
 
 
 class TrainerParser(_OneLineParser, LightningArgumentParser):
-    """Parser for the commands that run Lightning's Trainer."""
+    """Parser for the commands that run Lightning's Trainer: `--help` is short, `--help_all` has every option."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # a help action, so that jsonargparse leaves it out of config files and of --model.system.help
+        self.add_argument("--help_all", action=_FullHelp, help="show every option, with those of the Trainer's classes")
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]
+        """Parses the options, and checks their values.
+
+        Raises:
+            CCNError, ShardingError: See `check_options`.
+        """
+        parsed: Namespace = super().parse_args(*args, **kwargs)
+        if "_skip_validation" not in kwargs:  # which jsonargparse passes to the parser of a subcommand
+            command = parsed.get("subcommand")
+            check_options(parsed[command] if command else parsed, command)
+        return parsed
+
+    def format_help(self, formatter: HelpFormatter | None = None) -> str:
+        """What `--help` prints."""
+        return short_help(self.prog.replace(" [options]", ""), self.option_actions()) or self.full_help()
+
+    def full_help(self) -> str:
+        """What `--help_all` prints."""
+        text: str = super().format_help()
+        return text
+
+
+class _FullHelp(_HelpAction):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        print(parser.full_help(), end="")
+        parser.exit()
 
 
 class ConfigFile(ActionConfigFile):
@@ -84,7 +135,7 @@ def in_one_line(message: str, error: BaseException | None = None) -> str:
             error, text = specific, str(specific)
     text = _in_words(text)
     if option == "--model.system" and "Option" not in text:
-        text += f"; lightning_ccn.models has {', '.join(_systems())}"
+        text += f"; lightning_ccn.models has {', '.join(system_names())}"
     return f"{option}: {text}" if option else text
 
 
@@ -102,13 +153,12 @@ def _in_words(text: str) -> str:
     problem = next((i for i, line in enumerate(lines) if line.startswith("Problem with")), None)
     if problem is not None:  # the value names a class, so no other type is meant
         lines = [line for line in lines[problem:] if not line.startswith("Given value:")]
-    text = " ".join([line for line in lines if not line.startswith(OTHER_TYPES)] or lines)
+    lines = list(dict.fromkeys([line for line in lines if not line.startswith(OTHER_TYPES)] or lines))
+    before = ["", *lines]
+    text = " ".join(
+        f"or {line}" if line.startswith("Expected") and last and not last.endswith(":") else line
+        for last, line in zip(before, lines, strict=False)
+    )
     for theirs, ours in WORDING:
         text = text.replace(theirs, ours)
     return text
-
-
-def _systems() -> list[str]:
-    """Names of the systems in `lightning_ccn.models`."""
-    classes = {name: getattr(models, name) for name in models.__all__}
-    return [name for name, found in classes.items() if issubclass(found, models.System) and found is not models.System]

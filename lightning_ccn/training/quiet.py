@@ -16,6 +16,8 @@ WARNINGS = (
     "Multiple backends are registered with this ProcessGroup",
     "The ``compute`` method of metric",  # from torchmetrics: a rank may have nothing to score, others have
     "The `srun` command is available on your system but is not used",  # a run of one machine needs no srun
+    "The dirpath has changed from",  # a test or a prediction writes into another folder than its checkpoint's run
+    "Couldn't infer the batch indices fetched",  # predictions carry their page ids
     "It is recommended to use `self.log",  # from lightning: what is logged after an epoch is reduced over ranks already
 )
 DEPRECATION_WARNINGS_OF = ("fbgemm_gpu", "torchrec")  # packages whose own calls are deprecated

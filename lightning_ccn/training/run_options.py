@@ -6,9 +6,9 @@ from pathlib import Path
 
 import lightning as L
 from jsonargparse.typing import lazy_instance
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser
 
+from lightning_ccn.callbacks.best_checkpoint import BestCheckpoint
 from lightning_ccn.data.datamodule import PageData
 from lightning_ccn.lightning_private import options_of_type
 from lightning_ccn.loggers.wandb_tracker import Mode
@@ -16,6 +16,7 @@ from lightning_ccn.module import CTRModule
 from lightning_ccn.sharding import TorchRecStrategy
 from lightning_ccn.training.display import Display
 from lightning_ccn.training.finetuning import NewIds
+from lightning_ccn.training.monitors import FOLLOW
 
 
 def add_run_options(parser: LightningArgumentParser) -> None:
@@ -49,7 +50,7 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         "--upload_checkpoints", type=bool, default=False, help="upload checkpoints to W&B, not just their paths"
     )
     parser.add_class_arguments(Display, "display")
-    parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+    parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
     parser.set_defaults(
         {
             "trainer.strategy": lazy_instance(TorchRecStrategy),
@@ -58,7 +59,7 @@ def add_run_options(parser: LightningArgumentParser) -> None:
             "trainer.num_sanity_val_steps": 0,
             "model.system": {"class_path": "lightning_ccn.models.CCN"},
             "checkpoint.monitor": "val_auc",
-            "checkpoint.mode": "max",
+            "checkpoint.mode": FOLLOW,
             "checkpoint.filename": "{epoch}-{step}",
         }
     )

@@ -34,10 +34,10 @@ def commands(page: Path) -> list[str]:
 
 @cache
 def known_options(*command: str) -> set[str]:
-    """The options that `ccn COMMAND --help` lists."""
+    """The options that `ccn COMMAND --help_all` lists, or `--help` where that is all."""
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
-        main([*command, "--help"])
+        main([*command, "--help_all" if command[0] in {"fit", "validate", "test", "predict", "plan"} else "--help"])
     return set(re.findall(r"--[\w.]+", shown.getvalue()))
 
 

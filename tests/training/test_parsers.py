@@ -36,7 +36,8 @@ FIT = ("fit", "--data.folder", "anywhere")
         ),
         (
             (*FIT, "--trainer.max_epohcs", "3"),
-            "unrecognized arguments: --trainer.max_epohcs 3; `ccn fit --help` explains",
+            "unrecognized arguments: --trainer.max_epohcs 3; did you mean --trainer.max_epochs? "
+            "`ccn fit --help` explains",
         ),
         ((*FIT, "--model.lr", "abc"), "--model.lr: expected float, not abc; `ccn fit --help` explains"),
         (
@@ -57,7 +58,24 @@ FIT = ("fit", "--data.folder", "anywhere")
             (*FIT, "--trainer.callbacks", "x.y"),
             "--trainer.callbacks: Problem with given class_path 'x.y': No module named 'x'; `ccn fit --help` explains",
         ),
-        (("plan", "--data.foldr", "x"), "unrecognized arguments: --data.foldr x; `ccn plan --help` explains"),
+        (
+            ("plan", "--data.foldr", "x"),
+            "unrecognized arguments: --data.foldr x; did you mean --data.folder? `ccn plan --help` explains",
+        ),
+        ((*FIT, "--zzz", "3"), "unrecognized arguments: --zzz 3; `ccn fit --help` explains"),
+        (
+            (*FIT, "--trainer.callbacks", "EarlyStopping"),
+            "--trainer.callbacks: Problem with given class_path 'lightning.pytorch.callbacks.EarlyStopping': the "
+            "following arguments are required: monitor; `ccn fit --help` explains",
+        ),
+        (
+            (*FIT, "--trainer.deterministic", "maybe"),
+            "--trainer.deterministic: expected bool or expected one of ['warn'], not maybe; `ccn fit --help` explains",
+        ),
+        (
+            (*FIT, "--trainer.plugins", "foo"),
+            "--trainer.plugins: there is no class foo or expected list, not foo; `ccn fit --help` explains",
+        ),
         (("data", "world"), "the following arguments are required: folder; `ccn data world --help` explains"),
         (("data", "world", "w", "--seed", "x"), "--seed: expected int, not x; `ccn data world --help` explains"),
     ],

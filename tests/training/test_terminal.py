@@ -17,7 +17,7 @@ EXPECTED = [
     r"GPU available: .*, used: .*",
     r"Initializing distributed: GLOBAL_RANK: \d, MEMBER: \d/\d",
     r"[\d,]+ parameters on this rank, [\d,]+ of them trainable",
-    r"\S+ \S+ training from step 0",
+    r"\S+ \S+ training from step 0 on",
     r"checkpoint \S+: training paused .* s",
     r"\S+ \S+ saved after step \d+",
     r"`Trainer.fit` stopped: `max_epochs=2` reached.",

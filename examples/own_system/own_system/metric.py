@@ -12,6 +12,7 @@ class BrierScore(ClickMetric):
     """Mean squared difference of click probability and click."""
 
     title = "Brier score"
+    higher_is_better = False  # for --checkpoint.monitor val_brier
     squares: Tensor
 
     def __init__(self) -> None:
