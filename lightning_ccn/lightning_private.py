@@ -7,11 +7,13 @@ sharding strategy, which can be used without the rest of this package, has its o
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 from typing import Any, get_args
 
 import lightning as L
 from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.fabric.utilities.rank_zero import _get_rank
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loops.progress import _ProcessedTracker
@@ -20,8 +22,11 @@ from lightning.pytorch.utilities import rank_zero_only
 
 def is_rank_zero() -> bool:
     """Whether this process is the first of all ranks, also before there is a Trainer."""
-    rank: int = rank_zero_only.rank  # type: ignore[attr-defined]  # set at import, and again by the strategy
-    return rank == 0
+    rank = _get_rank()
+    if rank is None:  # no launcher has started this process
+        rank = rank_zero_only.rank  # type: ignore[attr-defined]  # set at import, and again by the strategy
+    on_first_node = "RANK" in os.environ or os.environ.get("NODE_RANK", "0") == "0"
+    return rank == 0 and on_first_node
 
 
 # The Trainer's connectors set these attributes, so type checkers do not see them.
@@ -73,6 +78,26 @@ def restart_validation(checkpoint: dict[str, Any]) -> None:
     done_before = progress["total"]["completed"] - progress["current"]["completed"]
     for name, done in (("total", done_before), ("current", 0)):
         progress[name] = {"ready": done + 1, "started": done + 1, "processed": done, "completed": done}
+
+
+def epoch_was_left(trainer: L.Trainer) -> bool:
+    """Whether the epoch that has just ended has batches left: `max_steps`, `max_time` or an early stop ended it."""
+    loop = trainer.fit_loop
+    progress = loop.epoch_progress.current
+    assert isinstance(progress, _ProcessedTracker)
+    return progress.processed == progress.ready and loop.epoch_loop.batch_progress.current.ready < loop.max_batches
+
+
+def reopen_epoch(checkpoint: dict[str, Any]) -> None:
+    """Changes a checkpoint from the end of an epoch that was left: whoever loads it goes on with the next batch.
+
+    Lightning counts such an epoch as a complete one, and would begin the next.
+    """
+    loop = checkpoint["loops"]["fit_loop"]
+    for name in ("total", "current"):
+        progress = loop["epoch_progress"][name]
+        progress["processed"] = progress["completed"] = progress["started"] - 1
+    checkpoint["epoch"] = loop["epoch_progress"]["current"]["processed"]
 
 
 # Loggers.
@@ -134,6 +159,9 @@ class OpenCLI(LightningCLI):
         """Changes the checkpoint that the subcommand loads, after everything else has been instantiated."""
         self.config[self.subcommand].ckpt_path = path
         self.config_init[self.subcommand].ckpt_path = path
+
+    def _parse_ckpt_path(self) -> None:
+        """Does not read the checkpoint: LightningCLI would look for hyperparameters in a file."""
 
     def run_subcommand(self, subcommand: str) -> None:
         """Runs the Trainer's method of that name."""

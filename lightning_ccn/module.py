@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -17,10 +18,11 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.data.identity import check_same_data, data_identity, saved_numbers
 from lightning_ccn.errors import DataError, OptionError, TrainingError
 from lightning_ccn.evaluation.item_means import ItemMeans
 from lightning_ccn.evaluation.metrics import AUC, CTRMetrics
-from lightning_ccn.lightning_private import log_interval
+from lightning_ccn.lightning_private import epoch_was_left, log_interval
 from lightning_ccn.models.system import Prediction, System
 from lightning_ccn.nn.freezing import freeze
 from lightning_ccn.nn.intent import intent_label
@@ -54,7 +56,7 @@ class CTRModule(L.LightningModule):
         freeze: Names of tables and layers that are not trained, see `nn.freezing`.
 
     Raises:
-        OptionError: An option is set that the given `optimizer` or `lr_scheduler` would ignore.
+        OptionError: An option is out of range, or the given `optimizer` or `lr_scheduler` would ignore it.
     """
 
     def __init__(
@@ -70,6 +72,14 @@ class CTRModule(L.LightningModule):
         freeze: Sequence[str] = (),
     ) -> None:
         super().__init__()
+        for name, value in (
+            ("lr", lr),
+            ("final_lr", final_lr),
+            ("initial_accumulator", initial_accumulator),
+            ("listwise_weight", listwise_weight),
+        ):
+            if not 0 <= value < math.inf:
+                raise OptionError(f"model.{name} is {value}: it must be a number from 0 on")
         if optimizer is not None and initial_accumulator != INITIAL_ACCUMULATOR:
             raise OptionError("model.initial_accumulator: only the default optimizer uses it; leave it out")
         if lr_scheduler is not None and final_lr != FINAL_LR:
@@ -147,8 +157,9 @@ class CTRModule(L.LightningModule):
         return loss * (batch.items * self.trainer.world_size / global_items.clamp(min=1))
 
     def on_train_batch_end(self, outputs: Any, batch: PageBatch, batch_idx: int) -> None:
-        """Logs the means since the last logged step, every `log_every_n_steps`."""
-        if self.trainer.global_step % log_interval(self.trainer) == 0:
+        """Logs the means since the last logged step, every `log_every_n_steps`; 0 logs none."""
+        every = log_interval(self.trainer)
+        if every and self.trainer.global_step % every == 0:
             self.log_dict(
                 {f"train_{name}": value for name, value in self.train_means.window(self._sum_over_ranks).items()}
             )
@@ -161,7 +172,8 @@ class CTRModule(L.LightningModule):
         self.log_dict(
             {f"train_{name}_epoch": value for name, value in self.train_means.epoch(self._sum_over_ranks).items()}
         )
-        self.train_means.reset()
+        if not epoch_was_left(self.trainer):  # else a run that continues adds the rest of the epoch
+            self.train_means.reset()
 
     def validation_step(self, batch: PageBatch, batch_idx: int) -> None:
         """Adds a batch to the validation metrics."""
@@ -207,16 +219,15 @@ class CTRModule(L.LightningModule):
         return LambdaLR(optimizer, lambda step: 1 - (1 - self.final_lr) * min(step / steps, 1.0))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what `on_load_checkpoint` compares, and the epoch's means so far."""
+        """Adds what turns a log into scores, for `on_load_checkpoint` to compare, and the epoch's means so far."""
         checkpoint["ccn"] = {
             "system": type(self.model).__name__,
-            "schema": self.dataset.schema.to_dict(),
-            "digests": self.dataset.digests,
+            **data_identity(self.dataset),
             "train_means": self.train_means.state(self._sum_over_ranks),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Rejects a checkpoint of another model or of other data.
+        """Rejects a checkpoint of another model or of other data, and takes over the moments of its numbers.
 
         Raises:
             DataError: Lists every field that differs, and the remedy.
@@ -224,20 +235,9 @@ class CTRModule(L.LightningModule):
         saved = checkpoint.get("ccn")
         if saved is None:
             raise DataError("the checkpoint was not written by lightning_ccn: it names no system and no schema")
-        differences = _differences(
-            {"system": saved["system"], "schema": saved["schema"], "vocabulary": saved["digests"]},
-            {
-                "system": type(self.model).__name__,
-                "schema": self.dataset.schema.to_dict(),
-                "vocabulary": self.dataset.digests,
-            },
-        )
-        if differences:
-            raise DataError(
-                "the checkpoint does not fit this run (checkpoint -> run): "
-                + "; ".join(differences)
-                + ". Resume with the model and data of the checkpoint, or fine-tune from it"
-            )
+        resuming = self.trainer.state.fn == TrainerFn.FITTING
+        check_same_data(saved, self.dataset, resuming, system=type(self.model).__name__)
+        self.dataset.numbers.update(saved_numbers(saved, self.dataset))
         self.train_means.load(saved["train_means"], share=float(self.trainer.is_global_zero))
 
     def _score(self, metrics: CTRMetrics, batch: PageBatch) -> None:
@@ -275,15 +275,3 @@ class CTRModule(L.LightningModule):
     def _sum_over_ranks(self, value: Tensor) -> Tensor:
         summed: Tensor = self.trainer.strategy.reduce(value, reduce_op="sum")
         return summed
-
-
-def _differences(saved: Any, here: Any, path: str = "") -> list[str]:
-    """The fields in which two nested plain values differ, as `path: saved -> here`."""
-    if isinstance(saved, dict) and isinstance(here, dict):
-        names = [*saved, *(name for name in here if name not in saved)]
-        return [
-            line
-            for name in names
-            for line in _differences(saved.get(name), here.get(name), f"{path}.{name}" if path else str(name))
-        ]
-    return [] if saved == here else [f"{path}: {saved} -> {here}"]

@@ -60,7 +60,7 @@ class DiagnosticsFile(L.Callback):
     @rank_zero_only
     def _start(self, before: dict[str, list[float]] | None) -> None:
         # kept in the file: a killed run is continued by another process
-        self.path.unlink(missing_ok=True)  # an earlier run of this name may have left one
+        self.path.unlink(missing_ok=True)  # a run that was killed before its first save begins anew
         if before is not None:
             self._write({"degrees": {"before": before, "after": None}})
 

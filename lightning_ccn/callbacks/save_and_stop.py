@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning as L
 import torch
@@ -13,14 +14,17 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_ccn.errors import Interrupted
 from lightning_ccn.lightning_private import (
+    epoch_was_left,
     log_interval,
+    reopen_epoch,
     repair_validation_count,
     restart_validation,
     validation_follows,
 )
-from lightning_ccn.signals import asked_to_stop
+from lightning_ccn.signals import asked_to_stop, interrupted, request_stop
 
-NOTHING, SAVE, STOP = 0, 1, 2  # what a rank proposes; all ranks do the largest of their proposals
+# What a rank proposes; all ranks do the largest of their proposals. INTERRUPT is STOP because of Ctrl-C.
+NOTHING, SAVE, STOP, INTERRUPT = 0, 1, 2, 3
 
 
 class SaveAndStop(L.Callback):
@@ -56,13 +60,13 @@ class SaveAndStop(L.Callback):
             group = dist.new_group(backend="gloo")
             assert isinstance(group, dist.ProcessGroup)  # every rank is a member
             self._group = group
-        self._stop_if_asked()
+        self._stop_if_asked(trainer)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stops before the first step, if asked while tables were allocated and a checkpoint was read."""
         self._saved_at = time.monotonic()
-        self._stop_if_asked()
-        _log(f"training from step {trainer.global_step}")
+        self._stop_if_asked(trainer)
+        _log(f"training from step {trainer.global_step} on")
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -72,8 +76,8 @@ class SaveAndStop(L.Callback):
         if decision == NOTHING or _more_to_come(trainer):
             return
         self._save(trainer)
-        if decision == STOP:
-            raise Interrupted(f"after step {trainer.global_step}")
+        if decision >= STOP:
+            _stop(trainer, f"after step {trainer.global_step}")
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Corrects Lightning's count of batches after a validation was interrupted."""
@@ -81,25 +85,31 @@ class SaveAndStop(L.Callback):
 
     def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Stops in the middle of a validation, which a continued fit runs again from its start."""
-        if self._agree() == STOP:
+        if self._agree() >= STOP:
             if trainer.state.fn == "fit":
                 self._repeat_validation = True
                 self._save(trainer)
-            raise Interrupted(f"in the validation after step {trainer.global_step}")
+            _stop(trainer, f"in the validation after step {trainer.global_step}")
 
     def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Stops; the end of training has been saved."""
-        if self._agree() == STOP:
-            raise Interrupted("in the test")
+        if self._agree() >= STOP:
+            _stop(trainer, "in the test")
 
     def on_predict_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Stops; nothing is saved, and the next prediction starts from the beginning."""
-        if self._agree() == STOP:
-            raise Interrupted("in the prediction")
+        if self._agree() >= STOP:
+            _stop(trainer, "in the prediction")
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Saves the end of training."""
         self._save(trainer)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """After a second Ctrl-C, which no rank agrees on: ends the ranks that this one has started."""
+        if isinstance(exception, KeyboardInterrupt):
+            for process in _let_go(trainer):
+                process.kill()
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Waits for the all-reduce in the background."""
@@ -110,22 +120,25 @@ class SaveAndStop(L.Callback):
     def _agree(self) -> int:
         """Proposes something to the other ranks, and returns what was agreed on at the previous call.
 
-        Once agreed, STOP remains, and no further all-reduce starts: the ranks can leave.
+        Once agreed, STOP or INTERRUPT remains, and no further all-reduce starts: the ranks can leave.
         """
         if self._agreeing is not None:
             self._agreeing.wait()
             self._agreeing = None
             self._decision = int(self._proposal)
-        if self._decision != STOP:
+        if self._decision == INTERRUPT:
+            request_stop(by_ctrl_c=True)  # it may have reached another rank only
+        if self._decision < STOP:
             due = dist.get_rank() == 0 and time.monotonic() - self._saved_at >= self.save_every
-            self._proposal.fill_(STOP if asked_to_stop() else SAVE if due else NOTHING)
+            stop = INTERRUPT if interrupted() else STOP if asked_to_stop() else NOTHING
+            self._proposal.fill_(stop or (SAVE if due else NOTHING))
             self._agreeing = dist.all_reduce(self._proposal, dist.ReduceOp.MAX, group=self._group, async_op=True)
         return self._decision
 
-    def _stop_if_asked(self) -> None:
+    def _stop_if_asked(self, trainer: L.Trainer) -> None:
         self._agree()
-        if self._agree() == STOP:
-            raise Interrupted("before training")
+        if self._agree() >= STOP:
+            _stop(trainer, "before training")
 
     def _save(self, trainer: L.Trainer) -> None:
         trainer.save_checkpoint(self.path)
@@ -133,9 +146,29 @@ class SaveAndStop(L.Callback):
         _log(f"saved after step {trainer.global_step}")
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Makes a checkpoint from the middle of a validation repeat the whole validation."""
+        """Makes a checkpoint from the middle of a validation repeat all of it, and one from an epoch go on in it."""
         if self._repeat_validation:
             restart_validation(checkpoint)
+        if trainer.state.fn == "fit" and epoch_was_left(trainer):
+            reopen_epoch(checkpoint)
+
+
+def _stop(trainer: L.Trainer, where: str) -> NoReturn:
+    """Stops this rank, as the others do."""
+    _let_go(trainer)
+    raise Interrupted(where)
+
+
+def _let_go(trainer: L.Trainer) -> list[subprocess.Popen[bytes]]:
+    """Makes Lightning forget the ranks that this one has started, and returns them.
+
+    Lightning watches these processes every five seconds, and kills all ranks, this one too, if it finds that one has
+    ended with an exit code. So a rank that takes longer to end than another would be killed.
+    """
+    started: list[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
+    forgotten = [*started]
+    started.clear()  # the list is also that of the watching thread
+    return forgotten
 
 
 def _log(message: str) -> None:

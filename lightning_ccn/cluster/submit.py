@@ -56,6 +56,8 @@ def run(args: list[str]) -> int:
     memory = float(options.gpu_memory) if options.gpus else node.memory_gib if node else None
     _check(preflight, options.nodes * max(options.gpus, 1), memory)
     check_writable(experiment)
+    if options.resume:
+        preflight.check_resume(options.resume)
 
     command = _sbatch(options, experiment)
     print(f"\n{shlex.join(command)}\n", flush=True)

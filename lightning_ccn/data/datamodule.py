@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.reader import PageBatches, PageLoader
 from lightning_ccn.data.stream import PageOrder
+from lightning_ccn.errors import OptionError
 
 
 class PageData(L.LightningDataModule):
@@ -28,9 +29,12 @@ class PageData(L.LightningDataModule):
         seed: Seed of the order of the training pages.
         workers: Number of processes per rank that prefetch batches; 0 reads in the training process.
         predict_split: Split that `ccn predict` scores.
+        same_ids: Vouch that the rows of tables without a file in vocabulary/ mean the same ids as in the checkpoint.
+            Nothing else can show it for a folder that the checkpoint was not trained on.
 
     Raises:
         DataError: The folder is missing or malformed.
+        OptionError: A number is out of range.
     """
 
     def __init__(
@@ -42,18 +46,31 @@ class PageData(L.LightningDataModule):
         lanes: int = 64,
         seed: int = 0,
         workers: int = 1,
-        predict_split: str = "test",
+        predict_split: Literal["train", "validation", "test"] = "test",
+        same_ids: bool = False,
     ) -> None:
         super().__init__()
+        for name, value, least in (
+            ("batch_pages", batch_pages, 1),
+            ("short_length", short_length, 1),
+            ("long_length", long_length, 1),
+            ("lanes", lanes, 1),
+            ("seed", seed, 0),
+            ("workers", workers, 0),
+        ):
+            if value < least:
+                raise OptionError(f"data.{name} is {value}: it must be {least} or more")
         self.dataset = Dataset.open(folder)
+        self.dataset.same_ids = same_ids
         self.batch_pages, self.lanes, self.seed, self.workers = batch_pages, lanes, seed, workers
         self.short_length, self.long_length = short_length, long_length
         self.predict_split = predict_split
         self._training: PageLoader | None = None
 
     def train_dataloader(self) -> PageLoader:
-        """Training pages, shuffled differently in each epoch."""
-        self._training = self._loader("train", seed=self.seed)
+        """Training pages, shuffled differently in each epoch; with `overfit_batches`, the same pages in each."""
+        overfits = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        self._training = self._loader("train", seed=None if overfits else self.seed)
         return self._training
 
     def state_dict(self) -> dict[str, Any]:

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-import torch
-from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import Sampler
 
 from lightning_ccn.data import page_row
 from lightning_ccn.data.batch import PageBatch
@@ -20,6 +19,7 @@ from lightning_ccn.data.parquet import PageRows, decode, open_part
 from lightning_ccn.data.ragged import concatenate, take
 from lightning_ccn.data.rules import check_columns, check_rows, read_items
 from lightning_ccn.data.stream import PageOrder
+from lightning_ccn.data.workers import Workers
 from lightning_ccn.errors import DataError
 
 
@@ -63,6 +63,7 @@ class PageBatches(TorchDataset[PageBatch]):
         self.columns = needed_columns(dataset, with_clicks)
         self.rank, self.world_size = rank, world_size
         check_columns(dataset, split, self.columns)
+        self.pages_digest = dataset.fingerprint(split)
         self.parts = dataset.parts(split)
         row_groups = []
         for part, path in enumerate(self.parts):
@@ -82,6 +83,16 @@ class PageBatches(TorchDataset[PageBatch]):
     def __len__(self) -> int:
         """Number of global batches of an epoch; the same on every rank."""
         return self.order.steps
+
+    @property
+    def stream(self) -> dict[str, Any]:
+        """Everything that the order of the pages is a function of: a position in another stream means other pages."""
+        return {
+            "data.batch_pages": self.order.lanes * self.order.lane_pages,
+            "data.lanes": self.order.lanes,
+            "data.seed": self.order.seed,
+            "training pages": self.pages_digest,
+        }
 
     def __getitem__(self, at: tuple[int, int]) -> PageBatch:
         """This rank's slice of a global batch; `at` is (epoch, step)."""
@@ -128,37 +139,52 @@ class PageLoader:
 
     def __init__(self, batches: PageBatches, workers: int = 0, pin_memory: bool = False) -> None:
         self.batches = batches
+        self.workers = workers
+        self.pin_memory = pin_memory
         self.sampler = GlobalSteps(len(batches))
         self.batch_sampler = None  # Lightning reads it of every loader with a sampler
-        self._loader = DataLoader(
-            batches,
-            sampler=self.sampler,
-            batch_size=None,
-            num_workers=workers,
-            pin_memory=pin_memory,
-            worker_init_fn=_one_thread,
-        )
         self._done = 0
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[PageBatch]:
+        """The batches from the position on.
+
+        Raises:
+            DataError: A file is corrupt, or a value breaks a rule of `rules`.
+            TrainingError: A worker ended.
+        """
         # A generator, because Lightning calls iter() before it restores the position and sets the epoch.
         self._done = self.sampler.start
-        try:
-            for batch in self._loader:
-                self._done += 1
-                yield batch
-        except DataError as error:  # a worker's error message contains the worker's traceback
-            raise DataError(str(error).rsplit("DataError: ", 1)[-1].strip()) from None
+        for batch in self._batches(list(self.sampler)):
+            self._done += 1
+            yield batch.pin_memory() if self.pin_memory else batch
+
+    def _batches(self, steps: list[tuple[int, int]]) -> Iterator[PageBatch]:
+        if not self.workers:
+            yield from (self.batches[at] for at in steps)
+            return
+        with Workers(self.batches, steps, self.workers) as workers:
+            yield from workers
 
     def state_dict(self) -> dict[str, Any]:
         """The position in the stream of global batches; the same on every rank and for every world size."""
-        return {"epoch": self.sampler.epoch, "step": self._done}
+        return {"epoch": self.sampler.epoch, "step": self._done, "stream": self.batches.stream}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues at a saved position; after a complete epoch, with the next epoch."""
+        """Continues at a saved position; after a complete epoch, with the next epoch.
+
+        Raises:
+            DataError: It is a position in another stream, where it would repeat some pages and never reach others.
+        """
+        here, saved = self.batches.stream, state.get("stream", {})  # a checkpoint of 0.1.0 does not say
+        if differ := [f"{name} was {saved[name]}, and is {here[name]}" for name in saved if saved[name] != here[name]]:
+            raise DataError(
+                "the checkpoint's position is one in another stream of pages: "
+                + "; ".join(differ)
+                + ". Continue with the same data and options, or start a new run from the weights with --finetune"
+            )
         over = state["step"] >= len(self)
         self.sampler.epoch = state["epoch"] + int(over)
         self.sampler.start = 0 if over else state["step"]
@@ -188,7 +214,3 @@ def needed_columns(dataset: Dataset, with_clicks: bool = True) -> list[str]:
     names += [feature.name for feature in dataset.schema.user]
     names += dataset.schema.numbers
     return [*names, page_row.CLICKS] if with_clicks else names
-
-
-def _one_thread(_: int) -> None:
-    torch.set_num_threads(1)

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.data.identity import check_same_ids, saved_numbers
 from lightning_ccn.data.page_row import ITEM
 from lightning_ccn.data.rules import read_items
 from lightning_ccn.data.schema import Schema
 from lightning_ccn.data.vocabulary import Vocabulary
 from lightning_ccn.errors import DataError
-from lightning_ccn.sharding import WarmStart
-from lightning_ccn.sharding.checkpoint import read_manifest, read_trainer_state
+from lightning_ccn.sharding import WarmStart, read_manifest, read_trainer_state
 from lightning_ccn.sharding.warm_start import NewRows
 
 NewIds = Literal["unknown", "category", "drawn"]
@@ -37,11 +37,13 @@ def fine_tuning(checkpoint: Path, dataset: Dataset, new_rows: NewIds, keep_accum
         ShardingError: The checkpoint is incomplete.
         DataError: A row of the checkpoint would mean another id in the new data.
     """
-    read_manifest(checkpoint)  # refuses an incomplete checkpoint before it is unpickled
+    read_manifest(checkpoint)  # refuses an incomplete checkpoint in words
     saved = read_trainer_state(checkpoint).get("ccn")
     if saved is None:
         raise DataError(f"{checkpoint}: not written by lightning_ccn; it names no schema to compare the data with")
     check_extension(checkpoint, Schema.from_dict(saved["schema"], str(checkpoint)), saved["digests"], dataset)
+    check_same_ids(saved, dataset)
+    dataset.numbers.update(saved_numbers(saved, dataset))  # the layers were trained on numbers of this scale
 
     def groups(table: str) -> Tensor | None:
         category = dataset.schema.category

@@ -6,11 +6,21 @@ import os
 from pathlib import Path
 from typing import Any
 
+from lightning_ccn.callbacks.same_run import check_same_run
 from lightning_ccn.data.datamodule import PageData
 from lightning_ccn.errors import OptionError, SubmitError
 from lightning_ccn.module import CTRModule
-from lightning_ccn.sharding import Plan, TorchRecStrategy, find_tables, make_plan, read_manifest
+from lightning_ccn.sharding import (
+    Plan,
+    TorchRecStrategy,
+    find_tables,
+    make_plan,
+    newest_whole,
+    read_manifest,
+    read_trainer_state,
+)
 from lightning_ccn.sharding.estimate import Estimate, estimate
+from lightning_ccn.training.given_checkpoint import CHECKPOINTS, NEWEST, NEWEST_IF_ANY
 from lightning_ccn.training.trainer_cli import TrainingCLI
 
 
@@ -46,9 +56,12 @@ class Preflight(TrainingCLI):
     def run_subcommand(self, subcommand: str) -> None:
         """Runs nothing."""
 
-    def last_checkpoint(self) -> str | None:
-        """For a fit None: the job will look for it when it starts."""
-        return None if self.subcommand == "fit" else super().last_checkpoint()
+    def own_folder(self) -> None:
+        """Makes no folder."""
+
+    def find_checkpoint(self, given: str) -> Path | None:
+        """For a fit that continues None: the job will look for it when it starts."""
+        return None if given in (NEWEST, NEWEST_IF_ANY) and self.subcommand == "fit" else super().find_checkpoint(given)
 
     @property
     def strategy(self) -> TorchRecStrategy:
@@ -103,6 +116,17 @@ class Preflight(TrainingCLI):
             if path:
                 read_manifest(path)
 
+    def check_resume(self, run: Path) -> None:
+        """Checks that a run continues as the same run.
+
+        Raises:
+            OptionError: An option that decides what it learns differs.
+            ShardingError: None of its checkpoints is complete.
+        """
+        newest = newest_whole(run / CHECKPOINTS)
+        if newest is not None:
+            check_same_run(newest, read_trainer_state(newest), self.plain_options())
+
     def job_config(self, run: Path, nodes: int, gpus: int) -> str:
         """All options of the job, as YAML.
 
@@ -116,7 +140,7 @@ class Preflight(TrainingCLI):
         options.trainer.num_nodes, options.trainer.devices = nodes, max(gpus, 1)
         options.trainer.accelerator = "gpu" if gpus else "cpu"
         if self.subcommand == "fit":
-            options.ckpt_path = "last"
+            options.ckpt_path = NEWEST_IF_ANY
         text: str = self.command_parser.dump(options, skip_none=False)
         return text
 

@@ -1,16 +1,21 @@
-"""The folder of a run: how it gets its name, and when it is removed again."""
+"""The folder of a run: how it gets its name, who may write to it, and when it is removed again."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import itertools
 import os
+import platform
 import shutil
 import time
 from pathlib import Path
 
+from lightning_ccn.errors import OptionError
 from lightning_ccn.sharding import ShardingError
 
-BEFORE_THE_FIRST_STEP = {"config.yaml", "validate.yaml", "test.yaml", "predict.yaml", "plan.json", "diagnostics.json"}
+LOCK = ".lock"
+BEFORE_THE_FIRST_STEP = {"config.yaml", "validate.yaml", "test.yaml", "plan.json", "diagnostics.json", LOCK}
 
 
 def remove_if_empty(folder: Path) -> None:
@@ -20,28 +25,75 @@ def remove_if_empty(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def run_id(runs: Path | None) -> str:
-    """Name of a new run: a W&B sweep's run id, SLURM's job id, or the time. Ranks that Lightning starts inherit it.
+def run_id(runs: Path | None, continues: bool = False) -> str:
+    """Name of a run: a W&B sweep's run id, SLURM's job id, or the time. Ranks that Lightning starts inherit it.
 
     Args:
-        runs: Folder in which to make the folder of a run that is named by the time, so that no other run takes it.
+        runs: Folder in which to make the folder of a new run, so that no other run takes its name.
+        continues: The run has a folder already, which SLURM's job id names.
 
     Raises:
         ShardingError: torchrun started the ranks, which share nothing to take a name from; or the folder cannot be
             made.
     """
+    if "CCN_RUN_ID" in os.environ:
+        return os.environ["CCN_RUN_ID"]
     if (
         "WANDB_SWEEP_ID" in os.environ and "WANDB_RUN_ID" in os.environ
     ):  # a sweep's agent may start many runs in one job
         return os.environ["WANDB_RUN_ID"]
-    if "SLURM_JOB_ID" in os.environ:
-        return os.environ["SLURM_JOB_ID"]
-    if "TORCHELASTIC_RUN_ID" in os.environ and "CCN_RUN_ID" not in os.environ:
+    job = os.environ.get("SLURM_JOB_ID")
+    if job and (continues or _srun_started_several()):  # nothing to agree on a name by, but the job and its steps
+        step = os.environ.get("SLURM_STEP_ID", "0")
+        return job if step == "0" or not step.isdigit() else f"{job}.{step}"
+    if "TORCHELASTIC_RUN_ID" in os.environ:
         raise ShardingError("under torchrun every rank must know the run's name: add --run_id NAME")
-    if "CCN_RUN_ID" not in os.environ:
-        now = time.strftime("%Y%m%d-%H%M%S")
-        os.environ["CCN_RUN_ID"] = _claim(runs, now) if runs else now
+    name = job or time.strftime("%Y%m%d-%H%M%S")
+    os.environ["CCN_RUN_ID"] = _claim(runs, name) if runs else name
     return os.environ["CCN_RUN_ID"]
+
+
+def _srun_started_several() -> bool:
+    return "SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1
+
+
+def holds_a_run(folder: Path) -> bool:
+    """Whether a fit has begun in the folder; `ccn submit` and `ccn compare` put other files there before."""
+    return (folder / "config.yaml").exists() or any((folder / "checkpoints").glob("*"))
+
+
+class RunLock:
+    """Makes this process the only one that writes to a run's folder, until it ends in any way.
+
+    Args:
+        folder: Folder of the run; it is made.
+
+    Raises:
+        OptionError: Another process writes to it, or the folder cannot be made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / LOCK
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = open(path, "a+")  # noqa: SIM115  # it stays open: closing it would release the lock
+        except OSError as error:
+            raise OptionError(f"{folder}: cannot be written to: {error.strerror}; name another with --runs") from None
+        try:
+            # of a process and not of a file: data workers, which are copies of this process, do not keep it
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                return  # a file system without locks
+            self._file.seek(0)
+            owner = self._file.read().strip() or "another process"
+            self._file.close()
+            raise OptionError(
+                f"{folder}: {owner} is running in this folder; name another run with --run_id, or wait for its end"
+            ) from None
+        self._file.truncate(0)
+        self._file.write(f"process {os.getpid()} on {platform.node()}\n")
+        self._file.flush()
 
 
 def _claim(runs: Path, name: str) -> str:

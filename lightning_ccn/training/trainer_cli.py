@@ -15,7 +15,7 @@ import lightning as L
 from jsonargparse import Namespace
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import ModelSummary
-from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.loggers import Logger
 
 from lightning_ccn.callbacks.diagnostics_file import DiagnosticsFile
@@ -23,22 +23,36 @@ from lightning_ccn.callbacks.health_monitor import HealthMonitor
 from lightning_ccn.callbacks.model_size import ModelSize
 from lightning_ccn.callbacks.prediction_writer import PredictionWriter
 from lightning_ccn.callbacks.run_summary import RunSummary
+from lightning_ccn.callbacks.same_run import SameRun, check_same_run
 from lightning_ccn.callbacks.save_and_stop import SaveAndStop
 from lightning_ccn.callbacks.score_collector import ScoreCollector
 from lightning_ccn.callbacks.wandb_figures import WandbFigures
 from lightning_ccn.data.datamodule import PageData
-from lightning_ccn.errors import OptionError
+from lightning_ccn.errors import Interrupted, OptionError
 from lightning_ccn.lightning_private import OpenCLI, callbacks_of, is_rank_zero
 from lightning_ccn.loggers.metrics_csv import MetricsCSV
 from lightning_ccn.loggers.wandb_tracker import WandbTracker, parent_of, wanted
 from lightning_ccn.module import CTRModule
-from lightning_ccn.sharding import ShardingError, TorchRecStrategy, newest_whole
+from lightning_ccn.sharding import TorchRecStrategy, newest_whole, read_trainer_state
+from lightning_ccn.signals import ctrl_c_stops, interrupted
 from lightning_ccn.training.finetuning import fine_tuning
+from lightning_ccn.training.given_checkpoint import (
+    BEST,
+    CHECKPOINTS,
+    NEWEST,
+    NEWEST_IF_ANY,
+    OPTIONS,
+    best_checkpoint,
+    find_checkpoint,
+    run_of,
+    with_options_of_run,
+)
 from lightning_ccn.training.job import Job
+from lightning_ccn.training.option_checks import check_options
 from lightning_ccn.training.parsers import ConfigFile, TrainerParser
 from lightning_ccn.training.quiet import hide_noise
 from lightning_ccn.training.roll_call import roll_call
-from lightning_ccn.training.run_folder import remove_if_empty, run_id
+from lightning_ccn.training.run_folder import RunLock, holds_a_run, remove_if_empty, run_id
 from lightning_ccn.training.run_options import add_run_options
 
 
@@ -64,7 +78,7 @@ class TrainingCLI(OpenCLI):
         hide_noise()
         if not {"", os.getcwd()} & set(sys.path):
             sys.path.append(os.getcwd())  # at the end, so that nothing in this folder replaces an installed package
-        self.config = parser.parse_args(args)
+        self.config = parser.parse_args(with_options_of_run(args))
 
     @property
     def options(self) -> Namespace:
@@ -73,44 +87,102 @@ class TrainingCLI(OpenCLI):
         return config
 
     def before_instantiate_classes(self) -> None:
-        """Names the run's folder, the same on every rank, and the checkpoint that `last` means."""
+        """Checks the options, names the run's folder, the same on every rank, and finds the checkpoints."""
         options = self.options
+        check_options(options, self.subcommand)
         if options.trainer.enable_checkpointing is False:
             raise OptionError(
                 "trainer.enable_checkpointing is false: a run always writes last.ckpt, to be continued from; "
                 "--checkpoint.save_top_k 0 keeps no other checkpoint"
             )
-        runs = Path(options.runs) / options.experiment
-        options.run_id = options.run_id or run_id(runs if self.subcommand else None)
-        self.run_folder = runs / options.run_id
-        self.is_new = not self.run_folder.exists() or not any(self.run_folder.iterdir())
-        options.trainer.default_root_dir = str(self.run_folder)
-        options.checkpoint.dirpath = str(self.run_folder / "checkpoints")
-        if options.get("ckpt_path") == "last":
-            options.ckpt_path = self.last_checkpoint()
-        elif self.subcommand == "fit" and options.finetune and options.ckpt_path:
-            raise ShardingError(
+        given = options.get("ckpt_path")
+        if self.subcommand not in (None, "fit") and not given:
+            raise OptionError(
+                f"--ckpt_path is missing: `ccn {self.subcommand}` scores with a checkpoint; name one, such as "
+                "runs/default/RUN/checkpoints/last.ckpt, or the run's folder"
+            )
+        if self.subcommand == "fit" and options.finetune and given and given not in (NEWEST, NEWEST_IF_ANY):
+            raise OptionError(
                 "--finetune starts a new run from a checkpoint's weights, --ckpt_path continues the checkpoint's run: "
                 "leave one out"
             )
+        self._name_folder(given)
+        if given:
+            found = self.find_checkpoint(given)
+            options.ckpt_path = str(found) if found else None
+        if options.finetune:
+            options.finetune = find_checkpoint(options.finetune)
+        if self.subcommand == "fit":
+            self._check_start(given)
+        options.trainer.default_root_dir = str(self.run_folder)
+        options.checkpoint.dirpath = str(self.run_folder / CHECKPOINTS)
+        if self.subcommand not in (None, "predict") and is_rank_zero():
+            self._lock = self.own_folder()
 
-    def last_checkpoint(self) -> str | None:
-        """The run's newest complete checkpoint; None if `fit` is to start a run that has none yet."""
-        found = newest_whole(self.run_folder / "checkpoints")
-        if found is None and self.subcommand != "fit":
-            raise ShardingError(
-                f"--ckpt_path last: {self.run_folder / 'checkpoints'} has no complete checkpoint; "
-                "name the run with --experiment and --run_id, or a checkpoint by its path"
+    def own_folder(self) -> RunLock | None:
+        """Keeps other processes out of the run's folder."""
+        return RunLock(self.run_folder)
+
+    def _name_folder(self, checkpoint: str | None) -> None:
+        """Sets `run_folder`. A prediction writes into the folder of its checkpoint's run, unless told otherwise."""
+        options = self.options
+        runs = Path(options.runs) / options.experiment
+        if self.subcommand == "predict" and not options.run_id:
+            run = run_of(checkpoint) if checkpoint else None
+            if run is None and options.output is None:
+                raise OptionError(f"{checkpoint} is not in the folder of a run: name a folder for the scores: --output")
+            self.run_folder, self.is_new = run or options.output.parent, False
+            return
+        if not options.run_id:
+            claimed = runs if self.subcommand else None
+            options.run_id = run_id(claimed, continues=checkpoint in (NEWEST, NEWEST_IF_ANY))
+        self.run_folder = runs / options.run_id
+        self.is_new = not self.run_folder.exists() or not any(self.run_folder.iterdir())
+
+    def find_checkpoint(self, given: str) -> Path | None:
+        """The checkpoint that --ckpt_path names; None if `fit` is to start a run that has none yet."""
+        folder = self.run_folder / CHECKPOINTS
+        if given == BEST:
+            return best_checkpoint(folder)
+        if given not in (NEWEST, NEWEST_IF_ANY):
+            return find_checkpoint(given)
+        found = newest_whole(folder)
+        if found is None and (given == NEWEST or self.subcommand != "fit"):
+            anew = ", or leave it out to start a run" if self.subcommand == "fit" else ""
+            raise OptionError(
+                f"--ckpt_path {given}: {folder} has no complete checkpoint; name the run with --experiment and "
+                f"--run_id, or a checkpoint by its path{anew}"
             )
-        return str(found) if found else None
+        return found
+
+    def _check_start(self, given: str | None) -> None:
+        """Checks that a fit neither overwrites a run nor goes on as another one."""
+        options = self.options
+        if options.ckpt_path:
+            path = Path(options.ckpt_path)
+            check_same_run(path, read_trainer_state(path), self.plain_options())
+        elif not given and holds_a_run(self.run_folder):
+            raise OptionError(
+                f"{self.run_folder} has a run already: name another with --run_id, or continue this one with "
+                "--ckpt_path last"
+            )
+
+    def plain_options(self) -> dict[str, Any]:
+        """All options of the command as plain values."""
+        plain: dict[str, Any] = json.loads(self.command_parser.dump(self.options, format="json", skip_none=False))
+        return plain
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """A Trainer that logs into the run's folder."""
         options = self.options
         self.tracker: WandbTracker | None = None
-        if options.trainer.logger is None:
+        if options.trainer.logger is None and self.subcommand == "predict":
+            kwargs["logger"] = False
+            if (strategy := self.instantiated("trainer.strategy")) and isinstance(strategy, TorchRecStrategy):
+                strategy.plan_file = strategy.plan_file or os.devnull  # plan.json in the folder is that of the training
+        elif options.trainer.logger is None:
             loggers: list[Logger] = [MetricsCSV(options.runs, name=options.experiment, version=options.run_id)]
-            if self.subcommand not in (None, "predict") and wanted(options.wandb):  # None: a plan
+            if self.subcommand is not None and wanted(options.wandb):  # None: a plan
                 self.tracker = self._new_tracker()
                 loggers.append(self.tracker)
             kwargs["logger"] = loggers
@@ -139,7 +211,8 @@ class TrainingCLI(OpenCLI):
         callbacks += [scores, DiagnosticsFile(self.run_folder, scores), HealthMonitor()]
         if self.tracker is not None:
             callbacks.append(WandbFigures(self.tracker, scores))
-        callbacks += [RunSummary(self.run_folder), SaveAndStop(self.run_folder / "checkpoints", options.save_every)]
+        callbacks += [RunSummary(self.run_folder), SaveAndStop(self.run_folder / CHECKPOINTS, options.save_every)]
+        callbacks.append(SameRun(self.plain_options()))
         if self.subcommand == "predict":
             callbacks.append(PredictionWriter(options.output or self.run_folder / "predictions"))
         return callbacks
@@ -159,7 +232,7 @@ class TrainingCLI(OpenCLI):
         parent = parent_of(options.finetune) if options.finetune else None
         return WandbTracker(
             self.run_folder,
-            config=json.loads(self.command_parser.dump(options, format="json", skip_none=False)),
+            config=self.plain_options(),
             job_type=self.subcommand,
             parent=parent,
             offline=options.wandb == "offline",
@@ -173,7 +246,7 @@ class TrainingCLI(OpenCLI):
 
     def run_subcommand(self, subcommand: str) -> None:
         """Runs a command as one W&B run: `fit` and the test after it."""
-        with self._cleaning_up(), self.tracker or nullcontext():
+        with self._cleaning_up(), ctrl_c_stops(says=is_rank_zero()), self.tracker or nullcontext():
             super().run_subcommand(subcommand)
 
     @contextmanager
@@ -184,13 +257,14 @@ class TrainingCLI(OpenCLI):
         except BaseException as error:
             if self.subcommand and self.is_new and is_rank_zero():
                 remove_if_empty(self.run_folder)
-            # how Lightning ends after Ctrl-C
-            if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
+            # how Lightning ends after a Ctrl-C that could not wait
+            at_once = isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)
+            if at_once or (isinstance(error, Interrupted) and interrupted()):
                 raise KeyboardInterrupt(self._how_to_continue()) from None
             raise
 
     def _how_to_continue(self) -> str:
-        if self.subcommand == "fit" and (found := newest_whole(self.run_folder / "checkpoints")):
+        if self.subcommand == "fit" and (found := newest_whole(self.run_folder / CHECKPOINTS)):
             run = f"--experiment {self.options.experiment} --run_id {self.options.run_id}"
             return f"to continue from {found}, add {run} --ckpt_path last to the same command"
         return "there is no checkpoint to continue from"
@@ -199,6 +273,25 @@ class TrainingCLI(OpenCLI):
         """Tests the fitted model, unless told not to."""
         if self.options.test_after_fit and not self.trainer.interrupted:
             self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
+
+
+class RepeatableConfig(SaveConfigCallback):
+    """Saves the options of a run so that they start the same run anew, under another name and from its beginning."""
+
+    def __init__(self, parser: LightningArgumentParser, config: Namespace, *args: Any, **kwargs: Any) -> None:
+        if kwargs.get("config_filename") == OPTIONS:
+            config = config.clone()
+            config.run_id = config.ckpt_path = None
+        super().__init__(parser, config, *args, **kwargs)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Saves the options, those of a fit when it starts: one that is refused changes nothing in the folder."""
+        if stage != "fit":
+            super().setup(trainer, pl_module, stage)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Saves the options of a fit."""
+        super().setup(trainer, pl_module, "fit")
 
 
 def run(command: str, args: list[str]) -> int:
@@ -214,19 +307,25 @@ def run(command: str, args: list[str]) -> int:
     Raises:
         CCNError, ShardingError: The command cannot run as asked, or training fails.
     """
-    TrainingCLI(
-        CTRModule,
-        PageData,
-        args=[command, *args],
-        seed_everything_default=0,
-        # a later test of the run does not overwrite the options of its fit
-        save_config_kwargs={
-            "config_filename": f"{command}.yaml" if command != "fit" else "config.yaml",
-            "overwrite": True,
-        },
-        auto_configure_optimizers=False,
-        parser_kwargs={"prog": "ccn"},
-    )
+    names_itself = "CCN_RUN_ID" not in os.environ
+    try:
+        TrainingCLI(
+            CTRModule,
+            PageData,
+            args=[command, *args],
+            seed_everything_default=0,
+            # a later test of the run does not overwrite the options of its fit
+            save_config_callback=None if command == "predict" else RepeatableConfig,
+            save_config_kwargs={
+                "config_filename": f"{command}.yaml" if command != "fit" else "config.yaml",
+                "overwrite": True,
+            },
+            auto_configure_optimizers=False,
+            parser_kwargs={"prog": "ccn"},
+        )
+    finally:
+        if names_itself:  # the name was for the ranks that Lightning started, and not for another run of this process
+            os.environ.pop("CCN_RUN_ID", None)
     return 0
 
 

@@ -46,7 +46,7 @@ def fit(folder: Path, runs: Path, run_id: str, options: tuple[str, ...] = ()) ->
     signals.reset()
     place = ["--runs", str(runs), "--experiment", "test", "--run_id", run_id, "--data.folder", str(folder)]
     record = ["--trainer.callbacks=tests.training.recorder.Recorder", f"--trainer.callbacks.path={runs / run_id}.jsonl"]
-    world = ["--trainer.devices", os.environ["CCN_TEST_WORLD_SIZE"], "--ckpt_path", "last"]
+    world = ["--trainer.devices", os.environ["CCN_TEST_WORLD_SIZE"], "--ckpt_path", "last_if_any"]
     try:
         return main(["fit", *place, *OPTIONS, *world, *record, *options])
     except RuntimeError as error:

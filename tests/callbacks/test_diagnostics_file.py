@@ -105,8 +105,10 @@ def test_what_was_before_outlives_a_resume_and_a_later_test(fitted: Path, datase
     assert evidence(fitted)["degrees"]["before"] == before["degrees"]["before"]
 
 
-def test_a_new_fit_of_the_same_name_forgets_the_old_evidence(dataset: Path, tmp_path: Path) -> None:
-    fit(dataset, tmp_path, "r")
+def test_a_run_that_begins_anew_forgets_what_was_before_it_was_killed(dataset: Path, tmp_path: Path) -> None:
+    left = tmp_path / "test" / "r" / "diagnostics.json"
+    left.parent.mkdir(parents=True)
+    left.write_text(json.dumps({"degrees": {"before": {"edges": [0.0, 1.0]}, "after": None}}))
     run = fit(dataset, tmp_path, "r", "--trainer.limit_val_batches", "0", "--checkpoint.monitor", "null")
     assert evidence(run)["degrees"]["before"] is None
 

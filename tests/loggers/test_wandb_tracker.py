@@ -197,7 +197,7 @@ def test_tracking_changes_no_number(tracked: Path, dataset: Path, tmp_path: Path
 def test_a_run_that_goes_on_keeps_its_id_and_its_lines_and_the_command_that_was_said_uploads_both_lives(
     dataset: Path, tmp_path: Path, client: pytest.MonkeyPatch, said: list[str]
 ) -> None:
-    resume = ["--ckpt_path", "last"]
+    resume = ["--ckpt_path", "last_if_any"]
     fit(dataset, tmp_path, "a", "auto", "--test_after_fit", "false", "--trainer.max_epochs", "1", *resume)
     folder = fit(dataset, tmp_path, "a", "auto", "--test_after_fit", "false", "--trainer.max_epochs", "2", *resume)
     first, second = read(folder)

@@ -22,6 +22,7 @@ from sklearn.metrics import roc_auc_score
 from lightning_ccn.cli import main
 from lightning_ccn.sharding import ShardingError
 from lightning_ccn.training.run_folder import run_id
+from tests.data.stats import accept_changes
 
 QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false", "--data.workers", "0"]
 SMALL = ["--data.batch_pages", "16", "--trainer.log_every_n_steps", "2", "--model.system.dim", "8"]
@@ -105,6 +106,7 @@ def test_predict_writes_every_exposed_item_without_label_or_contrast(
     part = next((folder / "test").glob("*.parquet"))
     pages = pq.read_table(part)
     pq.write_table(pages.drop_columns(["clicks"]), part)  # serving has no labels
+    accept_changes(folder)
     checkpoint = fitted / "checkpoints" / "last.ckpt"
     out = tmp_path / "scores"
     assert ccn("predict", folder, tmp_path, "p", "--ckpt_path", str(checkpoint), "--output", str(out)) == 0
@@ -126,7 +128,7 @@ def refusal(capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_a_missing_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ccn("fit", tmp_path / "nowhere", tmp_path, "r") == 2
-    assert "nowhere: no such folder; make one with `ccn data world" in refusal(capsys)
+    assert "nowhere: no such folder; data.folder names a dataset folder" in refusal(capsys)
 
 
 def test_an_empty_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,6 +145,7 @@ def test_a_label_of_two_ends_training_with_its_place(
     pages = pq.read_table(part).to_pylist()
     pages[3]["clicks"][0] = 2
     pq.write_table(pa.Table.from_pylist(pages, schema=pq.read_schema(part)), part)
+    accept_changes(folder)
     assert ccn("fit", folder, tmp_path, "r") == 2
     assert f"{part}: row 3, column clicks: 2" in refusal(capsys)
 
@@ -193,6 +196,7 @@ def test_equal_labels_in_a_split_leave_auc_undefined_and_say_so(
     for page in pages:
         page["clicks"] = [0] * len(page["clicks"])
     pq.write_table(pa.Table.from_pylist(pages, schema=pq.read_schema(part)), part)
+    accept_changes(folder)
     with pytest.warns(UserWarning, match="test split: auc undefined: every one of the .* labels is 0"):
         assert ccn("fit", folder, tmp_path, "r") == 0
     assert metrics(tmp_path, "r")["auc"] is None

@@ -1,0 +1,107 @@
+"""A run that continues is the same run: its checkpoints keep the options that decide what it learns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from lightning_ccn.errors import OptionError
+
+KEY = "options"  # in a checkpoint
+# Options that decide what is learned from which page, and those among them that do not.
+DECIDING = (
+    "seed_everything",
+    "model",
+    "data",
+    "trainer.accumulate_grad_batches",
+    "trainer.gradient_clip_val",
+    "trainer.gradient_clip_algorithm",
+    "trainer.limit_train_batches",
+    "trainer.overfit_batches",
+    "trainer.strategy.init_args.table_optimizer",
+    "trainer.strategy.init_args.table_lr",
+    "trainer.strategy.init_args.table_eps",
+)
+# The data may lie elsewhere: their digests are compared.
+NOT_DECIDING = ("data.folder", "data.workers", "data.predict_split", "data.same_ids", "data.lanes")
+
+
+class SameRun(L.Callback):
+    """Adds the options that decide what a run learns to its checkpoints.
+
+    Args:
+        options: All options of the run, as plain values.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self.options = deciding(options)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Adds the options."""
+        checkpoint[KEY] = self.options
+
+
+def deciding(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that decide what a run learns, by their full name.
+
+    >>> deciding({"model": {"lr": 0.1}, "data": {"seed": 0, "workers": 1}, "runs": "runs"})
+    {'model.lr': 0.1, 'data.seed': 0}
+    """
+    return {
+        name: value
+        for name, value in _flat(options)
+        if _is_one_of(name, DECIDING) and not _is_one_of(name, NOT_DECIDING)
+    }
+
+
+def check_same_run(checkpoint: Path, saved: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Checks that a run continues with the options that it started with.
+
+    Args:
+        checkpoint: The checkpoint that it continues from.
+        saved: The trainer's part of the checkpoint.
+        options: All options of the run now, as plain values.
+
+    Raises:
+        OptionError: An option differs. Training would be a mixture of two runs, and config.yaml would describe neither.
+    """
+    before, now = saved.get(KEY), deciding(options)
+    if before is None:  # of 0.1.0, or of a program that has no options
+        return
+    lines = [f"{name} was {before.get(name)}, and is {now.get(name)}" for name in _differing(before, now)]
+    if lines:
+        raise OptionError(
+            f"{checkpoint} is of a run with other options: {'; '.join(lines)}. Continue with the same options, or "
+            f"start a new run from its weights: --finetune {checkpoint}, without --ckpt_path"
+        )
+
+
+def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Names whose values differ. An option that the other side does not know, as one of a newer version, does not."""
+    for name in sorted(before.keys() | now.keys()):
+        known = name in before and name in now
+        unset = before if name in now else now
+        if (known and before[name] != now[name]) or (not known and _has_none_above(unset, name)):
+            yield name
+
+
+def _has_none_above(options: Mapping[str, Any], name: str) -> bool:
+    """Whether an option of which `name` is a part is not set here, such as `model.optimizer`."""
+    parts = name.split(".")
+    return any(options.get(".".join(parts[:n]), "") is None for n in range(1, len(parts)))
+
+
+def _flat(options: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in options.items():
+        path = f"{above}.{name}" if above else name
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, path)
+        else:
+            yield path, value
+
+
+def _is_one_of(name: str, names: tuple[str, ...]) -> bool:
+    return any(name == other or name.startswith(f"{other}.") for other in names)

@@ -1,0 +1,184 @@
+"""Processes that make batches ahead of the training, and hand them over by value, through pipes.
+
+PyTorch's DataLoader hands each tensor over as a file in shared memory. A worker whose batch does not fit there, or that
+may open no more files, then loses the batch, and the training waits for it for ever. A batch that goes through a pipe
+needs neither, and the end of a worker is the end of its pipe.
+"""
+
+from __future__ import annotations
+
+import atexit
+import io
+import multiprocessing
+import os
+import pickle
+import queue
+import signal
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from itertools import cycle
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+
+from lightning_ccn.errors import TrainingError
+
+Key = TypeVar("Key", contravariant=True)
+Batch = TypeVar("Batch", covariant=True)
+
+FEWER = "lower data.workers (0 reads in the training process)"
+GO_ON = "--ckpt_path last continues a fit from its newest checkpoint"
+END_WITHIN = 5.0  # seconds for a worker whose pipe has ended
+
+
+class Batches(Protocol[Key, Batch]):
+    """Something that makes the batch of a key."""
+
+    def __getitem__(self, key: Key, /) -> Batch: ...
+
+
+class Workers(Generic[Key, Batch]):
+    """Processes that make the batches of some keys; iterate over it for the batches, in the order of the keys.
+
+    Each worker makes every n-th batch. It holds up to two that are ready, besides the one that it is working on.
+
+    Args:
+        batches: Makes the batch of a key. Workers are copies of this process, so nothing of it is sent to them.
+        keys: The keys.
+        count: Number of workers.
+
+    Raises:
+        TrainingError: A worker could not be started, or later: it ended before it had made its batches.
+    """
+
+    def __init__(self, batches: Batches[Key, Batch], keys: Sequence[Key], count: int) -> None:
+        self._keys = keys
+        self._pipes: list[Connection] = []
+        self._processes: list[multiprocessing.process.BaseProcess] = []
+        atexit.register(self.stop)  # Python would ask them to end by SIGTERM, which `signals.listen` blocks, and wait
+        context = multiprocessing.get_context("fork")
+        try:
+            for number in range(count):
+                ours, theirs = context.Pipe(duplex=False)
+                self._pipes.append(ours)
+                with theirs:
+                    process = context.Process(
+                        target=_work, args=(batches, keys[number::count], theirs, self._pipes), daemon=True
+                    )
+                    process.start()
+                self._processes.append(process)
+        except OSError as error:
+            started = len(self._processes)
+            self.stop()
+            raise TrainingError(
+                f"data.workers is {count}: after {started} of them, {error.strerror or error}; {FEWER}, or raise the "
+                "limits of open files (ulimit -n) and of processes (ulimit -u)"
+            ) from None
+
+    def __enter__(self) -> Workers[Key, Batch]:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.stop()
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches, in the order of the keys. An error in a worker is raised here.
+
+        Raises:
+            TrainingError: A worker ended, or had too little memory.
+        """
+        for _, number in zip(self._keys, cycle(range(len(self._pipes))), strict=False):
+            try:
+                made = self._pipes[number].recv_bytes()
+            except (EOFError, OSError):  # between two batches, or in the middle of one
+                raise TrainingError(self._end_of(number)) from None
+            batch = pickle.loads(made)
+            if isinstance(batch, _Failure):
+                raise batch.error
+            yield batch
+
+    def stop(self) -> None:
+        """Ends the workers, whatever they are doing."""
+        atexit.unregister(self.stop)
+        for pipe in self._pipes:
+            pipe.close()
+        for process in self._processes:
+            process.kill()  # they only read
+            process.join()
+
+    def _end_of(self, number: int) -> str:
+        """Says in one line how a worker ended, and what helps."""
+        process = self._processes[number]
+        process.join(END_WITHIN)
+        code = process.exitcode
+        who = f"a data worker of this rank (process {process.pid})"
+        if code == -signal.SIGKILL:
+            return (
+                f"{who} was killed by SIGKILL, as a system does that runs out of memory: {FEWER}, or data.batch_pages, "
+                f"or ask for more memory; {GO_ON}"
+            )
+        how = f"by {signal.Signals(-code).name}" if code is not None and code < 0 else f"with exit code {code}"
+        return f"{who} ended {how}: {FEWER} if it happens again; {GO_ON}"
+
+
+class _Failure:
+    """In place of a batch: the error that its worker met."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+class _ByValue(pickle.Pickler):
+    """Writes the values of tensors; PyTorch's own way for pipes writes the name of a file in shared memory."""
+
+    def reducer_override(self, value: Any) -> Any:
+        """A tensor as the array that it shares its memory with; everything else as usual."""
+        if type(value) is torch.Tensor:
+            return torch.from_numpy, (value.numpy(),)
+        return NotImplemented
+
+
+def packed(batch: object) -> bytes:
+    """A batch of CPU tensors as bytes, for `pickle.loads`."""
+    file = io.BytesIO()
+    _ByValue(file, protocol=5).dump(batch)
+    return file.getvalue()
+
+
+def _work(batches: Batches[Key, Batch], keys: Sequence[Key], pipe: Connection, others: list[Connection]) -> None:
+    """What a worker does: makes the batches, while a thread sends those that are ready."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches workers too; the ranks decide
+    for other in others:
+        other.close()  # or the training's end would not be the end of these pipes
+    torch.set_num_threads(1)
+    ready: queue.Queue[bytes | None] = queue.Queue(maxsize=1)
+    sender = threading.Thread(target=_send, args=(ready, pipe), daemon=True)
+    sender.start()
+    for key in keys:
+        ready.put(_made(batches, key))
+    ready.put(None)
+    sender.join()
+
+
+def _made(batches: Batches[Key, Batch], key: Key) -> bytes:
+    try:
+        return packed(batches[key])
+    except MemoryError:
+        return packed(_Failure(TrainingError(f"a data worker has too little memory for a batch: {FEWER}")))
+    except Exception as error:
+        error.add_note(f"In a data worker:\n{traceback.format_exc()}")
+        try:
+            return packed(_Failure(error))
+        except Exception:  # an error that cannot be written
+            return packed(_Failure(RuntimeError(f"{type(error).__name__}: {error}")))
+
+
+def _send(ready: queue.Queue[bytes | None], pipe: Connection) -> None:
+    try:
+        while (made := ready.get()) is not None:
+            pipe.send_bytes(made)
+    except OSError:  # the training has ended
+        os._exit(0)

@@ -1,0 +1,160 @@
+"""Commands that are given a checkpoint: its run's options come with it, however its path is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from lightning_ccn.cli import main
+from lightning_ccn.training.given_checkpoint import find_checkpoint, run_of, with_options_of_run
+
+QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false", "--data.workers", "0"]
+SMALL = ["--data.batch_pages", "16", "--trainer.log_every_n_steps", "2", "--trainer.max_epochs", "1"]
+
+
+def fit(folder: Path, runs: Path, name: str, *options: str) -> int:
+    place = ["--data.folder", str(folder), "--runs", str(runs), "--run_id", name, "--wandb", "off"]
+    return main(["fit", *place, *QUIET, *SMALL, "--test_after_fit", "false", *options])
+
+
+@pytest.fixture(scope="module")
+def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of TAN, in a folder with a space."""
+    runs = tmp_path_factory.mktemp("all runs")
+    assert fit(dataset, runs, "tan", "--model.system", "TAN", "--model.system.dim", "8") == 0
+    return runs / "default" / "tan"
+
+
+def scores(folder: Path) -> np.ndarray:
+    table = pq.read_table(folder).sort_by([("page_id", "ascending"), ("item_id", "ascending")])
+    return np.asarray(table["probability"])
+
+
+@pytest.mark.parametrize("written", ["{run}/checkpoints/last.ckpt", "{run}/checkpoints/last.ckpt/", "{run}", "{run}/"])
+def test_a_path_means_the_same_checkpoint_in_every_spelling(run: Path, written: str) -> None:
+    assert find_checkpoint(written.format(run=run)) == run / "checkpoints" / "last.ckpt"
+    assert run_of(written.format(run=run)) == run
+
+
+def test_a_path_that_is_relative_to_its_run_names_it_too(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run / "checkpoints")
+    found = run_of("last.ckpt")
+    assert found is not None
+    assert found.resolve() == run.resolve()
+    monkeypatch.chdir(run.parent)
+    assert run_of("tan/checkpoints/last.ckpt/") == Path("tan")
+    assert run_of("elsewhere/last.ckpt") is None
+
+
+def test_options_of_the_run_come_before_the_given_ones(run: Path) -> None:
+    words = with_options_of_run(["predict", f"--ckpt_path={run}/checkpoints/last.ckpt/", "--data.workers", "3"])
+    assert words[:3] == ["predict", "--config", str(run / "config.yaml")]
+    assert words[-2:] == ["--data.workers", "3"]
+    continued = ["fit", "--ckpt_path", str(run)]
+    assert with_options_of_run(continued) == continued  # is the same command again
+    assert with_options_of_run([]) == []
+
+
+def test_predict_finds_the_model_and_leaves_nothing_but_scores(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in run.iterdir()}
+    assert main(["predict", "--ckpt_path", f"{run}/checkpoints/last.ckpt/", "--output", "scores"]) == 0
+    assert sorted(os.listdir(tmp_path)) == ["scores"]
+    assert os.listdir(tmp_path / "scores") == ["part-00000.parquet"]
+    assert {path: path.stat().st_mtime_ns for path in run.iterdir()} == before
+    assert main(["predict", "--ckpt_path", str(run)]) == 0  # into the run's folder
+    assert np.array_equal(scores(run / "predictions"), scores(tmp_path / "scores"))
+
+
+def test_a_checkpoint_outside_a_run_needs_a_folder_for_the_scores(
+    run: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(run / "checkpoints" / "last.ckpt", tmp_path / "alone")
+    options = ["--data.folder", str(dataset), "--model.system", "TAN", "--model.system.dim", "8", *QUIET]
+    assert main(["predict", "--ckpt_path", "alone", *options]) == 2
+    assert "alone is not in the folder of a run: name a folder for the scores: --output" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["alone"]
+
+
+@pytest.mark.parametrize("command", ["predict", "test", "validate"])
+def test_a_score_needs_a_checkpoint(
+    command: str, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--data.folder", str(dataset), "--runs", str(tmp_path), *QUIET]) == 2
+    assert f"--ckpt_path is missing: `ccn {command}` scores with a checkpoint" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("word", ["best", "last"])
+def test_words_name_checkpoints_of_a_run(run: Path, word: str) -> None:
+    place = ["--runs", str(run.parents[1]), "--run_id", run.name]
+    assert main(["validate", *place, "--ckpt_path", word]) == 0
+
+
+def test_config_yaml_starts_the_run_anew(run: Path, tmp_path: Path) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert (config["run_id"], config["ckpt_path"]) == (None, None)
+    assert main(["fit", "--config", str(run / "config.yaml"), "--runs", str(tmp_path), "--run_id", "again"]) == 0
+    one, two = (json.loads((at / "metrics.json").read_text()) for at in (run, tmp_path / "default" / "again"))
+    assert one["val_auc"] == two["val_auc"]
+
+
+def test_a_second_fit_does_not_write_into_the_first_ones_folder(
+    run: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (run / "config.yaml").read_text()
+    assert fit(dataset, run.parents[1], run.name) == 2
+    assert f"{run} has a run already: name another with --run_id, or continue" in capsys.readouterr().err
+    assert (run / "config.yaml").read_text() == before
+
+
+def test_a_run_that_does_not_exist_is_not_continued(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(dataset, tmp_path, "typo", "--ckpt_path", "last") == 2
+    assert "typo/checkpoints has no complete checkpoint; name the run with" in capsys.readouterr().err
+    assert not list(tmp_path.glob("default/*"))
+    assert fit(dataset, tmp_path, "job", "--ckpt_path", "last_if_any", "--trainer.max_steps", "1") == 0
+
+
+def test_a_run_with_other_options_is_not_continued(
+    run: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tan = ["--model.system", "TAN", "--model.system.dim", "8", "--ckpt_path", "last"]
+    assert fit(dataset, run.parents[1], run.name, *tan, "--data.batch_pages", "32", "--model.lr", "0.5") == 2
+    said = capsys.readouterr().err
+    assert "data.batch_pages was 16, and is 32; model.lr was 0.02, and is 0.5. Continue with the same options" in said
+
+
+def test_a_fine_tune_takes_the_model_of_the_checkpoint(
+    run: Path, make_dataset: Callable[..., Path], tmp_path: Path
+) -> None:
+    june = make_dataset("june", seed=1, numbers=("price",))
+    options = ["--data.folder", str(june), "--runs", str(tmp_path), "--run_id", "tuned"]
+    assert main(["fit", "--finetune", f"{run}/", *options]) == 0
+    tuned = yaml.safe_load((tmp_path / "default" / "tuned" / "config.yaml").read_text())
+    assert tuned["model"]["system"]["class_path"].endswith("TAN")
+    assert tuned["finetune"] == str(run / "checkpoints" / "last.ckpt")
+
+
+def test_another_folder_is_scored_with_the_moments_of_the_training(
+    run: Path, make_dataset: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = make_dataset("same", numbers=("price",))  # the training's data, counted wrongly
+    stats = json.loads((folder / "stats.json").read_text())
+    stats["numbers"]["price"] = [30.0, 20.0]
+    (folder / "stats.json").write_text(json.dumps(stats))
+    for name, data in (("one", []), ("two", ["--data.folder", str(folder)])):
+        assert main(["predict", "--ckpt_path", str(run), "--output", str(tmp_path / name), *data]) == 0
+    assert np.array_equal(scores(tmp_path / "one"), scores(tmp_path / "two"))
