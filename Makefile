@@ -167,7 +167,7 @@ docs: $(VENV)/installed-dev  ## build the documentation into site/; dead links a
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict
 
 test: $(VENV)/installed-dev  ## run the tests: ARGS="tests/nn -x"
-	$(VENV)/bin/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-slurm: $(VENV)/installed-dev  ## run the tests that start a real SLURM; needs root, on Debian or Ubuntu
 	$(VENV)/bin/python -m pytest -m slurm -rs $(ARGS)

@@ -160,6 +160,17 @@ class OpenCLI(LightningCLI):
         self.config[self.subcommand].ckpt_path = path
         self.config_init[self.subcommand].ckpt_path = path
 
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The Trainer's methods, with those of their arguments that are no options."""
+        inherited = LightningCLI.subcommands()
+        return {**inherited, "test": inherited["test"] | {"verbose"}}
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """Keeps Lightning's table of a test's metrics off the terminal, where a run shows its own."""
+        own = {"verbose": False} if subcommand == "test" else {}
+        return {**super()._prepare_subcommand_kwargs(subcommand), **own}
+
     def _parse_ckpt_path(self) -> None:
         """Does not read the checkpoint: LightningCLI would look for hyperparameters in a file."""
 

@@ -15,7 +15,8 @@ from lightning_ccn.cluster.site import active_jobs, call, read_site, slurm_is_he
 from lightning_ccn.cluster.snapshot import ROOT, snapshot
 from lightning_ccn.cluster.submit_comparison import DRY_RUN, WITHOUT_SLURM, submit_comparison
 from lightning_ccn.errors import SubmitError
-from lightning_ccn.training.preflight import Preflight, check_writable
+from lightning_ccn.training.option_checks import check_writable
+from lightning_ccn.training.preflight import Preflight
 
 SCRIPT = Path("slurm/job.sbatch")
 COMMANDS = ("fit", "predict", "compare")
@@ -55,7 +56,7 @@ def run(args: list[str]) -> int:
     experiment = options.resume.parent if options.resume else first.runs / first.experiment
     memory = float(options.gpu_memory) if options.gpus else node.memory_gib if node else None
     _check(preflight, options.nodes * max(options.gpus, 1), memory)
-    check_writable(experiment)
+    check_writable(experiment, "--runs")
     if options.resume:
         preflight.check_resume(options.resume)
 
@@ -97,8 +98,7 @@ def _site_options(options: argparse.Namespace) -> list[str]:
 
 
 def _check(preflight: Preflight, world_size: int, memory_gib: float | None) -> None:
-    """Checks checkpoints and data, and whether the tables fit; prints the plan."""
-    preflight.check_checkpoints()
+    """Checks the data, and whether the tables fit; prints the plan."""
     preflight.check_data(world_size)
     if memory_gib is None:
         print(preflight.plan(world_size))

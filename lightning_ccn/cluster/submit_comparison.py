@@ -11,7 +11,7 @@ from lightning_ccn.cluster.own_code import own_code, strings_in_words
 from lightning_ccn.cluster.site import call
 from lightning_ccn.cluster.snapshot import ROOT, snapshot
 from lightning_ccn.conf_files import CONF, find_conf
-from lightning_ccn.training.preflight import check_writable
+from lightning_ccn.training.option_checks import check_writable
 from lightning_ccn.training.run_options import path_options
 
 SCRIPT = Path("slurm/compare.sbatch")
@@ -41,7 +41,7 @@ def submit_comparison(arguments: list[str], tasks: int, sbatch_options: list[str
 
     arguments = with_absolute_paths(arguments)
     output, cells = check(arguments)
-    check_writable(output)
+    check_writable(output, "--output")
 
     def sbatch(name: str, *words: str, after: str = "") -> list[str]:
         log = output / "jobs" / (after or "%A") / f"{name}.log"

@@ -71,6 +71,9 @@ def with_options_of_run(args: list[str]) -> list[str]:
 
     Args:
         args: A command, `fit`, `validate`, `test` or `predict`, and its options; of other commands, all are returned.
+
+    Raises:
+        ShardingError: There is nothing at the checkpoint's path.
     """
     command, given = args[0] if args else "", _given(args)
     checkpoint = {"fit": given.finetune, "plan": None}.get(command, given.ckpt_path)
@@ -80,6 +83,8 @@ def with_options_of_run(args: list[str]) -> list[str]:
         run = Path(given.runs) / given.experiment / given.run_id if given.run_id else None
     else:
         run = run_of(checkpoint)
+        if run is None and not Path(checkpoint).exists():
+            find_checkpoint(checkpoint)  # raises; the parser would ask for options that the run has
     if run is None or not (run / OPTIONS).is_file():
         return args
     reset = [word for name in OF_ITS_OWN for word in (f"--{name}", "null")]

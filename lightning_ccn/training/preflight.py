@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from lightning_ccn.sharding import (
     find_tables,
     make_plan,
     newest_whole,
-    read_manifest,
     read_trainer_state,
 )
 from lightning_ccn.sharding.estimate import Estimate, estimate
@@ -60,8 +58,19 @@ class Preflight(TrainingCLI):
         """Makes no folder."""
 
     def find_checkpoint(self, given: str) -> Path | None:
-        """For a fit that continues None: the job will look for it when it starts."""
-        return None if given in (NEWEST, NEWEST_IF_ANY) and self.subcommand == "fit" else super().find_checkpoint(given)
+        """For a fit that continues None: the job will look for it when it starts.
+
+        Raises:
+            SubmitError: A fit names a checkpoint to continue from.
+        """
+        if self.subcommand != "fit":
+            return super().find_checkpoint(given)
+        if given not in (NEWEST, NEWEST_IF_ANY):
+            raise SubmitError(
+                f"--ckpt_path {given}: a job continues from the newest checkpoint in its own folder; to continue "
+                "another run use RESUME=RUNS/EXPERIMENT/ID, to start from its weights --finetune"
+            )
+        return None
 
     @property
     def strategy(self) -> TorchRecStrategy:
@@ -99,23 +108,6 @@ class Preflight(TrainingCLI):
         for loader in loaders:
             loader().batches.order.lanes_of(0, world_size)
 
-    def check_checkpoints(self) -> None:
-        """Reads the manifest of every checkpoint that the command starts from.
-
-        Raises:
-            SubmitError: A fit names a checkpoint to continue from.
-            ShardingError: A checkpoint is missing or incomplete.
-        """
-        given = self.options.get("ckpt_path")
-        if self.subcommand == "fit" and given:
-            raise SubmitError(
-                f"--ckpt_path {given}: a job continues from the newest checkpoint in its own folder; to continue "
-                "another run use RESUME=RUNS/EXPERIMENT/ID, to start from its weights --finetune"
-            )
-        for path in (given, self.options.finetune):
-            if path:
-                read_manifest(path)
-
     def check_resume(self, run: Path) -> None:
         """Checks that a run continues as the same run.
 
@@ -143,18 +135,3 @@ class Preflight(TrainingCLI):
             options.ckpt_path = NEWEST_IF_ANY
         text: str = self.command_parser.dump(options, skip_none=False)
         return text
-
-
-def check_writable(folder: Path) -> None:
-    """Makes the folder of an experiment, and a file in it.
-
-    Raises:
-        SubmitError: The folder is not writable.
-    """
-    probe = folder / f".{os.getpid()}.probe"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise SubmitError(f"{folder} cannot be written to: {error}; choose another with --runs") from None

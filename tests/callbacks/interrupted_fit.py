@@ -19,22 +19,23 @@ CRASHED = 1
 
 
 class Ask(L.Callback):
-    """Asks a rank to stop, as a signal would.
+    """Asks a rank to stop, as a signal would, or Ctrl-C.
 
     Args:
         hook: Name of the hook in which to ask, e.g. `on_train_batch_end`.
         call: The number of the hook's call, from 1.
         rank: The rank to ask.
+        by_ctrl_c: Whether it is Ctrl-C.
     """
 
-    def __init__(self, hook: str, call: int, rank: int) -> None:
-        self.rank, self.left = rank, call
+    def __init__(self, hook: str, call: int, rank: int, by_ctrl_c: bool = False) -> None:
+        self.rank, self.left, self.by_ctrl_c = rank, call, by_ctrl_c
         setattr(self, hook, self._count)
 
     def _count(self, trainer: L.Trainer, *_: Any, **__: Any) -> None:
         self.left -= 1
         if self.left == 0 and trainer.global_rank == self.rank:
-            signals.request_stop()
+            signals.request_stop(self.by_ctrl_c)
 
 
 def fit(folder: Path, runs: Path, run_id: str, options: tuple[str, ...] = ()) -> int:

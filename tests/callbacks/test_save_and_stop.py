@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_ccn.cli import STOPPED
+from lightning_ccn.cli import CTRL_C, STOPPED
 from lightning_ccn.sharding import read_manifest
 from lightning_ccn.sharding.checkpoint import load_tensors
 from tests.callbacks.interrupted_fit import CRASHED, fit
@@ -74,6 +74,15 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(
     whole, found = weights(runs / "test" / "whole"), weights(runs / "test" / run_id)
     assert [key for key in whole if not torch.equal(whole[key], found[key])] == []
     assert logged(runs / "test" / run_id) == logged(runs / "test" / "whole")
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_ctrl_c_on_one_rank_is_ctrl_c_on_all(rank: int, dataset: Path, tmp_path: Path) -> None:
+    asked = {"hook": "on_train_batch_end", "call": 2, "rank": rank, "by_ctrl_c": True}
+    ask = [f"--trainer.callbacks.{name}={value}" for name, value in asked.items()]
+    pressed = ("--trainer.callbacks+=tests.callbacks.interrupted_fit.Ask", *ask)
+    assert on_ranks(RANKS, fit, folder=dataset, runs=tmp_path, run_id="run", options=pressed) == [CTRL_C] * RANKS
+    assert read_manifest(tmp_path / "test" / "run" / "checkpoints" / "last.ckpt")["global_step"] == 3
 
 
 def test_a_crash_loses_no_more_than_the_interval_between_saves(dataset: Path, tmp_path: Path) -> None:

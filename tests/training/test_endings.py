@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import signal
@@ -15,22 +14,33 @@ import pyarrow.parquet as pq
 import pytest
 
 from lightning_ccn.cli import CTRL_C, main
+from lightning_ccn.sharding import read_manifest
+from tests.processes import clean_environment
 
 QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false", "--data.workers", "0"]
 SMALL = ["--data.batch_pages", "16", "--trainer.log_every_n_steps", "2"]
-OF_RANKS = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "NODE_RANK", "CCN_RUN_ID")
+INTERRUPTER = "tests.training.interrupter.Interrupter"
 
 
 def command(name: str, folder: Path, runs: Path, *options: str) -> list[str]:
     return [name, "--data.folder", str(folder), "--runs", str(runs), *QUIET, *SMALL, *options]
 
 
-def process(args: list[str]) -> subprocess.Popen[str]:
-    environment = {k: v for k, v in os.environ.items() if k not in OF_RANKS}
-    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+def happens(**arguments: object) -> list[str]:
+    """Options for something that happens to the run from outside, see `Interrupter`."""
+    return [
+        f"--trainer.callbacks+={INTERRUPTER}",
+        *(f"--trainer.callbacks.{name}={value}" for name, value in arguments.items()),
+    ]
+
+
+def in_a_process(args: list[str]) -> subprocess.CompletedProcess[str]:
+    """Runs a command as a process group of its own, as a terminal does."""
+    environment = clean_environment(PYTHONPATH=os.pathsep.join(sys.path))
     python = [sys.executable, "-W", "ignore", "-m", "lightning_ccn.cli"]
-    pipe = subprocess.PIPE
-    return subprocess.Popen([*python, *args], env=environment, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.run(
+        [*python, *args], env=environment, capture_output=True, text=True, timeout=120, start_new_session=True
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,25 +93,70 @@ def test_too_many_ranks_are_refused_before_any_is_started(
     assert "Initializing distributed" not in said
 
 
-def test_ctrl_c_ends_with_the_way_to_go_on_and_no_noise(dataset: Path, tmp_path: Path) -> None:
-    options = ["--run_id", "r", "--trainer.max_epochs", "9999", "--trainer.max_time", "00:00:05:00"]
-    options += ["--save_every", "2", "--checkpoint.save_top_k", "0"]
-    with process(command("fit", dataset, tmp_path, *options)) as fit:
-        assert fit.stderr is not None
-        started = list(itertools.takewhile(lambda line: "saved after step" not in line, fit.stderr))
-        fit.send_signal(signal.SIGINT)  # the next save is two seconds away
-        _, said = fit.communicate(timeout=300)
-    assert fit.returncode == CTRL_C, said
-    *_, last = said.strip().splitlines()
-    assert re.fullmatch(
-        r"ccn: interrupted; to continue from \S+\.ckpt, add "
-        r"--experiment default --run_id r --ckpt_path last to the same command",
-        last,
+def continue_with(checkpoint: Path) -> str:
+    return (
+        f"ccn: interrupted; to continue from {checkpoint}, add --experiment default --run_id r --ckpt_path last to the "
+        "same command\n"
     )
-    assert "Traceback" not in said
-    assert not any("is_fx_tracing" in line for line in started)
-    going_on = command("fit", dataset, tmp_path, "--run_id", "r", "--ckpt_path", "last", "--trainer.max_steps", "1")
-    assert main([*going_on, "--trainer.max_epochs", "9999"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("moment", "step"),
+    [
+        ({"hook": "setup"}, None),
+        ({"hook": "on_train_start"}, None),
+        ({"hook": "on_train_batch_end", "call": 2}, 3),
+        ({"hook": "on_validation_batch_end"}, 6),
+        ({"hook": "on_test_batch_start"}, 6),
+    ],
+    ids=lambda moment: moment["hook"] if isinstance(moment, dict) else "",
+)
+def test_ctrl_c_saves_and_says_how_to_go_on(
+    moment: dict[str, object], step: int | None, dataset: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command("fit", dataset, tmp_path, "--run_id", "r", *happens(**moment))) == CTRL_C
+    said = capfd.readouterr().err
+    last = tmp_path / "default" / "r" / "checkpoints" / "last.ckpt"
+    if step is None:
+        assert said.endswith("ccn: interrupted; there is no checkpoint to continue from\n")
+        assert not list(tmp_path.glob("default/*"))
+        return
+    assert said.endswith(continue_with(last))
+    assert said.count("ccn: stops after this batch, and a fit saves a checkpoint; Ctrl-C again ends it at once\n") == 1
+    assert read_manifest(last)["global_step"] == step
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert main(command("fit", dataset, tmp_path, "--run_id", "r", "--ckpt_path", "last")) == 0
+
+
+def test_a_second_ctrl_c_ends_at_once(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    twice = happens(hook="on_train_batch_start", call=4, times=2)
+    assert main(command("fit", dataset, tmp_path, "--run_id", "r", "--save_every", "0", *twice)) == CTRL_C
+    last = tmp_path / "default" / "r" / "checkpoints" / "last.ckpt"
+    assert capsys.readouterr().err.endswith(continue_with(last))
+    assert read_manifest(last)["global_step"] < 4  # not saved again
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_in_the_terminal_of_two_ranks_ends_both_without_noise(times: int, dataset: Path, tmp_path: Path) -> None:
+    pressed = happens(hook="on_train_batch_start", call=4, times=times, group=True)
+    world = ["--trainer.devices", "2", "--trainer.accelerator", "cpu", "--data.workers", "1", "--save_every", "0"]
+    done = in_a_process(command("fit", dataset, tmp_path, "--run_id", "r", *world, *pressed))
+    assert done.returncode == CTRL_C, done.stderr
+    assert done.stderr.endswith(continue_with(tmp_path / "default" / "r" / "checkpoints" / "last.ckpt"))
+    for noise in ("Traceback", "terminated", "error", "stopped on request"):
+        assert noise not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("ccn: ")]
+    assert len(lines) == 2, lines  # what happens at once, and how to go on
+    assert "is_fx_tracing" not in done.stderr
+
+
+def test_a_killed_worker_of_one_rank_ends_both_in_words(dataset: Path, tmp_path: Path) -> None:
+    killed = happens(hook="on_train_batch_start", call=2, worker=True, rank=1)
+    world = ["--trainer.devices", "2", "--trainer.accelerator", "cpu", "--data.workers", "1"]
+    done = in_a_process(command("fit", dataset, tmp_path, "--run_id", "r", *world, *killed, "--data.batch_pages", "2"))
+    assert done.returncode != 0
+    assert len(re.findall(r"ccn: error: a data worker of this rank .* was killed by SIGKILL", done.stderr)) == 1
+    assert "Traceback" not in done.stderr
 
 
 def test_predictions_are_whole_or_not_there_and_never_mixed(

@@ -96,6 +96,11 @@ def test_a_score_needs_a_checkpoint(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_path_where_nothing_is_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--ckpt_path", str(tmp_path / "typo")]) == 2
+    assert f"cannot load checkpoint {tmp_path / 'typo'}: it does not exist" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("word", ["best", "last"])
 def test_words_name_checkpoints_of_a_run(run: Path, word: str) -> None:
     place = ["--runs", str(run.parents[1]), "--run_id", run.name]

@@ -142,7 +142,7 @@ def environment(worker: int) -> dict[str, str]:
     gpus = visible_gpus()
     if gpus:
         kept["CUDA_VISIBLE_DEVICES"] = gpus[worker % len(gpus)]
-    return {**kept, "OMP_NUM_THREADS": "1"}
+    return {**kept, "OMP_NUM_THREADS": "1", "CCN_DEBUG": "1"}  # its log is all that is left of a failure
 
 
 def visible_gpus() -> list[str]:
