@@ -37,7 +37,7 @@ def fine_tuning(checkpoint: Path, dataset: Dataset, new_rows: NewIds, keep_accum
         ShardingError: The checkpoint is incomplete.
         DataError: A row of the checkpoint would mean another id in the new data.
     """
-    read_manifest(checkpoint)  # refuses an incomplete checkpoint in words
+    read_manifest(checkpoint)  # raises an error for an incomplete checkpoint
     saved = read_trainer_state(checkpoint).get("ccn")
     if saved is None:
         raise DataError(f"{checkpoint}: not written by lightning_ccn; it names no schema to compare the data with")
