@@ -7,6 +7,7 @@ import difflib
 import errno
 import os
 import platform
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -62,6 +63,7 @@ DISK = {  # number of an OSError -> its remedy
 OPTIONS_BECOME_OBJECTS = ("instantiate_classes", "_set_seed")  # functions of LightningCLI
 USER_ERROR = 2
 STOPPED = 75  # EX_TEMPFAIL: stopped on request; the same command continues the run
+SILENT = ""  # the words of a KeyboardInterrupt that another rank reports
 CTRL_C = 130  # as of a process that SIGINT ended
 
 
@@ -89,7 +91,14 @@ def main(args: list[str] | None = None) -> int:
         return _fail(f"there is no command '{name}'; {hint}`ccn --help` lists them")
     if name == "doctor":  # runs where torch does not import, so before anything that needs it
         return _function(name)(args[1:])
-    return _run(name, args[1:], debug)
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # Ctrl-C reaches every rank; the first speaks, and ends the others
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return _run(name, args[1:], debug)
+    except KeyboardInterrupt as words:  # also during the imports, which take seconds
+        if words.args != (SILENT,):
+            print(f"ccn: interrupted{f'; {words}' if words.args else ''}", file=sys.stderr)
+        return CTRL_C
 
 
 def _versions() -> str:
@@ -125,9 +134,6 @@ def _run(name: str, args: list[str], debug: bool) -> int:
         return _fail(error)
     except MisconfigurationException as error:  # Lightning's, of options that do not go together
         return _fail(" ".join(str(error).split()))
-    except KeyboardInterrupt as words:
-        print(f"ccn: interrupted{f'; {words}' if words.args else ''}", file=sys.stderr)
-        return CTRL_C
     except Interrupted as stop:
         print(f"ccn: stopped on request, {stop}; --ckpt_path last continues this run", file=sys.stderr)
         return STOPPED

@@ -5,6 +5,9 @@ The exception is `sharding.ShardingError`: the folder sharding/ can be used with
 
 from __future__ import annotations
 
+import argparse
+from typing import NoReturn
+
 
 class CCNError(Exception):
     """Ends the command with exit code 2 and its message as the only line."""
@@ -36,3 +39,11 @@ class SubmitError(CCNError, RuntimeError):
 
 class Interrupted(Exception):
     """The run was asked to stop, and has stopped; a run in training has saved a checkpoint to continue from."""
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """argparse's parser with errors of one line that begin as all others of `ccn`; argparse prints the usage too."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the process with exit code 2."""
+        self.exit(2, f"ccn: error: {message}; `{self.prog} --help` explains\n")

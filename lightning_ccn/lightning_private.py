@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
+import subprocess
 from pathlib import Path
 from typing import Any, get_args
 
@@ -48,6 +49,18 @@ def datamodule_of(trainer: L.Trainer) -> L.LightningDataModule:
     """The data module that the Trainer reads."""
     datamodule: L.LightningDataModule = trainer.datamodule  # type: ignore[attr-defined]
     return datamodule
+
+
+def let_go_of_ranks(trainer: L.Trainer) -> list[subprocess.Popen[bytes]]:
+    """Makes Lightning forget the ranks that this one has started, and returns them.
+
+    Lightning watches these processes every five seconds, and kills all ranks, this one too, if it finds that one has
+    ended with an exit code. So a rank that takes longer to end than another would be killed.
+    """
+    started: list[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
+    forgotten = [*started]
+    started.clear()  # the list is also that of the watching thread
+    return forgotten
 
 
 # The loop of `fit`.

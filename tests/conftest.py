@@ -16,6 +16,7 @@ from lightning_ccn.data.schema import Feature, Schema, Table
 from lightning_ccn.data.vocabulary import Vocabulary
 from lightning_ccn.data.writer import DatasetWriter
 from tests.data.stats import accept_changes
+from tests.trap import Trap
 
 os.environ["WANDB_MODE"] = "disabled"  # starting the client takes seconds; tests of W&B pass `--wandb offline`
 
@@ -147,3 +148,8 @@ def edit() -> Callable[..., Path]:
         return path
 
     return edit
+
+
+@pytest.fixture
+def trap(tmp_path: Path) -> Trap:
+    return Trap(tmp_path / "code was run")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lightning_ccn import __version__
-from lightning_ccn.cli import COMMANDS, OVERVIEW, main
+from lightning_ccn.cli import COMMANDS, CTRL_C, OVERVIEW, main
 from lightning_ccn.data.dataset import Dataset
 
 KNOBS = ["--users", "200", "--items", "150", "--categories", "5", "--sellers", "9"]
@@ -142,3 +142,25 @@ def test_a_misspelt_command_of_ccn_data_is_one_line(words: str, line: str, capsy
     assert main(["data", *words.split()]) == 2
     said = capsys.readouterr().err
     assert line in said and len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["compare", "simulate", "submit"])
+def test_a_misspelt_option_is_one_line(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([command, "--zzz"])
+    assert end.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith("ccn: error: ")
+    assert err.endswith(f"; `ccn {command} --help` explains\n")
+    assert err.count("\n") == 1
+
+
+def test_ctrl_c_during_the_imports_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lightning_ccn.training.quiet.hide_import_noise", interrupt)
+    assert main(["fit"]) == CTRL_C
+    assert capsys.readouterr().err == "ccn: interrupted\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning_ccn.errors import Interrupted
 from lightning_ccn.lightning_private import (
     epoch_was_left,
+    let_go_of_ranks,
     log_interval,
     reopen_epoch,
     repair_validation_count,
@@ -108,7 +108,7 @@ class SaveAndStop(L.Callback):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """After a second Ctrl-C, which no rank agrees on: ends the ranks that this one has started."""
         if isinstance(exception, KeyboardInterrupt):
-            for process in _let_go(trainer):
+            for process in let_go_of_ranks(trainer):
                 process.kill()
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -155,20 +155,8 @@ class SaveAndStop(L.Callback):
 
 def _stop(trainer: L.Trainer, where: str) -> NoReturn:
     """Stops this rank, as the others do."""
-    _let_go(trainer)
+    let_go_of_ranks(trainer)
     raise Interrupted(where)
-
-
-def _let_go(trainer: L.Trainer) -> list[subprocess.Popen[bytes]]:
-    """Makes Lightning forget the ranks that this one has started, and returns them.
-
-    Lightning watches these processes every five seconds, and kills all ranks, this one too, if it finds that one has
-    ended with an exit code. So a rank that takes longer to end than another would be killed.
-    """
-    started: list[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
-    forgotten = [*started]
-    started.clear()  # the list is also that of the watching thread
-    return forgotten
 
 
 def _log(message: str) -> None:

@@ -14,7 +14,7 @@ from lightning_ccn.cluster.own_code import own_code, strings_in
 from lightning_ccn.cluster.site import active_jobs, call, read_site, slurm_is_here, smallest_node
 from lightning_ccn.cluster.snapshot import ROOT, snapshot
 from lightning_ccn.cluster.submit_comparison import DRY_RUN, WITHOUT_SLURM, submit_comparison
-from lightning_ccn.errors import SubmitError
+from lightning_ccn.errors import OneLineParser, SubmitError
 from lightning_ccn.training.option_checks import check_writable
 from lightning_ccn.training.preflight import Preflight
 
@@ -110,7 +110,7 @@ def _check(preflight: Preflight, world_size: int, memory_gib: float | None) -> N
 
 
 def _parse(args: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="ccn submit", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     site = read_site(ROOT / "slurm/site.env") if (ROOT / SCRIPT).exists() else {}

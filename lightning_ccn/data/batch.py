@@ -81,7 +81,7 @@ class PageBatch(Pipelineable):
         return self._map(lambda value: value.to(device=device, non_blocking=non_blocking))
 
     def pin_memory(self) -> PageBatch:
-        """The batch in page-locked memory; DataLoader calls this."""
+        """The batch in page-locked memory; PageLoader calls this."""
         return self._map(lambda value: value.pin_memory())
 
     def record_stream(self, stream: torch.cuda.streams.Stream) -> None:

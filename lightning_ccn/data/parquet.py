@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -69,6 +70,8 @@ def open_part(path: Path) -> Iterator[pq.ParquetFile]:
         with pq.ParquetFile(path) as file:
             yield file
     except (OSError, pa.ArrowException) as error:
+        if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):  # too many open files: not the part's fault
+            raise
         why = " ".join(str(error).split())
         raise DataError(f"{path}: not a complete Parquet file; write it again ({why})") from None
 

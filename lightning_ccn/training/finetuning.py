@@ -39,7 +39,7 @@ def fine_tuning(checkpoint: Path, dataset: Dataset, new_rows: NewIds, keep_accum
     """
     read_manifest(checkpoint)  # raises an error for an incomplete checkpoint
     saved = read_trainer_state(checkpoint).get("ccn")
-    if saved is None:
+    if not isinstance(saved, dict) or not all(isinstance(saved.get(part), dict) for part in ("schema", "digests")):
         raise DataError(f"{checkpoint}: not written by lightning_ccn; it names no schema to compare the data with")
     check_extension(checkpoint, Schema.from_dict(saved["schema"], str(checkpoint)), saved["digests"], dataset)
     check_same_ids(saved, dataset)

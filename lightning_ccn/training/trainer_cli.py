@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -261,9 +260,7 @@ class TrainingCLI(OpenCLI):
             # how Lightning ends after a Ctrl-C that could not wait
             at_once = isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)
             if at_once or (isinstance(error, Interrupted) and interrupted()):
-                if not is_rank_zero():  # the first rank says it
-                    raise SystemExit(128 + signal.SIGINT) from None
-                raise KeyboardInterrupt(self._how_to_continue()) from None
+                raise KeyboardInterrupt(self._how_to_continue() if is_rank_zero() else "") from None
             raise
 
     def _how_to_continue(self) -> str:

@@ -48,7 +48,4 @@ def fit(folder: Path, runs: Path, run_id: str, options: tuple[str, ...] = ()) ->
     place = ["--runs", str(runs), "--experiment", "test", "--run_id", run_id, "--data.folder", str(folder)]
     record = ["--trainer.callbacks=tests.training.recorder.Recorder", f"--trainer.callbacks.path={runs / run_id}.jsonl"]
     world = ["--trainer.devices", os.environ["CCN_TEST_WORLD_SIZE"], "--ckpt_path", "last_if_any"]
-    try:
-        return main(["fit", *place, *OPTIONS, *world, *record, *options])
-    except SystemExit as ended:  # after Ctrl-C, on ranks that leave it to the first one to say so
-        return ended.code if isinstance(ended.code, int) else 1
+    return main(["fit", *place, *OPTIONS, *world, *record, *options])

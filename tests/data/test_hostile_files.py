@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from lightning_ccn.data.parquet import decode, open_part
 from lightning_ccn.data.vocabulary import Vocabulary
 from lightning_ccn.data.world.knobs import WorldConfig
 from lightning_ccn.errors import DataError
+from tests.trap import Trap
 
 TAGS = (
     "!!python/object/apply:os.mkdir [{path}]",
@@ -30,21 +30,6 @@ TAGS = (
     "!!python/name:os.mkdir",
     "!!python/module:os",
 )
-
-
-class Trap:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
-        return os.mkdir, (str(self.path),)
-
-
-@pytest.fixture
-def trap(tmp_path: Path) -> Trap:
-    return Trap(tmp_path / "code was run")
 
 
 @pytest.fixture

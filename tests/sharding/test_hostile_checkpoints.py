@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -20,24 +19,10 @@ from lightning_ccn.sharding import ShardingError, newest_whole, read_manifest, r
 from lightning_ccn.sharding.checkpoint import load_tensors
 from lightning_ccn.sharding.stored_tensors import read_index
 from tests.sharding.runs import refusal
+from tests.trap import Trap
 
 SAVED = Path(__file__).parents[1] / "saved_by_0_1_0" / "epoch0.ckpt"
 TABLE = "tables.user.weight"
-
-
-class Trap:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
-        return os.mkdir, (str(self.path),)
-
-
-@pytest.fixture
-def trap(tmp_path: Path) -> Trap:
-    return Trap(tmp_path / "code was run")
 
 
 @pytest.fixture

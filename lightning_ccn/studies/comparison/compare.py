@@ -16,7 +16,7 @@ from rich.console import Console
 
 from lightning_ccn.conf_files import find_conf
 from lightning_ccn.data.dataset import Dataset
-from lightning_ccn.errors import OptionError
+from lightning_ccn.errors import OneLineParser, OptionError
 from lightning_ccn.evaluation.metrics import metric_titles
 from lightning_ccn.sharding import find_tables
 from lightning_ccn.studies.comparison.cell import Cells, visible_gpus
@@ -147,7 +147,7 @@ def numbers(text: str) -> list[float]:
 def _parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """The options of `ccn compare`, and the options of `ccn fit` that all cells share."""
     systems = default_systems()
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="ccn compare",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,

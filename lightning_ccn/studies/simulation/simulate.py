@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from lightning_ccn.errors import DataError
+from lightning_ccn.errors import DataError, OneLineParser
 from lightning_ccn.studies.comparison.cell import visible_gpus
 from lightning_ccn.studies.comparison.origin import origin
 from lightning_ccn.studies.simulation.lift import METRICS, Outcome, lift
@@ -101,7 +101,7 @@ def run(args: list[str]) -> int:
 
 
 def _parse(args: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="ccn simulate",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
