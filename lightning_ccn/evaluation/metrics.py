@@ -3,102 +3,19 @@
 All take logits, not probabilities: in float32, probabilities near 1 no longer tell items apart. A metric that is
 undefined for the data (such as the AUC when no item was clicked) is NaN, and `undefined` says why.
 
-To add a metric: a subclass of `ClickMetric` and its entry in `METRICS`.
+To add a metric: a subclass of `click_metric.ClickMetric` and its entry in `METRICS`.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.nn import functional
 from torchmetrics import Metric, MetricCollection
 
-
-class SummedMetric(Metric):
-    """A metric whose states are sums: over batches, and in `compute` over ranks.
-
-    `compute` covers all batches and ranks since `reset`. Where torch.distributed is initialised, it is a collective
-    call.
-    """
-
-    full_state_update = False
-
-    def __init__(self) -> None:
-        super().__init__(dist_sync_fn=_sum_over_ranks)
-
-    def add_sum(self, name: str, dtype: torch.dtype, *shape: int) -> None:
-        """Adds a state that starts at zero; a scalar unless a shape is given."""
-        self.add_state(name, torch.zeros(shape, dtype=dtype), dist_reduce_fx="sum")
-
-
-class ClickMetric(SummedMetric):
-    """Base class of the metrics in `METRICS`; `compute` gives a float64 scalar.
-
-    A subclass sets `title` and `higher_is_better`, adds its sums in `__init__`, fills them in `update`, and defines
-    `value`. A subclass that inherits `update` from another metric shares that metric's sums.
-
-    Attributes:
-        title: Name in tables and figures.
-        higher_is_better: Which checkpoint is best if the metric is monitored; None: neither high nor low is better.
-        undefined: Why the last `compute` gave NaN; None if it did not.
-    """
-
-    title: ClassVar[str]
-    higher_is_better: bool | None = None
-    undefined: str | None = None
-
-    items: Tensor
-    clicks: Tensor
-    broken: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("items", "clicks", "broken"):
-            self.add_sum(name, torch.int64)
-
-    def update(self, logits: Tensor, clicks: Tensor) -> None:
-        """Adds a batch, which may be empty.
-
-        Args:
-            logits: Float [items].
-            clicks: [items] of any dtype, 0 or 1.
-
-        Raises:
-            ValueError: The shapes differ or are not [items].
-        """
-        if logits.dim() != 1 or logits.shape != clicks.shape:
-            raise ValueError(f"logits are {list(logits.shape)}, clicks {list(clicks.shape)}; both must be [items]")
-        self.items += logits.numel()
-        self.clicks += (clicks > 0).sum()
-        self.broken += (~logits.isfinite()).sum()
-
-    def compute(self) -> Tensor:
-        """The metric, NaN where it is undefined."""
-        self.undefined = self.why_undefined()
-        return self.value() if self.undefined is None else self.items.new_full((), torch.nan, dtype=torch.float64)
-
-    @abstractmethod
-    def value(self) -> Tensor:
-        """The metric where it is defined."""
-
-    def why_undefined(self) -> str | None:
-        """Why `value` is undefined for the data so far; None where it is defined."""
-        if self.items == 0:
-            return "no impression was seen"
-        if self.broken > 0:
-            return f"{self.broken} of the {self.items} logits are NaN or infinite"
-        return None
-
-    def _one_label(self) -> str | None:
-        if self.clicks == 0:
-            return f"every one of the {self.items} labels is 0"
-        if self.clicks == self.items:
-            return f"every one of the {self.items} labels is 1"
-        return None
+from lightning_ccn.evaluation.click_metric import ClickMetric, SummedMetric
 
 
 class AUC(ClickMetric):
@@ -142,9 +59,9 @@ class AUC(ClickMetric):
 
     def value(self) -> Tensor:
         """Share of (clicked, unclicked) pairs that the logits order correctly."""
-        negative, positive = self.histogram.double()  # [bins] each, lowest logits first
-        below = negative.cumsum(0) - negative / 2
-        return (positive * below).sum() / (positive.sum() * negative.sum())
+        negative, positive = self.histogram  # [bins] each, lowest logits first
+        twice_below = 2 * negative.cumsum(0) - negative  # whole numbers: no order of summation changes them
+        return (positive.double() * twice_below).sum() / (2 * positive.sum().double() * negative.sum())
 
     def why_undefined(self) -> str | None:
         """See `ClickMetric.why_undefined`."""
@@ -355,10 +272,3 @@ class CTRMetrics(MetricCollection):
         metrics = self.items(keep_base=True, copy_state=False)
         reasons = {name: metric.undefined for name, metric in metrics if isinstance(metric, ClickMetric)}
         return [f"{name} undefined: {reason}" for name, reason in reasons.items() if reason is not None]
-
-
-def _sum_over_ranks(state: Tensor, group: Any = None) -> list[Tensor]:
-    """The sum over ranks, in the form of torchmetrics' gather, which would hold the histograms of all ranks on each."""
-    total = state.clone()
-    distributed.all_reduce(total, group=group)
-    return [total]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_ccn.evaluation.metrics import ClickMetric
+from lightning_ccn.evaluation.click_metric import ClickMetric
 
 
 class BrierScore(ClickMetric):
