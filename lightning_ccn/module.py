@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
-from torch.optim import Optimizer
+from torch.optim import Adagrad, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.identity import check_same_data, data_identity, saved_numbers
-from lightning_ccn.errors import DataError, OptionError, TrainingError
+from lightning_ccn.errors import DataError, OptionError
+from lightning_ccn.evaluation.finite_loss import FiniteLoss
 from lightning_ccn.evaluation.item_means import ItemMeans
 from lightning_ccn.evaluation.metrics import AUC, CTRMetrics
 from lightning_ccn.lightning_private import epoch_was_left, log_interval
 from lightning_ccn.models.system import Prediction, System
 from lightning_ccn.nn.freezing import freeze
+from lightning_ccn.nn.head_size import slow_heads
 from lightning_ccn.nn.intent import intent_label
 from lightning_ccn.nn.listwise import listwise_softmax_loss
 from lightning_ccn.nn.tables import tables_on
@@ -89,7 +92,7 @@ class CTRModule(L.LightningModule):
         self.final_lr, self.initial_accumulator = final_lr, initial_accumulator
         self.listwise_weight, self.freeze_names = listwise_weight, list(freeze)
         self.model: System | None = None
-        self.train_means = ItemMeans()
+        self.train_means, self.finite_loss = ItemMeans(), FiniteLoss()
         self.val_metrics, self.test_metrics = CTRMetrics(), CTRMetrics()
         self.intent_auc: AUC | None = None  # over pages; made when a system first estimates an intent
         self.results: dict[str, float] = {}  # of the last validation and test; logged values are rounded to float32
@@ -103,22 +106,31 @@ class CTRModule(L.LightningModule):
                 f"trainer.strategy is {type(self.trainer.strategy).__name__}, which cannot shard embedding tables: "
                 "leave it out, or name lightning_ccn.sharding.TorchRecStrategy"
             )
-        self.model = self.new_system()
+        self.model = self.new_system(self.trainer.strategy.root_device.type)
         try:
             freeze(self.model, self.freeze_names)
         except ValueError as error:
             raise OptionError(f"model.{error}") from error
+        on_gpu = self.trainer.strategy.root_device.type == "cuda"
+        if on_gpu and self.trainer.precision == "bf16-mixed" and (words := slow_heads(self.model)):
+            rank_zero_warn(f"model.system.init_args.heads: {words}")
         self.val_metrics.to(self.trainer.strategy.root_device)
         self.test_metrics.to(self.trainer.strategy.root_device)
 
-    def new_system(self) -> System:
-        """The system for the dataset, with its tables on the meta device.
+    def new_system(self, device_type: str = "cpu") -> System:
+        """The system for the dataset, with its layers on the CPU and its tables on the meta device.
+
+        The layers are made on the CPU for every device, so that a seed gives the same initial weights everywhere:
+        Lightning's default device within `configure_model` would draw them with that device's generator.
+
+        Args:
+            device_type: Type of the device that will run the system; decides the lookup kernel of the item tables.
 
         Raises:
             OptionError: An option of the system cannot work with this data, or the class is no `models.System`.
         """
         try:
-            with tables_on("meta"):
+            with torch.device("cpu"), tables_on("meta", for_device=device_type):
                 system = self.system(self.dataset)
         except ValueError as error:
             raise OptionError(f"model.system.init_args: {error}") from error
@@ -147,14 +159,18 @@ class CTRModule(L.LightningModule):
             terms["listwise"] = listwise_softmax_loss(prediction.logit, batch.clicks, batch.page_lengths)
             loss = loss + self.listwise_weight * terms["listwise"]
         terms["loss"] = loss
-        if not math.isfinite(loss.item()):
-            raise TrainingError(self._not_finite(terms, batch))
+        self.finite_loss.check()  # the step before
+        where = f"step {self.trainer.global_step} (epoch {self.trainer.current_epoch}, rank {self.trainer.global_rank})"
+        self.finite_loss.watch(terms, batch.page_id, where)
         self.train_means.add(terms, batch.items)
         if prediction.degree is not None:
             self.train_means.add_degrees(prediction.degree, batch.clicks)
+        ranks = self.trainer.world_size
+        if ranks == 1:
+            return loss
         # DDP averages over ranks with equal weights, but ranks have different numbers of items
-        global_items = self._sum_over_ranks(torch.tensor(float(batch.items), device=self.device))
-        return loss * (batch.items * self.trainer.world_size / global_items.clamp(min=1))
+        global_items = self._sum_over_ranks(loss.new_full((), batch.items))
+        return loss * (batch.items * ranks / global_items.clamp(min=1))
 
     def on_train_batch_end(self, outputs: Any, batch: PageBatch, batch_idx: int) -> None:
         """Logs the means since the last logged step, every `log_every_n_steps`; 0 logs none."""
@@ -169,11 +185,16 @@ class CTRModule(L.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Logs the epoch's mean of every loss term and of the collaborative degrees."""
+        self.finite_loss.check()
         self.log_dict(
             {f"train_{name}_epoch": value for name, value in self.train_means.epoch(self._sum_over_ranks).items()}
         )
         if not epoch_was_left(self.trainer):  # else a run that continues adds the rest of the epoch
             self.train_means.reset()
+
+    def on_validation_start(self) -> None:
+        """Checks the last training step before its weights are scored."""
+        self.finite_loss.check()
 
     def validation_step(self, batch: PageBatch, batch_idx: int) -> None:
         """Adds a batch to the validation metrics."""
@@ -210,7 +231,7 @@ class CTRModule(L.LightningModule):
         if self.optimizer is not None:
             optimizer = self.optimizer(dense, self.lr)
         else:
-            optimizer = torch.optim.Adagrad(dense, self.lr, initial_accumulator_value=self.initial_accumulator)
+            optimizer = Adagrad(dense, self.lr, initial_accumulator_value=self.initial_accumulator, foreach=True)
         schedule = self.lr_scheduler(optimizer) if self.lr_scheduler is not None else self._linear_fall(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -220,6 +241,7 @@ class CTRModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what turns a log into scores, for `on_load_checkpoint` to compare, and the epoch's means so far."""
+        self.finite_loss.check()
         checkpoint["ccn"] = {
             "system": type(self.model).__name__,
             **data_identity(self.dataset),
@@ -247,8 +269,8 @@ class CTRModule(L.LightningModule):
         if prediction.intent is not None and category is not None:  # without categories the intent has no label
             if self.intent_auc is None:
                 self.intent_auc = AUC().to(self.device)
-            pages = batch.page_lengths > 0  # skips the placeholder page of an empty rank
-            self.intent_auc.update(prediction.intent[pages], intent_label(batch, category)[pages])
+            pages = batch.pages if batch.items else 0  # an empty rank has a placeholder page
+            self.intent_auc.update(prediction.intent[:pages], intent_label(batch, category)[:pages])
 
     def _finish(self, metrics: CTRMetrics, prefix: str, split: str) -> None:
         values = {f"{prefix}{name}": value.item() for name, value in metrics.compute().items()}
@@ -263,15 +285,8 @@ class CTRModule(L.LightningModule):
         for words in undefined:
             rank_zero_warn(f"{split} split: {words}")
 
-    def _not_finite(self, terms: Mapping[str, Tensor], batch: PageBatch) -> str:
-        bad = ", ".join(f"{name} = {value.item()}" for name, value in terms.items() if not math.isfinite(value.item()))
-        pages = ", ".join(str(page) for page in batch.page_id[:5].tolist())
-        return (
-            f"the loss is not finite at step {self.trainer.global_step} (epoch {self.trainer.current_epoch}, "
-            f"rank {self.trainer.global_rank}): {bad}. The batch has {batch.pages} pages, page_id {pages}, ... "
-            "The step was not taken. Lower model.lr and trainer.strategy.table_lr, or look at these pages"
-        )
-
     def _sum_over_ranks(self, value: Tensor) -> Tensor:
-        summed: Tensor = self.trainer.strategy.reduce(value, reduce_op="sum")
-        return summed
+        """Sums a tensor of this rank's device in place; Lightning's `reduce` would add a barrier."""
+        if self.trainer.world_size > 1:
+            dist.all_reduce(value)
+        return value

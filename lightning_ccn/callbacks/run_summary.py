@@ -76,7 +76,8 @@ class RunSummary(L.Callback):
         """Writes the test metrics."""
         assert isinstance(pl_module, CTRModule)
         tested = {k: v for k, v in pl_module.results.items() if not k.startswith("val_")}
-        self._write({**tested, **world_bounds(pl_module.dataset, trainer.global_rank, trainer.world_size)})
+        share = trainer.global_rank, trainer.world_size, trainer.strategy.root_device
+        self._write({**tested, **world_bounds(pl_module.dataset, *share)})
         self._tested = True
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

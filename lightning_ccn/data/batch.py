@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchrec import KeyedJaggedTensor
 from torchrec.streamable import Pipelineable
+
+from lightning_ccn.data.packing import pack, unpack
+from lightning_ccn.data.padding import PaddedBehaviours, Places, pad_behaviours
 
 
 @dataclass
@@ -29,19 +35,28 @@ class PageBatch(Pipelineable):
     A rank whose slice is empty still takes part in every collective operation. Its batch is a placeholder: one page
     (page_id -1) without items, so that lookups have a page, and losses and metrics have no item.
 
+    Whatever depends on the lengths is known to the reader. It comes as Python numbers (`longest_short`, ...) and as
+    ready tensors (`page`, `of_page`, ...): to find it out from tensors, the host would have to wait for the GPU.
+
     Attributes:
         page_id: Int64 [pages].
         user: Profile features; one key per feature, stride = pages.
         item: Features of the distinct items; one key per feature, exactly one value each.
         target: Int64 [items], index into the distinct items; page-major.
         page_lengths: Int64 [pages], number of exposed items of each page; sums to `items`.
+        page: Int64 [items], the page of each exposed item.
+        of_page: Where the targets are in a tensor that is padded by page.
         trigger: Int64 [pages], index into the distinct items (the unknown item where a page has no trigger).
         short: Int64 [behaviours], index into the distinct items; page-major, oldest first.
         short_lengths: Int64 [pages].
+        longest_short: The largest of `short_lengths`; at least 1.
         long: Int64 [searched behaviours], index into the distinct items; group-major, oldest first.
         long_lengths: Int64 [groups]; groups are page-major.
+        longest_long: The largest of `long_lengths`; at least 1.
         target_group: Int64 [items], the group of each target's category on its page.
         trigger_group: Int64 [pages], the group of each trigger's category.
+        group_of_targets: Int64 [groups of targets], the groups that are the group of a target, ascending.
+        of_group: Where the targets are in a tensor that is padded by `group_of_targets`.
         numbers: Float32 [items, numbers], standardised.
         clicks: Float32 [items] in {0, 1}; None when the data has no clicks (predict).
     """
@@ -51,44 +66,125 @@ class PageBatch(Pipelineable):
     item: KeyedJaggedTensor
     target: Tensor
     page_lengths: Tensor
+    page: Tensor
+    of_page: Places
     trigger: Tensor
     short: Tensor
     short_lengths: Tensor
+    longest_short: int
     long: Tensor
     long_lengths: Tensor
+    longest_long: int
     target_group: Tensor
     trigger_group: Tensor
+    group_of_targets: Tensor
+    of_group: Places
     numbers: Tensor
     clicks: Tensor | None
 
-    @property
-    def pages(self) -> int:
-        """Number of page views."""
-        return self.page_lengths.numel()
+    def __post_init__(self) -> None:
+        # looked up once: each look at a tensor's shape costs as much as a small operation
+        self.pages, self.items = self.page_lengths.numel(), self.target.numel()
+        self.device = self.page_id.device
+        self._buffer: Tensor | None = None  # what all tensors are parts of, if they are
 
     @property
-    def items(self) -> int:
-        """Number of exposed items on all pages."""
-        return self.target.numel()
+    def each_page(self) -> Places:
+        """Places of one query per page, such as the triggers."""
+        return Places(None, self.pages, 1)
 
-    @property
-    def page(self) -> Tensor:
-        """Int64 [items]: the page of each exposed item."""
-        return torch.repeat_interleave(self.page_lengths, output_size=self.items)
+    @cached_property
+    def short_of_page(self) -> PaddedBehaviours:
+        """The short sequence of each page: [pages, longest_short]."""
+        starts = self.short_lengths.cumsum(0) - self.short_lengths
+        return pad_behaviours(self.short, starts, self.short_lengths, self.longest_short)
+
+    @cached_property
+    def long_of_group(self) -> PaddedBehaviours:
+        """The long behaviours of each group that has a target: [groups of targets, longest_long]."""
+        return self._long_of(self.group_of_targets)
+
+    @cached_property
+    def long_of_trigger(self) -> PaddedBehaviours:
+        """The long behaviours of the trigger's category: [pages, longest_long]."""
+        return self._long_of(self.trigger_group)
+
+    def _long_of(self, group: Tensor) -> PaddedBehaviours:
+        return pad_behaviours(self.long, self._long_starts[group], self.long_lengths[group], self.longest_long)
+
+    @cached_property
+    def _long_starts(self) -> Tensor:
+        return self.long_lengths.cumsum(0) - self.long_lengths
 
     def to(self, device: torch.device, non_blocking: bool = False) -> PageBatch:
-        """The batch on another device."""
-        return self._map(lambda value: value.to(device=device, non_blocking=non_blocking))
+        """The batch on another device: in one copy from page-locked memory, or itself if it is there already."""
+        if device == self.device:
+            return self
+        if self._buffer is None:
+            return self._rebuilt([tensor.to(device, non_blocking=non_blocking) for tensor in self._tensors()])
+        buffer = self._buffer.to(device, non_blocking=non_blocking)
+        return self._rebuilt(unpack(buffer, self._tensors()), buffer)
 
     def pin_memory(self) -> PageBatch:
-        """The batch in page-locked memory; PageLoader calls this."""
-        return self._map(lambda value: value.pin_memory())
+        """The batch in one buffer of page-locked memory."""
+        tensors = self._tensors()
+        buffer = pack(tensors, pin_memory=True)
+        return self._rebuilt(unpack(buffer, tensors), buffer)
 
     def record_stream(self, stream: torch.cuda.streams.Stream) -> None:
         """Marks every tensor as used by `stream`; TorchRec's pipelines call this."""
-        self._map(lambda value: value.record_stream(stream) or value)
+        for tensor in self._tensors() if self._buffer is None else [self._buffer]:
+            tensor.record_stream(stream)
 
-    def _map(self, apply: Any) -> PageBatch:
-        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        moved: dict[str, Any] = {n: None if value is None else apply(value) for n, value in values.items()}
-        return PageBatch(**moved)
+    def _tensors(self) -> list[Tensor]:
+        found: list[Tensor] = []
+        for field in dataclasses.fields(self):
+            found += _tensors_of(getattr(self, field.name))
+        return found
+
+    def _rebuilt(self, tensors: list[Tensor], buffer: Tensor | None = None) -> PageBatch:
+        """The same batch with other tensors, in the order of `_tensors`."""
+        left = iter(tensors)
+        values = {field.name: _rebuilt(getattr(self, field.name), left) for field in dataclasses.fields(self)}
+        batch = PageBatch(**values)
+        batch._buffer = buffer
+        return batch
+
+
+def _tensors_of(value: Any) -> list[Tensor]:
+    if isinstance(value, KeyedJaggedTensor):
+        return [value.values(), value.lengths()]
+    tensor = value.place if isinstance(value, Places) else value
+    return [tensor] if isinstance(tensor, Tensor) else []
+
+
+def _rebuilt(value: Any, tensors: Iterator[Tensor]) -> Any:
+    if isinstance(value, KeyedJaggedTensor):
+        # the lengths of the keys go along: TorchRec would read them from the GPU
+        per_key = value.length_per_key()
+        return keyed_jagged(value.keys(), next(tensors), next(tensors), value.stride(), per_key)
+    if isinstance(value, Places):
+        return dataclasses.replace(value, place=next(tensors)) if value.place is not None else value
+    return next(tensors) if isinstance(value, Tensor) else value
+
+
+def keyed_jagged(
+    keys: list[str], values: Tensor, lengths: Tensor, stride: int, length_per_key: list[int]
+) -> KeyedJaggedTensor:
+    """A KeyedJaggedTensor that need not look into `lengths`, which may be on a GPU, for the lengths of its keys.
+
+    Args:
+        keys: Names of the features.
+        values: int64 [sum of `length_per_key`], key-major.
+        lengths: int64 [keys * stride], key-major.
+        stride: Number of rows of each key.
+        length_per_key: Number of values of each key.
+    """
+    return KeyedJaggedTensor(
+        keys=keys,
+        values=values,
+        lengths=lengths,
+        stride=stride,
+        length_per_key=length_per_key,
+        offset_per_key=[0, *accumulate(length_per_key)],
+    )

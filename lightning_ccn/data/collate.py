@@ -11,7 +11,8 @@ from torch import Tensor
 from torchrec import KeyedJaggedTensor
 
 from lightning_ccn.data import page_row
-from lightning_ccn.data.batch import PageBatch
+from lightning_ccn.data.batch import PageBatch, keyed_jagged
+from lightning_ccn.data.padding import Places
 from lightning_ccn.data.page_row import ITEM
 from lightning_ccn.data.parquet import PageRows, list_column, value_column
 from lightning_ccn.data.ragged import Ragged, most_recent, take
@@ -57,6 +58,7 @@ class Collator:
         long, target_group, trigger_group = self._search(
             list_column(rows, page_row.LONG_ITEMS), exposed.values, target_page, trigger
         )
+        asked, at_asked = np.unique(target_group, return_inverse=True)
         places = [exposed.values, trigger, short.values, long.values]
         distinct, index = np.unique(np.concatenate(places), return_inverse=True)
         target_at, trigger_at, short_at, long_at = np.split(index, np.cumsum([len(p) for p in places[:-1]]))
@@ -67,13 +69,19 @@ class Collator:
             item=self._item(distinct),
             target=_tensor(target_at),
             page_lengths=_tensor(exposed.lengths),
+            page=_tensor(target_page),
+            of_page=_places(target_page, exposed.lengths),
             trigger=_tensor(trigger_at),
             short=_tensor(short_at),
             short_lengths=_tensor(short.lengths),
+            longest_short=_longest(short.lengths),
             long=_tensor(long_at),
             long_lengths=_tensor(long.lengths),
+            longest_long=_longest(long.lengths),
             target_group=_tensor(target_group),
             trigger_group=_tensor(trigger_group),
+            group_of_targets=_tensor(asked),
+            of_group=_places(at_asked, np.bincount(at_asked, minlength=len(asked))),
             numbers=self._numbers(rows, len(exposed.values)),
             clicks=torch.from_numpy(clicks.values.astype(np.float32)) if isinstance(clicks, Ragged) else None,
         )
@@ -162,10 +170,29 @@ def _tensor(values: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64))
 
 
+def _longest(lengths: np.ndarray) -> int:
+    return max(int(lengths.max(initial=0)), 1)
+
+
+def _places(segment: np.ndarray, lengths: np.ndarray) -> Places:
+    """Places of rows in a tensor that is padded by segment.
+
+    Args:
+        segment: Int [rows], the segment of each row, in any order.
+        lengths: Int [segments], number of rows of each segment.
+    """
+    order = np.argsort(segment, kind="stable")
+    position = np.empty(len(segment), np.int64)
+    position[order] = np.arange(len(segment)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    longest = _longest(lengths)
+    return Places(_tensor(segment * longest + position), len(lengths), longest)
+
+
 def _keyed(names: list[str], values: list[np.ndarray], lengths: list[np.ndarray], stride: int) -> KeyedJaggedTensor:
-    return KeyedJaggedTensor(
-        keys=names,
-        values=_tensor(np.concatenate(values) if values else np.zeros(0)),
-        lengths=_tensor(np.concatenate(lengths) if lengths else np.zeros(0)),
-        stride=stride,
+    return keyed_jagged(
+        names,
+        _tensor(np.concatenate(values) if values else np.zeros(0)),
+        _tensor(np.concatenate(lengths) if lengths else np.zeros(0)),
+        stride,
+        [len(of_key) for of_key in values],
     )

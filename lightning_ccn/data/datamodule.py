@@ -117,5 +117,6 @@ class PageData(L.LightningDataModule):
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=self.trainer.world_size if self.trainer else 1,
         )
-        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        return PageLoader(batches, workers=self.workers, pin_memory=on_gpu)
+        device = self.trainer.strategy.root_device if self.trainer else None
+        gpu = device if device is not None and device.type == "cuda" else None
+        return PageLoader(batches, workers=self.workers, gpu=gpu)

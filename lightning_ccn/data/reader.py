@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+import torch
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler
 
 from lightning_ccn.data import page_row
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.collate import Collator
+from lightning_ccn.data.copy_ahead import copied_ahead
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.parquet import PageRows, decode, open_part
 from lightning_ccn.data.ragged import concatenate, take
@@ -134,13 +136,13 @@ class PageLoader:
     Args:
         batches: The slices to iterate over.
         workers: Number of worker processes that decode and collate; 0 does it in this process.
-        pin_memory: Whether to put batches into page-locked memory (for a GPU).
+        gpu: The GPU on which to hand the batches out, see `copy_ahead`; None for batches in the host's memory.
     """
 
-    def __init__(self, batches: PageBatches, workers: int = 0, pin_memory: bool = False) -> None:
+    def __init__(self, batches: PageBatches, workers: int = 0, gpu: torch.device | None = None) -> None:
         self.batches = batches
         self.workers = workers
-        self.pin_memory = pin_memory
+        self.gpu = gpu
         self.sampler = GlobalSteps(len(batches))
         self.batch_sampler = None  # Lightning reads it of every loader with a sampler
         self._done = 0
@@ -157,9 +159,10 @@ class PageLoader:
         """
         # A generator, because Lightning calls iter() before it restores the position and sets the epoch.
         self._done = self.sampler.start
-        for batch in self._batches(list(self.sampler)):
+        batches = self._batches(list(self.sampler))
+        for batch in batches if self.gpu is None else copied_ahead(batches, self.gpu):
             self._done += 1
-            yield batch.pin_memory() if self.pin_memory else batch
+            yield batch
 
     def _batches(self, steps: list[tuple[int, int]]) -> Iterator[PageBatch]:
         if not self.workers:

@@ -8,23 +8,26 @@ import torch
 from torch import Tensor
 
 OverRanks = Callable[[Tensor], Tensor]  # gives the sum of a tensor over all ranks
+Names = tuple[str, ...]  # of means that are added together
+Sums = dict[str, list[float]]  # name -> sum over items, and their weight
 
 
 class ItemMeans:
     """Item-weighted means since the start of the epoch, and since the last call of `window`.
 
-    Ranks communicate only when a mean is computed.
+    Sums stay on the device where the values are. Ranks communicate, and the host waits for the device, only when a mean
+    is asked for.
     """
 
     def __init__(self) -> None:
-        self.totals: dict[str, Tensor] = {}  # name -> float64 [2]: sum, weight
-        self.logged: dict[str, Tensor] = {}  # the totals at the last call of `window`
+        self._totals: dict[Names, Tensor] = {}  # float64 [2, names]: sums, weights; of this rank
+        self._logged: dict[Names, Tensor] = {}  # the totals at the last call of `window`
+        self._loaded: tuple[Sums, Sums, float] = {}, {}, 0.0  # totals and logged over all ranks, and this rank's share
 
     def add(self, means: Mapping[str, Tensor], items: int) -> None:
         """Adds a batch's means over its items."""
-        for name, value in means.items():
-            weight = torch.tensor(float(items), dtype=torch.float64, device=value.device)
-            self._add(name, value.detach().double() * weight, weight)
+        sums = torch.stack([*means.values()]).detach().double() * items
+        self._add(tuple(means), torch.stack([sums, torch.full_like(sums, items)]))
 
     def add_degrees(self, degree: Tensor, clicks: Tensor) -> None:
         """Adds a batch's collaborative degrees, for clicked and unclicked items separately.
@@ -35,30 +38,33 @@ class ItemMeans:
             degree: Float [items].
             clicks: Float [items], 0 or 1.
         """
-        degree, clicks = degree.detach().double(), clicks.double()
-        self._add("degree_clicked", (degree * clicks).sum(), clicks.sum())
-        self._add("degree_unclicked", (degree * (1 - clicks)).sum(), (1 - clicks).sum())
+        clicks = clicks.double()
+        label = torch.stack([clicks, 1 - clicks])  # [2, items]
+        sums = torch.stack([(label * degree.detach()).sum(1), label.sum(1)])
+        self._add(("degree_clicked", "degree_unclicked"), sums)
 
     def window(self, over_ranks: OverRanks) -> dict[str, float]:
         """Means since the last call; names without items are left out."""
-        since = {name: total - self.logged.get(name, 0.0) for name, total in self.totals.items()}
-        self.logged = {name: total.clone() for name, total in self.totals.items()}
-        return _means(since, over_ranks)
+        since = {names: total - self._logged.get(names, 0.0) for names, total in self._totals.items()}
+        self._logged = {names: total.clone() for names, total in self._totals.items()}
+        return _means(_over_ranks(since, over_ranks))
 
     def epoch(self, over_ranks: OverRanks) -> dict[str, float]:
         """Means since the last `reset`; names without items are left out."""
-        return _means(self.totals, over_ranks)
+        return _means(self.state(over_ranks)["totals"])
 
     def reset(self) -> None:
         """Starts the next epoch."""
-        self.totals.clear()
-        self.logged.clear()
+        self._totals.clear()
+        self._logged.clear()
+        self._loaded = {}, {}, 0.0
 
-    def state(self, over_ranks: OverRanks) -> dict[str, dict[str, list[float]]]:
+    def state(self, over_ranks: OverRanks) -> dict[str, Sums]:
         """Sums over all ranks, for a checkpoint. Every rank must call it."""
+        totals, logged, _ = self._loaded  # those that no batch has been added to since
         return {
-            "totals": {name: over_ranks(value.clone()).tolist() for name, value in self.totals.items()},
-            "logged": {name: over_ranks(value.clone()).tolist() for name, value in self.logged.items()},
+            "totals": totals | _over_ranks(self._totals, over_ranks),
+            "logged": logged | _over_ranks(self._logged, over_ranks),
         }
 
     def load(self, state: Mapping[str, Mapping[str, list[float]]], share: float = 1.0) -> None:
@@ -66,17 +72,35 @@ class ItemMeans:
 
         Args:
             state: Sums over all ranks.
-            share: 1 on one rank and 0 on the others, so that the sum over ranks is right and every rank has all names.
+            share: 1 on one rank and 0 on the others, which goes on with it, so that the sum over ranks is right.
         """
-        self.totals = {k: torch.tensor(v, dtype=torch.float64) * share for k, v in state["totals"].items()}
-        self.logged = {k: torch.tensor(v, dtype=torch.float64) * share for k, v in state["logged"].items()}
+        self.reset()
+        self._loaded = dict(state["totals"]), dict(state["logged"]), share
 
-    def _add(self, name: str, total: Tensor, weight: Tensor) -> None:
-        pair = torch.stack([total, weight])
-        before = self.totals.get(name)
-        self.totals[name] = pair if before is None else before.to(pair.device) + pair
+    def _add(self, names: Names, sums: Tensor) -> None:
+        if names not in self._totals:
+            totals, logged, share = self._loaded
+            if any(name in totals for name in names):  # the first batch after a resume
+                self._totals[names] = _restored(names, totals, share, sums.device)
+                self._logged[names] = _restored(names, logged, share, sums.device)
+        before = self._totals.get(names)
+        self._totals[names] = sums if before is None else before + sums
 
 
-def _means(sums: Mapping[str, Tensor], over_ranks: OverRanks) -> dict[str, float]:
-    pairs = {name: over_ranks(pair.clone()).tolist() for name, pair in sums.items()}
-    return {name: total / weight for name, (total, weight) in pairs.items() if weight > 0}
+def _restored(names: Names, saved: Sums, share: float, device: torch.device) -> Tensor:
+    """float64 [2, names]."""
+    pairs = [saved.get(name, [0.0, 0.0]) for name in names]
+    return torch.tensor(pairs, dtype=torch.float64).T.mul(share).to(device)
+
+
+def _over_ranks(tables: Mapping[Names, Tensor], over_ranks: OverRanks) -> Sums:
+    """Sums over all ranks by name, in one exchange."""
+    if not tables:
+        return {}
+    sums, weights = over_ranks(torch.cat([*tables.values()], dim=1)).tolist()
+    names = [name for group in tables for name in group]
+    return {name: [total, weight] for name, total, weight in zip(names, sums, weights, strict=True)}
+
+
+def _means(sums: Sums) -> dict[str, float]:
+    return {name: total / weight for name, (total, weight) in sums.items() if weight > 0}

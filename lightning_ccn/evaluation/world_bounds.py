@@ -41,17 +41,24 @@ def _probabilities(dataset: Dataset, rank: int, world_size: int) -> Iterator[tup
                 yield true, attainable, clicks
 
 
-def world_bounds(dataset: Dataset, rank: int = 0, world_size: int = 1) -> dict[str, float]:
+def world_bounds(
+    dataset: Dataset, rank: int = 0, world_size: int = 1, device: torch.device | None = None
+) -> dict[str, float]:
     """`oracle_auc` and `attainable_auc` of a synthetic world's test split; nothing for other datasets.
 
     The oracle scores by the true probability, which includes hidden intent and page clickiness; no model can. The
     attainable AUC is that of the probability given what a log shows. Every rank must call this, and reads its share.
+
+    Args:
+        dataset: The data.
+        rank, world_size: Which share of the split this process reads.
+        device: Where the sums are kept; ranks on GPUs add them up there.
     """
     if not _has_probabilities(dataset):
         return {}
-    metrics = {"oracle_auc": AUC(), "attainable_auc": AUC()}
+    metrics = {"oracle_auc": AUC().to(device), "attainable_auc": AUC().to(device)}
     for true, attainable, clicks in _probabilities(dataset, rank, world_size):
-        clicks_of_group = torch.from_numpy(clicks.copy())
+        clicks_of_group = torch.from_numpy(clicks.copy()).to(device)
         for metric, probability in zip(metrics.values(), (true, attainable), strict=True):
-            metric.update(torch.logit(torch.from_numpy(probability.copy())).float(), clicks_of_group)
+            metric.update(torch.logit(torch.from_numpy(probability.copy())).float().to(device), clicks_of_group)
     return {name: float(metric.compute()) for name, metric in metrics.items()}

@@ -13,7 +13,7 @@ from lightning_ccn.models.system import Prediction, warn_of_missing_inputs
 from lightning_ccn.models.tan import TAN
 from lightning_ccn.nn.collaborative import Bound
 from lightning_ccn.nn.contrastive import attraction_loss, attraction_weight, check_scale, repulsion_loss
-from lightning_ccn.nn.tables import ItemKernel
+from lightning_ccn.nn.tables import ItemKernel, TableDtype
 
 
 class CCN(TAN):
@@ -31,6 +31,7 @@ class CCN(TAN):
         bound: Bound of the collaborative degree, see `nn.collaborative`.
         gain: Factor on the product of item and trigger in the collaborative module.
         item_kernel: Lookup kernel of the item tables, see `nn.tables.ItemTables`; `auto` chooses by device.
+        table_dtype: Type of the tables' values in memory, see `nn.tables.PageEmbedding`.
         contrast_weight: Lambda of Eq. 12, the weight of both contrastive losses.
         temperature: Tau of the repulsion loss.
         scale: Xi of the attraction loss.
@@ -51,6 +52,7 @@ class CCN(TAN):
         bound: Bound = "sigmoid",
         gain: float = 20.0,
         item_kernel: ItemKernel = "auto",
+        table_dtype: TableDtype = "fp32",
         contrast_weight: float = 0.2,
         temperature: float = 0.5,
         scale: float = 0.8,
@@ -69,6 +71,7 @@ class CCN(TAN):
             bound=bound,
             gain=gain,
             item_kernel=item_kernel,
+            table_dtype=table_dtype,
         )
         if attraction:
             check_scale(bound, scale)

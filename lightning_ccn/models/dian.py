@@ -14,7 +14,7 @@ from lightning_ccn.models.system import Prediction, System, warn_of_missing_inpu
 from lightning_ccn.nn.head import PageMLP
 from lightning_ccn.nn.intent import IntentNet, intent_loss
 from lightning_ccn.nn.interest import InterestExtraction
-from lightning_ccn.nn.tables import ItemKernel, PageEmbedding
+from lightning_ccn.nn.tables import ItemKernel, PageEmbedding, TableDtype
 
 
 class DIAN(System):
@@ -30,6 +30,7 @@ class DIAN(System):
         hidden: Widths of the hidden layers of both nets' heads; the intent net has one layer, of the last width.
         intent_weight: Weight of the intent's cross entropy.
         item_kernel: Lookup kernel of the item tables, see `nn.tables.ItemTables`; `auto` chooses by device.
+        table_dtype: Type of the tables' values in memory, see `nn.tables.PageEmbedding`.
     """
 
     def __init__(
@@ -40,9 +41,10 @@ class DIAN(System):
         hidden: Sequence[int] = (128, 64),
         intent_weight: float = 1.0,
         item_kernel: ItemKernel = "auto",
+        table_dtype: TableDtype = "fp32",
     ) -> None:
         super().__init__()
-        self.embedding = PageEmbedding(dataset.schema, dim, item_kernel)
+        self.embedding = PageEmbedding(dataset.schema, dim, item_kernel, table_dtype)
         user_dim, item_dim = self.embedding.user_dim, self.embedding.item_dim
         per_item_dim = 3 * item_dim + len(dataset.schema.numbers)
         self.intent = IntentNet(user_dim, item_dim, heads, hidden[-1])

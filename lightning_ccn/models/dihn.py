@@ -14,7 +14,7 @@ from lightning_ccn.models.system import Prediction, System, warn_of_missing_inpu
 from lightning_ccn.nn.head import PageMLP
 from lightning_ccn.nn.intent import IntentNet, intent_loss
 from lightning_ccn.nn.interest import InterestExtraction
-from lightning_ccn.nn.tables import Embedded, ItemKernel, PageEmbedding
+from lightning_ccn.nn.tables import Embedded, ItemKernel, PageEmbedding, TableDtype
 
 
 class DIHN(System):
@@ -31,6 +31,7 @@ class DIHN(System):
         hidden: Widths of the head's hidden layers; the intent net has one layer, of the last width.
         intent_weight: Weight of the intent's cross entropy.
         item_kernel: Lookup kernel of the item tables, see `nn.tables.ItemTables`; `auto` chooses by device.
+        table_dtype: Type of the tables' values in memory, see `nn.tables.PageEmbedding`.
     """
 
     def __init__(
@@ -41,9 +42,10 @@ class DIHN(System):
         hidden: Sequence[int] = (128, 64),
         intent_weight: float = 1.0,
         item_kernel: ItemKernel = "auto",
+        table_dtype: TableDtype = "fp32",
     ) -> None:
         super().__init__()
-        self.embedding = PageEmbedding(dataset.schema, dim, item_kernel)
+        self.embedding = PageEmbedding(dataset.schema, dim, item_kernel, table_dtype)
         user_dim, item_dim = self.embedding.user_dim, self.embedding.item_dim
         self.intent = IntentNet(user_dim, item_dim, heads, hidden[-1])
         self.hybrid_interest = InterestExtraction(item_dim, heads)
@@ -64,7 +66,7 @@ class DIHN(System):
         page = batch.page
         intent = self.intent(e, batch)  # [pages]
         fused = self.fuse(intent, e, page)  # [items, item_dim]
-        interest = self.hybrid_interest(fused, batch.page_lengths, batch.trigger_group[page], e.item, batch)
+        interest = self.hybrid_interest.by_trigger(fused, batch.of_page, e.item, batch)
         of_page = torch.cat([e.user, e.trigger], 1)
         of_item = torch.cat([e.target, fused, interest, batch.numbers], 1)
         return Prediction(self.head(of_page, of_item, page), intent=intent)

@@ -11,7 +11,7 @@ from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.models.system import Prediction, System, warn_of_missing_inputs
 from lightning_ccn.nn.activation_unit import Activation, ActivationUnit
 from lightning_ccn.nn.head import PageMLP
-from lightning_ccn.nn.tables import ItemKernel, PageEmbedding
+from lightning_ccn.nn.tables import ItemKernel, PageEmbedding, TableDtype
 
 
 class DIN(System):
@@ -23,6 +23,7 @@ class DIN(System):
         hidden: Widths of the head's hidden layers.
         activation: Activation of the activation unit: `prelu`, or `dice`, which adapts to the data (see `nn.dice`).
         item_kernel: Lookup kernel of the item tables, see `nn.tables.ItemTables`; `auto` chooses by device.
+        table_dtype: Type of the tables' values in memory, see `nn.tables.PageEmbedding`.
     """
 
     def __init__(
@@ -32,9 +33,10 @@ class DIN(System):
         hidden: Sequence[int] = (128, 64),
         activation: Activation = "prelu",
         item_kernel: ItemKernel = "auto",
+        table_dtype: TableDtype = "fp32",
     ) -> None:
         super().__init__()
-        self.embedding = PageEmbedding(dataset.schema, dim, item_kernel)
+        self.embedding = PageEmbedding(dataset.schema, dim, item_kernel, table_dtype)
         user_dim, item_dim = self.embedding.user_dim, self.embedding.item_dim
         self.activation_unit = ActivationUnit(item_dim, activation=activation)
         self.head = PageMLP(user_dim, 2 * item_dim + len(dataset.schema.numbers), hidden)
@@ -45,6 +47,5 @@ class DIN(System):
     def forward(self, batch: PageBatch) -> Prediction:
         """logit [items]."""
         e = self.embedding(batch)
-        page = batch.page
-        interest = self.activation_unit(e.target, page, e.item, batch.short, batch.short_lengths)  # [items, item_dim]
-        return Prediction(self.head(e.user, torch.cat([e.target, interest, batch.numbers], 1), page))
+        interest = self.activation_unit(e.target, batch.of_page, e.item, batch.short_of_page)  # [items, item_dim]
+        return Prediction(self.head(e.user, torch.cat([e.target, interest, batch.numbers], 1), batch.page))

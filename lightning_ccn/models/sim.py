@@ -11,7 +11,7 @@ from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.models.system import Prediction, System, warn_of_missing_inputs
 from lightning_ccn.nn.head import PageMLP
 from lightning_ccn.nn.interest import InterestExtraction
-from lightning_ccn.nn.tables import ItemKernel, PageEmbedding
+from lightning_ccn.nn.tables import ItemKernel, PageEmbedding, TableDtype
 
 
 class SIM(System):
@@ -26,6 +26,7 @@ class SIM(System):
         heads: Number of attention heads.
         hidden: Widths of the head's hidden layers.
         item_kernel: Lookup kernel of the item tables, see `nn.tables.ItemTables`; `auto` chooses by device.
+        table_dtype: Type of the tables' values in memory, see `nn.tables.PageEmbedding`.
     """
 
     def __init__(
@@ -35,9 +36,10 @@ class SIM(System):
         heads: int = 4,
         hidden: Sequence[int] = (128, 64),
         item_kernel: ItemKernel = "auto",
+        table_dtype: TableDtype = "fp32",
     ) -> None:
         super().__init__()
-        self.embedding = PageEmbedding(dataset.schema, dim, item_kernel)
+        self.embedding = PageEmbedding(dataset.schema, dim, item_kernel, table_dtype)
         user_dim, item_dim = self.embedding.user_dim, self.embedding.item_dim
         self.interest = InterestExtraction(item_dim, heads)
         self.head = PageMLP(user_dim, 3 * item_dim + len(dataset.schema.numbers), hidden)

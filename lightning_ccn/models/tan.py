@@ -12,7 +12,7 @@ from lightning_ccn.models.system import Prediction, System, warn_of_missing_inpu
 from lightning_ccn.nn.attention import TargetAttention
 from lightning_ccn.nn.collaborative import Bound, CollaborativeModule
 from lightning_ccn.nn.head import PageMLP
-from lightning_ccn.nn.tables import ItemKernel, PageEmbedding
+from lightning_ccn.nn.tables import ItemKernel, PageEmbedding, TableDtype
 
 
 class TAN(System):
@@ -28,6 +28,7 @@ class TAN(System):
         bound: Bound of the collaborative degree, see `nn.collaborative`.
         gain: Factor on the product of item and trigger in the collaborative module.
         item_kernel: Lookup kernel of the item tables, see `nn.tables.ItemTables`; `auto` chooses by device.
+        table_dtype: Type of the tables' values in memory, see `nn.tables.PageEmbedding`.
     """
 
     def __init__(
@@ -41,9 +42,10 @@ class TAN(System):
         bound: Bound = "sigmoid",
         gain: float = 20.0,
         item_kernel: ItemKernel = "auto",
+        table_dtype: TableDtype = "fp32",
     ) -> None:
         super().__init__()
-        self.embedding = PageEmbedding(dataset.schema, dim, item_kernel)
+        self.embedding = PageEmbedding(dataset.schema, dim, item_kernel, table_dtype)
         user_dim, item_dim = self.embedding.user_dim, self.embedding.item_dim
         self.target_short = TargetAttention(item_dim, heads)
         self.target_long = TargetAttention(item_dim, heads)
@@ -73,15 +75,14 @@ class TAN(System):
         of_page = [e.user, e.trigger]  # [pages, .]
         of_item = [  # [items, .]
             e.target,
-            self.target_short(e.target, batch.page_lengths, e.item, batch.short, batch.short_lengths),
-            self.target_long.search(e.target, batch.target_group, e.item, batch.long, batch.long_lengths),
+            self.target_short(e.target, batch.of_page, e.item, batch.short_of_page),
+            self.target_long(e.target, batch.of_group, e.item, batch.long_of_group),
             batch.numbers,
         ]
         if self.trigger_interaction:
-            one = torch.ones_like(batch.page_lengths)
             of_page += [
-                self.trigger_short(e.trigger, one, e.item, batch.short, batch.short_lengths),
-                self.trigger_long.search(e.trigger, batch.trigger_group, e.item, batch.long, batch.long_lengths),
+                self.trigger_short(e.trigger, batch.each_page, e.item, batch.short_of_page),
+                self.trigger_long(e.trigger, batch.each_page, e.item, batch.long_of_trigger),
             ]
         degree = None
         if self.has_degree:

@@ -12,7 +12,7 @@ from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.models.system import Prediction, System, warn_of_missing_inputs
 from lightning_ccn.nn.crosses import HashedCrosses
 from lightning_ccn.nn.head import PageMLP
-from lightning_ccn.nn.tables import ItemKernel, PageEmbedding
+from lightning_ccn.nn.tables import ItemKernel, PageEmbedding, TableDtype
 
 
 class WideDeep(System):
@@ -27,6 +27,7 @@ class WideDeep(System):
         hidden: Widths of the head's hidden layers.
         cross_rows: Rows of the wide part's table.
         item_kernel: Lookup kernel of the item tables, see `nn.tables.ItemTables`; `auto` chooses by device.
+        table_dtype: Type of the tables' values in memory, see `nn.tables.PageEmbedding`.
     """
 
     def __init__(
@@ -36,9 +37,10 @@ class WideDeep(System):
         hidden: Sequence[int] = (128, 64),
         cross_rows: int = 2**20,
         item_kernel: ItemKernel = "auto",
+        table_dtype: TableDtype = "fp32",
     ) -> None:
         super().__init__()
-        self.embedding = PageEmbedding(dataset.schema, dim, item_kernel)
+        self.embedding = PageEmbedding(dataset.schema, dim, item_kernel, table_dtype)
         user_dim, item_dim = self.embedding.user_dim, self.embedding.item_dim
         crossed = any(not feature.many for feature in dataset.schema.user)
         self.wide = HashedCrosses(dataset.schema, cross_rows) if crossed else None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding as gather
 
+from lightning_ccn.data.padding import PaddedBehaviours, Places
 from lightning_ccn.nn.dice import Dice
 
 Activation = Literal["prelu", "dice"]
@@ -21,7 +21,7 @@ class ActivationUnit(nn.Module):
     to a linear layer that sees both.)
 
     The first layer is linear, so it splits into three terms: the behaviour's is computed once per distinct item of the
-    batch, the target's once per target, and only the product's once per (target, behaviour) pair.
+    batch, the target's once per target, and only the product's for each (target, behaviour) pair.
 
     Args:
         dim: Width of an item's embedding.
@@ -40,31 +40,36 @@ class ActivationUnit(nn.Module):
         self.weight = nn.Linear(hidden, 1)
         self.gain = gain
 
-    def forward(
-        self, target: Tensor, page: Tensor, item: Tensor, behaviour: Tensor, behaviour_lengths: Tensor
-    ) -> Tensor:
+    def forward(self, target: Tensor, places: Places, item: Tensor, behaviours: PaddedBehaviours) -> Tensor:
         """Sums the behaviours of each target's page, weighted for that target.
 
         Args:
             target: float [items, dim].
-            page: int64 [items].
+            places: The page of each target.
             item: float [distinct, dim], the batch's distinct items.
-            behaviour: int64 [behaviours], index into the distinct items, page-major.
-            behaviour_lengths: int64 [pages].
+            behaviours: The behaviours of each page.
 
         Returns:
             float [items, dim]; zeros where the page has no behaviours.
         """
-        starts = behaviour_lengths.cumsum(0) - behaviour_lengths  # [pages]
-        lengths = behaviour_lengths[page]  # [items]
-        of_pair = torch.repeat_interleave(lengths)  # [pairs], the target's index
-        place = torch.arange(of_pair.numel(), device=page.device) - (lengths.cumsum(0) - lengths)[of_pair]
-        in_pair = behaviour[starts[page][of_pair] + place]  # [pairs], the behaviour's index
-        embedded = gather(in_pair, item)  # [pairs, dim]
+        targets = places.pad(target)  # [pages, T, dim]
+        sequence = gather(behaviours.index, item)  # [pages, B, dim]
+        # W (behaviour * target) = (W * target) behaviour: one product per page, and no row per pair
+        of_each = (self.gain * targets)[:, :, None] * self.of_product.weight  # [pages, T, hidden, dim]
+        product = sequence @ of_each.flatten(1, 2).transpose(1, 2)  # [pages, B, T * hidden]
         hidden = (
-            gather(of_pair, self.of_target(target))
-            + gather(in_pair, self.of_behaviour(item))
-            + self.of_product(self.gain * embedded * gather(of_pair, target))
-        )  # [pairs, hidden]
-        weighted = self.weight(self.activation(hidden)) * embedded  # [pairs, dim]
-        return torch.zeros_like(target).index_add(0, of_pair, weighted)
+            product.unflatten(2, of_each.shape[1:3])
+            + self.of_target(targets)[:, None]
+            + gather(behaviours.index, self.of_behaviour(item))[:, :, None]
+        )  # [pages, B, T, hidden]
+        seen = behaviours.seen[:, :, None]  # [pages, B, 1]
+        weight = self.weight(self._activated(hidden, seen, places)).squeeze(3) * seen  # [pages, B, T]
+        return places.unpad(weight.transpose(1, 2) @ sequence)
+
+    def _activated(self, hidden: Tensor, seen: Tensor, places: Places) -> Tensor:
+        if not isinstance(self.activation, Dice):
+            activated: Tensor = self.activation(hidden.flatten(0, 2))
+        else:
+            is_target = places.pad(hidden.new_ones(places.rows, 1)).transpose(1, 2)  # [pages, 1, T]
+            activated = self.activation(hidden.flatten(0, 2), (seen * is_target).flatten())
+        return activated.view_as(hidden)

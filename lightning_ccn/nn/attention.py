@@ -7,15 +7,17 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding as gather
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import linear, scaled_dot_product_attention
+
+from lightning_ccn.data.padding import PaddedBehaviours, Places
 
 
 class TargetAttention(nn.Module):
     """Attention of items to a behaviour sequence.
 
-    Items are the queries (targets or triggers); behaviours are keys and values. Both are ragged in *segments*: a page
-    with its short sequence, or a (page, category) group with the long behaviours of that category. Keys and values
-    are projected once per distinct item of the batch, however many pages it appears on.
+    Items are the queries (targets or triggers); behaviours are keys and values. Both are in *segments*: a page with its
+    short sequence, or a (page, category) group with the long behaviours of that category (SIM's hard search). Keys and
+    values are projected once per distinct item of the batch, however many pages it appears on.
 
     Eq. 2 prints its sqrt(d) outside the softmax. Here the logits are divided by sqrt(d / heads), as is usual.
 
@@ -37,71 +39,23 @@ class TargetAttention(nn.Module):
         self.key = nn.Linear(dim, dim, bias=False)
         self.value = nn.Linear(dim, dim, bias=False)
 
-    def forward(
-        self, query: Tensor, query_lengths: Tensor, item: Tensor, behaviour: Tensor, behaviour_lengths: Tensor
-    ) -> Tensor:
+    def forward(self, query: Tensor, places: Places, item: Tensor, behaviours: PaddedBehaviours) -> Tensor:
         """Attends within each segment.
 
         Args:
-            query: float [queries, dim], segment-major.
-            query_lengths: int64 [segments].
+            query: float [queries, dim].
+            places: The segment of each query, such as `PageBatch.of_page`.
             item: float [distinct, dim], the batch's distinct items.
-            behaviour: int64 [behaviours], index into the distinct items, segment-major.
-            behaviour_lengths: int64 [segments].
+            behaviours: The behaviours of each segment, such as `PageBatch.short_of_page`.
 
         Returns:
             float [queries, dim]; zeros where the segment has no behaviours.
         """
-        queries, row, column = _places(query_lengths)
-        behaviours, key_row, key_column = _places(behaviour_lengths)
-        segments = query_lengths.numel()
-        projected = self.query(query)  # [queries, dim], in autocast's dtype where that is on
-        padded_query = projected.new_zeros(segments, queries, query.shape[1])
-        padded_query[row, column] = projected  # [segments, queries, dim]
-        index = behaviour.new_zeros(segments, behaviours)
-        index[key_row, key_column] = behaviour  # [segments, behaviours]
-        seen = torch.arange(behaviours, device=index.device) < behaviour_lengths[:, None]  # [segments, behaviours]
-        # a segment without behaviours attends to its padding; its result is zeroed below
-        mask = (seen | (behaviour_lengths == 0)[:, None])[:, None, None, :]
-        attended = scaled_dot_product_attention(
-            self._split(padded_query),
-            self._split(gather(index, self.key(item))),
-            self._split(gather(index, self.value(item))),
-            attn_mask=mask,
-            scale=self.scale,
-        )  # [segments, heads, queries, dim / heads]
-        attended = attended.transpose(1, 2).flatten(2)[row, column]  # [queries, dim]
-        return attended * (behaviour_lengths > 0)[row, None]
-
-    def search(self, query: Tensor, group: Tensor, item: Tensor, long: Tensor, long_lengths: Tensor) -> Tensor:
-        """Attends each query to the long behaviours of its own category: SIM's hard search.
-
-        Args:
-            query: float [queries, dim].
-            group: int64 [queries], the (page, category) group of each query.
-            item: float [distinct, dim].
-            long: int64 [searched behaviours], index into the distinct items, group-major.
-            long_lengths: int64 [groups].
-
-        Returns:
-            float [queries, dim]; zeros where the group is empty.
-        """
-        order = torch.argsort(group, stable=True)
-        queried, query_lengths = torch.unique_consecutive(group[order], return_counts=True)
-        starts = long_lengths.cumsum(0) - long_lengths
-        _, row, column = _places(long_lengths[queried])
-        behaviour = long[starts[queried][row] + column]  # only of the groups that have a query
-        attended = self(query[order], query_lengths, item, behaviour, long_lengths[queried])
-        return attended[torch.argsort(order)]
-
-    def _split(self, x: Tensor) -> Tensor:
-        """[segments, n, dim] -> [segments, heads, n, dim / heads]."""
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
-
-
-def _places(lengths: Tensor) -> tuple[int, Tensor, Tensor]:
-    """Positions of a ragged tensor's elements in the padded tensor: (padded length, row, column)."""
-    longest = max(int(lengths.max()) if lengths.numel() else 0, 1)
-    row = torch.repeat_interleave(lengths)
-    starts = lengths.cumsum(0) - lengths
-    return longest, row, torch.arange(row.numel(), device=lengths.device) - starts[row]
+        queries = places.pad(self.query(query)).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        # both projections in one product, and one copy of them for each place in a sequence
+        both = linear(item, torch.cat([self.key.weight, self.value.weight]))  # [distinct, 2 * dim]
+        padded = gather(behaviours.index, both).unflatten(2, (2, self.heads, -1))
+        keys, values = padded.permute(2, 0, 3, 1, 4).unbind()  # [segments, heads, n, dim / heads] each
+        attended = scaled_dot_product_attention(queries, keys, values, attn_mask=behaviours.mask, scale=self.scale)
+        attended = attended * behaviours.filled  # what an empty segment attended to was padding
+        return places.unpad(attended.transpose(1, 2).flatten(2))

@@ -219,14 +219,14 @@ def check_scale(bound: str, scale: float) -> None:
 
 def _page_click_group(degree: Tensor, clicks: Tensor, page_lengths: Tensor) -> tuple[Tensor, Tensor]:
     """bool [items], clicked; int64 [items], 2 * page + label."""
-    if degree.dim() != 1 or degree.shape != clicks.shape or page_lengths.dim() != 1:
+    shapes = [list(tensor.shape) for tensor in (degree, clicks, page_lengths)]
+    if shapes[0] != shapes[1] or [len(shape) for shape in shapes] != [1, 1, 1]:
         raise ValueError(
-            f"degree is {list(degree.shape)}, clicks {list(clicks.shape)}, page_lengths "
-            f"{list(page_lengths.shape)}; they should be [items], [items], [pages]"
+            "degree is {}, clicks {}, page_lengths {}; they should be [items], [items], [pages]".format(*shapes)
         )
     clicked = clicks > 0
-    page = torch.repeat_interleave(page_lengths, output_size=degree.numel())
-    return clicked, 2 * page + clicked
+    page = torch.repeat_interleave(page_lengths, output_size=shapes[0][0])
+    return clicked, torch.add(clicked, page, alpha=2)
 
 
 def _exponent(degree: Tensor, divisor: float, name: str) -> Tensor:

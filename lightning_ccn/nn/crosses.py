@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedJaggedTensor, PoolingType
+from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, PoolingType
 
-from lightning_ccn.data.batch import PageBatch
+from lightning_ccn.data.batch import PageBatch, keyed_jagged
 from lightning_ccn.data.schema import Schema
 from lightning_ccn.data.splitmix64 import splitmix64
 from lightning_ccn.nn.tables import table_device
@@ -51,11 +51,9 @@ class HashedCrosses(nn.Module):
     def forward(self, batch: PageBatch) -> Tensor:
         """float [items], the wide part's logit."""
         ids = pad(self.ids(batch), (0, 0, 0, 1))  # a lookup needs an entry, and a batch may be empty
-        bags = KeyedJaggedTensor(
-            keys=["crosses"],
-            values=ids.flatten(),
-            lengths=torch.full((len(ids),), ids.shape[1], device=ids.device),
-        )
+        items, crosses = ids.shape
+        lengths = torch.full((items,), crosses, device=ids.device)
+        bags = keyed_jagged(["crosses"], ids.flatten(), lengths, items, [items * crosses])
         weights: Tensor = self.table(bags).values()  # [items + 1, COPIES]
         return weights[:-1].mean(1)
 

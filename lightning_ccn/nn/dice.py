@@ -17,8 +17,6 @@ class Dice(nn.Module):
     Args:
         channels: C.
         momentum: Momentum of the running averages.
-
-    Shape: float [rows, C] -> float [rows, C].
     """
 
     mean: Tensor
@@ -31,21 +29,31 @@ class Dice(nn.Module):
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("variance", torch.ones(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """float [rows, C]."""
-        mean, variance = self._moments(x.detach().float()) if self.training else (self.mean, self.variance)
+    def forward(self, x: Tensor, counted: Tensor) -> Tensor:
+        """Applies f.
+
+        Args:
+            x: float [rows, C].
+            counted: float [rows], 1 for rows of data and 0 for padding, which has no part in the moments.
+
+        Returns:
+            float [rows, C].
+        """
+        mean, variance = self._moments(x.detach().float(), counted) if self.training else (self.mean, self.variance)
         p = torch.sigmoid((x - mean) * (variance + self.eps).rsqrt())
         return p * x + (1 - p) * self.alpha * x
 
-    def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance [C] of the global batch; updates the running averages."""
-        sums = torch.cat([x.sum(0), x.square().sum(0), x.new_tensor([len(x)])])
+    def _moments(self, x: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance [C] of the global batch; updates the running averages. Never waits for a GPU."""
+        data = x * counted[:, None]
+        sums = torch.cat([data.sum(0), (data * x).sum(0), counted.sum()[None]])
         if dist.is_initialized():
             dist.all_reduce(sums)
-        if sums[-1] == 0:
-            return self.mean, self.variance
-        mean, square = (sums[:-1] / sums[-1]).chunk(2)
-        variance = (square - mean.square()).clamp(min=0)
+        rows = sums[-1:]
+        mean, square = (sums[:-1] / rows.clamp(min=1)).chunk(2)
+        empty = rows == 0  # no rank has a row: the averages stay
+        mean = torch.where(empty, self.mean, mean)
+        variance = torch.where(empty, self.variance, (square - mean.square()).clamp(min=0))
         self.mean.lerp_(mean, self.momentum)
         self.variance.lerp_(variance, self.momentum)
         return mean, variance

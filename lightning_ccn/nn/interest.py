@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_ccn.data.batch import PageBatch
+from lightning_ccn.data.padding import Places
 from lightning_ccn.nn.attention import TargetAttention
 
 
@@ -25,29 +26,36 @@ class InterestExtraction(nn.Module):
         super().__init__()
         self.short, self.long = TargetAttention(dim, heads), TargetAttention(dim, heads)
 
-    def forward(self, query: Tensor, query_lengths: Tensor, group: Tensor, item: Tensor, batch: PageBatch) -> Tensor:
-        """Attends each query to both sequences.
+    def of_targets(self, target: Tensor, item: Tensor, batch: PageBatch) -> Tensor:
+        """Attends each target to the short sequence and to the long behaviours of its own category.
 
         Args:
-            query: float [queries, dim], page-major.
-            query_lengths: int64 [pages], queries of each page.
-            group: int64 [queries], the group of long behaviours that each query attends to.
+            target: float [items, dim].
             item: float [distinct, dim], the batch's distinct items.
             batch: The batch with the sequences.
 
         Returns:
-            float [queries, 2 * dim]; zeros where a sequence is empty.
+            float [items, 2 * dim]; zeros where a sequence is empty.
         """
-        short = self.short(query, query_lengths, item, batch.short, batch.short_lengths)
-        long = self.long.search(query, group, item, batch.long, batch.long_lengths)
+        short = self.short(target, batch.of_page, item, batch.short_of_page)
+        long = self.long(target, batch.of_group, item, batch.long_of_group)
         return torch.cat([short, long], dim=1)
 
-    def of_targets(self, target: Tensor, item: Tensor, batch: PageBatch) -> Tensor:
-        """Attends each target [items, dim] to the short sequence and the long behaviours of its own category."""
-        interest: Tensor = self(target, batch.page_lengths, batch.target_group, item, batch)
-        return interest
-
     def of_triggers(self, trigger: Tensor, item: Tensor, batch: PageBatch) -> Tensor:
-        """Attends each trigger [pages, dim] to the short sequence and the long behaviours of its category."""
-        interest: Tensor = self(trigger, torch.ones_like(batch.page_lengths), batch.trigger_group, item, batch)
-        return interest
+        """Attends each trigger, float [pages, dim], to both sequences as `by_trigger` does: float [pages, 2 * dim]."""
+        return self.by_trigger(trigger, batch.each_page, item, batch)
+
+    def by_trigger(self, query: Tensor, places: Places, item: Tensor, batch: PageBatch) -> Tensor:
+        """Attends each query to its page's short sequence, and to the long behaviours of its trigger's category.
+
+        Args:
+            query: float [queries, dim].
+            places: The page of each query.
+            item, batch: See `of_targets`.
+
+        Returns:
+            float [queries, 2 * dim]; zeros where a sequence is empty.
+        """
+        short = self.short(query, places, item, batch.short_of_page)
+        long = self.long(query, places, item, batch.long_of_trigger)
+        return torch.cat([short, long], dim=1)

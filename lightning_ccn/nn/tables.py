@@ -18,19 +18,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding as gather
 from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, EmbeddingCollection, EmbeddingConfig, PoolingType
+from torchrec.modules.embedding_configs import DataType
 
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.schema import Feature, Schema
 
 ItemKernel = Literal["auto", "bag", "sequence"]
+TableDtype = Literal["fp32", "fp16"]
+_DATA_TYPES: dict[TableDtype, DataType] = {"fp32": DataType.FP32, "fp16": DataType.FP16}
 
-_device: ContextVar[str | None] = ContextVar("tables_on", default=None)
+# (where tables are placed, type of the device that will look them up)
+_device: ContextVar[tuple[str, str] | None] = ContextVar("tables_on", default=None)
 
 
 @contextmanager
-def tables_on(device: str) -> Iterator[None]:
-    """Tables that are made inside this context are placed on `device`; others on torch's default device."""
-    token = _device.set(device)
+def tables_on(device: str, for_device: str = "cpu") -> Iterator[None]:
+    """Tables that are made inside this context are placed on `device`; others on torch's default device.
+
+    Args:
+        device: Where the tables are placed; `meta` takes no memory.
+        for_device: Type of the device that will look them up, `cpu` or `cuda`: what the kernel `auto` goes by.
+    """
+    token = _device.set((device, for_device))
     try:
         yield
     finally:
@@ -39,7 +48,14 @@ def tables_on(device: str) -> Iterator[None]:
 
 def table_device() -> torch.device:
     """The device on which a table made now is placed."""
-    return torch.device(_device.get() or torch.get_default_device())
+    chosen = _device.get()
+    return torch.device(chosen[0]) if chosen else torch.get_default_device()
+
+
+def lookup_device_type() -> str:
+    """Type of the device that will look up a table made now; outside `tables_on`, where the table is placed."""
+    chosen = _device.get()
+    return chosen[1] if chosen else torch.get_default_device().type
 
 
 @dataclass
@@ -66,12 +82,14 @@ class PageEmbedding(nn.Module):
         schema: Tables and features.
         dim: Width of each feature's embedding.
         kernel: Lookup kernel of the item tables, see `ItemTables`.
+        dtype: Type of the tables' values in memory; the embeddings are float32 with either. `fp16` halves the memory
+            of the weights (the optimizer's state stays float32). A checkpoint of one type loads as the other.
     """
 
-    def __init__(self, schema: Schema, dim: int, kernel: ItemKernel = "auto") -> None:
+    def __init__(self, schema: Schema, dim: int, kernel: ItemKernel = "auto", dtype: TableDtype = "fp32") -> None:
         super().__init__()
-        self.users = UserTables(schema, dim)
-        self.items = ItemTables(schema, dim, kernel)
+        self.users = UserTables(schema, dim, dtype)
+        self.items = ItemTables(schema, dim, kernel, dtype)
         self.user_dim, self.item_dim = self.users.dim, self.items.dim
 
     def forward(self, batch: PageBatch) -> Embedded:
@@ -89,7 +107,7 @@ class UserTables(nn.Module):
     Shape: batch -> float [pages, features * dim].
     """
 
-    def __init__(self, schema: Schema, dim: int) -> None:
+    def __init__(self, schema: Schema, dim: int, dtype: TableDtype = "fp32") -> None:
         super().__init__()
         of_items = {feature.table for feature in schema.item}
         own = {f.table: f"user_{f.table}" if f.table in of_items else f.table for f in schema.user}
@@ -97,7 +115,7 @@ class UserTables(nn.Module):
         self.frozen: set[str] = set()  # names of tables without a gradient, see `nn.freezing`
         self.dim = len(self.tables) * dim
         if self.tables:
-            self.collection = _bags(schema, schema.user, dim, own)
+            self.collection = _bags(schema, schema.user, dim, dtype, own)
 
     def forward(self, batch: PageBatch) -> Tensor:
         """float [pages, features * dim]."""
@@ -115,20 +133,21 @@ class ItemTables(nn.Module):
     give the same result and use the same table names.
 
     Args:
-        kernel: `auto` chooses by the device that modules are made for.
+        kernel: `auto` chooses by the device that will look the tables up, see `tables_on`.
 
     Shape: batch -> float [distinct, features * dim].
     """
 
-    def __init__(self, schema: Schema, dim: int, kernel: ItemKernel = "auto") -> None:
+    def __init__(self, schema: Schema, dim: int, kernel: ItemKernel = "auto", dtype: TableDtype = "fp32") -> None:
         super().__init__()
         self.tables = {feature.name: feature.table for feature in schema.item}
         self.frozen: set[str] = set()
         self.dim = len(self.tables) * dim
         if kernel == "auto":
-            kernel = "sequence" if torch.get_default_device().type == "cuda" else "bag"
+            kernel = "sequence" if lookup_device_type() == "cuda" else "bag"
         self.kernel = kernel
-        self.collection = _bags(schema, schema.item, dim) if kernel == "bag" else _sequences(schema, schema.item, dim)
+        make = _bags if kernel == "bag" else _sequences
+        self.collection = make(schema, schema.item, dim, dtype)
 
     def forward(self, batch: PageBatch) -> Tensor:
         """float [distinct, features * dim]."""
@@ -141,11 +160,17 @@ class ItemTables(nn.Module):
 
 def _concatenate(vectors: Mapping[str, Tensor], tables: Mapping[str, str], frozen: set[str]) -> Tensor:
     """Concatenates in the features' order: a sharded collection returns its columns in the order of its plan."""
-    return torch.cat([vectors[n].detach() if table in frozen else vectors[n] for n, table in tables.items()], dim=1)
+    parts = [vectors[n].detach() if table in frozen else vectors[n] for n, table in tables.items()]
+    joined = torch.cat(parts, dim=1)
+    return joined if joined.dtype == torch.float32 else joined.float()  # an unsharded fp16 table returns fp16
 
 
 def _bags(
-    schema: Schema, features: Sequence[Feature], dim: int, names: Mapping[str, str] | None = None
+    schema: Schema,
+    features: Sequence[Feature],
+    dim: int,
+    dtype: TableDtype,
+    names: Mapping[str, str] | None = None,
 ) -> EmbeddingBagCollection:
     return EmbeddingBagCollection(
         device=table_device(),
@@ -157,13 +182,14 @@ def _bags(
                 feature_names=[f.name for f in features if f.table == table],
                 pooling=PoolingType.SUM,
                 init_fn=_small,
+                data_type=_DATA_TYPES[dtype],
             )
             for table in dict.fromkeys(f.table for f in features)
         ],
     )
 
 
-def _sequences(schema: Schema, features: Sequence[Feature], dim: int) -> EmbeddingCollection:
+def _sequences(schema: Schema, features: Sequence[Feature], dim: int, dtype: TableDtype) -> EmbeddingCollection:
     return EmbeddingCollection(
         device=table_device(),
         tables=[
@@ -173,6 +199,7 @@ def _sequences(schema: Schema, features: Sequence[Feature], dim: int) -> Embeddi
                 num_embeddings=schema.tables[table].rows,
                 feature_names=[f.name for f in features if f.table == table],
                 init_fn=_small,
+                data_type=_DATA_TYPES[dtype],
             )
             for table in dict.fromkeys(f.table for f in features)
         ],

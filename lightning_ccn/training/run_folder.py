@@ -63,7 +63,7 @@ def holds_a_run(folder: Path) -> bool:
 
 
 class RunLock:
-    """Makes this process the only one that writes to a run's folder, until it ends in any way.
+    """Makes this process the only one that writes to a run's folder, until `release` or until it ends in any way.
 
     Args:
         folder: Folder of the run; it is made.
@@ -94,6 +94,10 @@ class RunLock:
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} on {platform.node()}\n")
         self._file.flush()
+
+    def release(self) -> None:
+        """Lets another process run in the folder, or another run of this one."""
+        self._file.close()
 
 
 def _claim(runs: Path, name: str) -> str:

@@ -63,6 +63,8 @@ class TrainingCLI(OpenCLI):
     `run_options`. They are saved with every run.
     """
 
+    _lock: RunLock | None = None
+
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """A parser whose errors are one line and whose `--config` finds `conf/` from any folder."""
         parser = TrainerParser(dump_header=[f"lightning.pytorch=={L.__version__}"], **kwargs)
@@ -248,6 +250,7 @@ class TrainingCLI(OpenCLI):
         """Runs a command as one W&B run: `fit` and the test after it."""
         with self._cleaning_up(), ctrl_c_stops(says=is_rank_zero()), self.tracker or nullcontext():
             super().run_subcommand(subcommand)
+        self._release()
 
     @contextmanager
     def _cleaning_up(self) -> Iterator[None]:
@@ -257,11 +260,16 @@ class TrainingCLI(OpenCLI):
         except BaseException as error:
             if self.subcommand and self.is_new and is_rank_zero():
                 remove_if_empty(self.run_folder)
+            self._release()
             # how Lightning ends after a Ctrl-C that could not wait
             at_once = isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)
             if at_once or (isinstance(error, Interrupted) and interrupted()):
                 raise KeyboardInterrupt(self._how_to_continue() if is_rank_zero() else "") from None
             raise
+
+    def _release(self) -> None:
+        if self._lock is not None:  # this process may run another command, and another one continue the run
+            self._lock.release()
 
     def _how_to_continue(self) -> str:
         if self.subcommand == "fit" and (found := newest_whole(self.run_folder / CHECKPOINTS)):

@@ -41,7 +41,7 @@ def test_degrees_of_clicked_and_unclicked_items_are_separate() -> None:
 def test_ranks_are_summed_when_a_mean_is_asked_for() -> None:
     means = ItemMeans()
     means.add({"loss": torch.tensor(1.0)}, items=1)
-    other_rank = torch.tensor([6.0, 2.0], dtype=torch.float64)  # two items with a mean of 3
+    other_rank = torch.tensor([[6.0], [2.0]], dtype=torch.float64)  # two items with a mean of 3
     assert means.epoch(lambda value: value + other_rank) == {"loss": 7.0 / 3}
 
 
@@ -58,11 +58,29 @@ def test_a_resumed_epoch_has_the_means_of_an_uninterrupted_one() -> None:
     assert after.epoch(alone) == whole.epoch(alone)
 
 
-def test_after_a_resume_every_rank_has_the_same_names() -> None:
+def test_a_save_or_an_epoch_before_the_first_batch_after_a_resume_keeps_the_sums() -> None:
     before, ranks = ItemMeans(), (ItemMeans(), ItemMeans())
     before.add({"loss": torch.tensor(0.5)}, items=4)
     for means, share in zip(ranks, (1.0, 0.0), strict=True):
         means.load(before.state(alone), share)
-    states = [means.state(alone) for means in ranks]  # a save before any step
-    assert [list(state["totals"]) for state in states] == [["loss"], ["loss"]]
-    assert [state["totals"]["loss"] for state in states] == [[2.0, 4.0], [0.0, 0.0]]
+    assert [means.state(alone) for means in ranks] == [before.state(alone)] * 2
+    assert ranks[1].epoch(alone) == {"loss": 0.5}
+    for means in ranks:
+        means.add({"loss": torch.tensor(2.0)}, items=4)
+    sums = [means.state(alone)["totals"]["loss"] for means in ranks]  # each rank's own, as nothing is exchanged here
+    assert sums == [[10.0, 8.0], [8.0, 4.0]]
+
+
+def test_sums_go_on_where_the_values_are_also_after_a_resume() -> None:
+    means = ItemMeans()
+    means.load({"totals": {"loss": [1.0, 2.0]}, "logged": {"loss": [1.0, 2.0]}})
+    means.add({"loss": torch.tensor(1.0, device="meta")}, items=3)  # as on a GPU: a CPU tensor would not go together
+    devices = []
+
+    def over_ranks(value: Tensor) -> Tensor:
+        devices.append(value.device.type)
+        return torch.zeros(2, 1)
+
+    means.window(over_ranks)
+    means.state(over_ranks)
+    assert set(devices) == {"meta"}

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from lightning_ccn.data.padding import Places
 from lightning_ccn.nn.attention import TargetAttention
+from tests.segments import behaviours_of, places_of
 
 DIM, HEADS, GAIN = 12, 3, 2.0
 
@@ -35,42 +37,44 @@ def attention() -> TargetAttention:
 
 def test_each_query_attends_to_its_own_segment(attention: TargetAttention) -> None:
     item = torch.randn(9, DIM)
-    query, query_lengths = torch.randn(6, DIM), torch.tensor([2, 0, 3, 1])
-    behaviour, lengths = torch.tensor([0, 3, 3, 8, 1, 2]), torch.tensor([3, 1, 0, 2])
-    found = attention(query, query_lengths, item, behaviour, lengths)
+    query, places = torch.randn(6, DIM), places_of([0, 0, 2, 2, 2, 3], segments=4)
+    behaviours = behaviours_of([[0, 3, 3], [8], [], [1, 2]])
+    found = attention(query, places, item, behaviours)
     of_segment = [item[[0, 3, 3]], item[[8]], item[[]], item[[1, 2]]]
     expected = [by_hand(attention, q, of_segment[s]) for q, s in zip(query, [0, 0, 2, 2, 2, 3], strict=True)]
     torch.testing.assert_close(found, torch.stack(expected))
 
 
-def test_search_attends_to_the_group_that_a_query_names(attention: TargetAttention) -> None:
+def test_queries_come_in_any_order_of_their_segments(attention: TargetAttention) -> None:
     item, query = torch.randn(9, DIM), torch.randn(5, DIM)
-    group = torch.tensor([3, 0, 3, 1, 0])  # in any order; group 2 is asked by nobody
-    long, lengths = torch.tensor([4, 5, 6, 7, 8, 0]), torch.tensor([1, 0, 2, 3])
-    found = attention.search(query, group, item, long, lengths)
-    of_group = [item[[4]], item[[]], item[[5, 6]], item[[7, 8, 0]]]
-    expected = [by_hand(attention, q, of_group[g]) for q, g in zip(query, group.tolist(), strict=True)]
+    group = [2, 0, 2, 1, 0]
+    of_group = [[4], [], [7, 8, 0]]
+    found = attention(query, places_of(group, segments=3), item, behaviours_of(of_group))
+    expected = [by_hand(attention, q, item[of_group[g]]) for q, g in zip(query, group, strict=True)]
     torch.testing.assert_close(found, torch.stack(expected))
+
+
+def test_one_query_a_segment_needs_no_places(attention: TargetAttention) -> None:
+    item, query, behaviours = torch.randn(9, DIM), torch.randn(3, DIM), behaviours_of([[0, 3], [], [1]])
+    found = attention(query, Places(None, 3, 1), item, behaviours)
+    torch.testing.assert_close(found, attention(query, places_of([0, 1, 2], segments=3), item, behaviours))
 
 
 def test_a_segment_without_behaviours_gives_zeros_and_a_finite_gradient(attention: TargetAttention) -> None:
     query = torch.randn(2, DIM, requires_grad=True)
-    none = torch.zeros(0, dtype=torch.int64)
-    found = attention(query, torch.tensor([2]), torch.randn(3, DIM), none, torch.tensor([0]))
+    found = attention(query, places_of([0, 0], segments=1), torch.randn(3, DIM), behaviours_of([[]]))
     assert torch.equal(found, torch.zeros(2, DIM))
     found.sum().backward()
     assert query.grad is not None
     assert torch.equal(query.grad, torch.zeros(2, DIM))
 
 
-def test_no_queries_give_an_empty_answer_that_is_part_of_the_graph(attention: TargetAttention) -> None:
-    nothing, none = torch.zeros(0, DIM), torch.zeros(0, dtype=torch.int64)
-    for found in (
-        attention(nothing, torch.tensor([0]), torch.randn(3, DIM), torch.tensor([1]), torch.tensor([1])),
-        attention.search(nothing, none, torch.randn(3, DIM), torch.tensor([1]), torch.tensor([1])),
-    ):
-        assert found.shape == (0, DIM)
-        assert found.requires_grad
+@pytest.mark.parametrize("segments", [0, 1])
+def test_no_queries_give_an_empty_answer_that_is_part_of_the_graph(attention: TargetAttention, segments: int) -> None:
+    behaviours = behaviours_of([[1]] * segments)
+    found = attention(torch.zeros(0, DIM), places_of([], segments), torch.randn(3, DIM), behaviours)
+    assert found.shape == (0, DIM)
+    assert found.requires_grad
 
 
 def test_heads_that_cannot_share_the_embedding_are_refused() -> None:

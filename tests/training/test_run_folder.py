@@ -33,6 +33,15 @@ def test_a_folder_has_one_owner_until_that_process_is_killed(tmp_path: Path) -> 
     RunLock(run)
 
 
+def test_a_process_that_goes_on_without_the_run_lets_go_of_its_folder(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    lock = RunLock(run)
+    command = [sys.executable, "-c", OWNER, str(run)]
+    assert "is running in this folder" in subprocess.run(command, input="", capture_output=True, text=True).stderr
+    lock.release()
+    assert subprocess.run(command, input="", capture_output=True, text=True).stdout == "owns\n"
+
+
 def test_a_lock_alone_does_not_keep_a_folder(tmp_path: Path) -> None:
     RunLock(tmp_path / "run")
     assert (tmp_path / "run" / LOCK).exists()

@@ -1,0 +1,41 @@
+"""Batches on their way to a GPU: each is copied while the training works on the one before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+
+from lightning_ccn.data.batch import PageBatch
+
+
+def copied_ahead(batches: Iterable[PageBatch], device: torch.device) -> Iterator[PageBatch]:
+    """The batches, on a GPU; the next one is read, page-locked and copied when the caller asks for this one.
+
+    The copy runs on a stream of its own. Neither the host nor the caller's stream waits for it, unless the caller is
+    faster than the copy. Whoever counts the batches that the caller has got does not count the one that is ahead.
+
+    Args:
+        batches: Batches in the host's memory.
+        device: The GPU.
+    """
+    stream = torch.cuda.Stream(device)
+    ahead: tuple[PageBatch, PageBatch, torch.cuda.Event] | None = None  # on the host, on the GPU, and when it is there
+    for batch in batches:
+        pinned = batch.pin_memory()
+        with torch.cuda.stream(stream):
+            on_gpu = pinned.to(device, non_blocking=True)
+            there = stream.record_event()
+        if ahead is not None:
+            yield _arrived(ahead, device)
+        ahead = pinned, on_gpu, there
+    if ahead is not None:
+        yield _arrived(ahead, device)
+
+
+def _arrived(ahead: tuple[PageBatch, PageBatch, torch.cuda.Event], device: torch.device) -> PageBatch:
+    _, batch, there = ahead
+    current = torch.cuda.current_stream(device)
+    current.wait_event(there)
+    batch.record_stream(current)  # its memory is not used again before the work on it is done
+    return batch

@@ -1,0 +1,81 @@
+"""Padded forms of ragged tensors, for kernels that need rectangles. Nothing here makes the host wait for a GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the rows of a ragged tensor are in its padded form [segments, longest, ...].
+
+    Attributes:
+        place: Int64 [rows]: segment * longest + position within the segment. None if each segment has exactly one row,
+            so that both forms are the same.
+        segments: Number of segments.
+        longest: Number of rows of the longest segment; at least 1.
+    """
+
+    place: Tensor | None
+    segments: int
+    longest: int
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return self.segments if self.place is None else self.place.numel()
+
+    def pad(self, rows: Tensor) -> Tensor:
+        """float [rows, dim] -> [segments, longest, dim], zeros where there is no row."""
+        if self.place is None:
+            return rows.unsqueeze(1)
+        dim = rows.shape[1]
+        padded = rows.new_zeros(self.segments * self.longest, dim)
+        return padded.index_copy(0, self.place, rows).view(self.segments, self.longest, dim)
+
+    def unpad(self, padded: Tensor) -> Tensor:
+        """[segments, longest, dim] -> [rows, dim]."""
+        flat = padded.flatten(0, 1)
+        return flat if self.place is None else flat.index_select(0, self.place)
+
+
+@dataclass(frozen=True)
+class PaddedBehaviours:
+    """Behaviours in segments: a page with its short sequence, or a (page, category) group of the long one.
+
+    Attributes:
+        index: Int64 [segments, longest], index into the batch's distinct items; any valid index where there is none.
+        seen: Bool [segments, longest], whether there is a behaviour.
+        filled: Bool [segments, 1, 1, 1], whether the segment has any.
+        mask: Bool [segments, 1, 1, longest], what attention may look at: all of an empty segment, since a softmax over
+            nothing would be NaN.
+    """
+
+    index: Tensor
+    seen: Tensor
+    filled: Tensor
+    mask: Tensor
+
+
+def pad_behaviours(behaviour: Tensor, starts: Tensor, lengths: Tensor, longest: int) -> PaddedBehaviours:
+    """The padded form of segments of behaviours, which may overlap, and may leave some out.
+
+    Args:
+        behaviour: Int64 [behaviours], index into the batch's distinct items.
+        starts: Int64 [segments], the place of each segment's first behaviour.
+        lengths: Int64 [segments].
+        longest: The largest of the lengths, or more; at least 1.
+    """
+    lengths = lengths.unsqueeze(1)  # [segments, 1]
+    column = torch.arange(longest, device=lengths.device)
+    seen = column < lengths
+    places = column + starts.unsqueeze(1)
+    behaviours = behaviour.numel()
+    # beyond a segment's end there are others' behaviours, and beyond the last one nothing
+    index = behaviour.take(places.clamp_(max=behaviours - 1)) if behaviours else torch.zeros_like(places)
+    empty = lengths == 0
+    mask = (seen | empty)[:, None, None]
+    return PaddedBehaviours(index, seen, ~empty[:, None, None], mask)

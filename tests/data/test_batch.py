@@ -1,0 +1,90 @@
+"""A `PageBatch` on its way to another device, and what it knows of its lengths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_ccn.data.batch import PageBatch
+from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.data.packing import pack, unpack
+from lightning_ccn.data.ragged import take
+from lightning_ccn.data.reader import PageBatches
+
+META = torch.device("meta")
+
+
+@pytest.fixture(scope="module", params=["pages", "placeholder"])
+def batch(dataset: Path, request: pytest.FixtureRequest) -> PageBatch:
+    pages = PageBatches(Dataset.open(dataset), "test", batch_pages=24, short_length=5, long_length=4, lanes=64)
+    if request.param == "pages":
+        return pages[0, 0]
+    nothing = np.zeros(0, np.int64)
+    return pages.collator({name: take(column, nothing) for name, column in pages.row_group(0).items()})
+
+
+def packed(batch: PageBatch) -> PageBatch:
+    """The batch in one buffer, which is not page-locked: that takes a GPU."""
+    buffer = pack(batch._tensors())
+    return batch._rebuilt(unpack(buffer, batch._tensors()), buffer)
+
+
+def test_a_buffer_holds_every_tensor(batch: PageBatch) -> None:
+    again = packed(batch)
+    for found, expected in zip(again._tensors(), batch._tensors(), strict=True):
+        assert found.dtype == expected.dtype
+        assert torch.equal(found, expected)
+    assert {t.untyped_storage().data_ptr() for t in again._tensors() if t.numel()} == {
+        again._buffer.untyped_storage().data_ptr()  # type: ignore[union-attr]
+    }
+
+
+def test_a_buffer_goes_to_another_device_in_one_copy(batch: PageBatch) -> None:
+    copies, to = [], Tensor.to
+
+    def counted(tensor: Tensor, *args: object, **kwargs: object) -> Tensor:
+        copies.append(tensor)
+        return to(tensor, *args, **kwargs)  # type: ignore[call-overload, no-any-return]
+
+    again = packed(batch)
+    with patch.object(Tensor, "to", counted):
+        there = again.to(META, non_blocking=True)
+        assert len(copies) == 1
+        assert there.to(META) is there
+        assert len(copies) == 1
+    assert {tensor.device for tensor in there._tensors()} == {META}
+    assert [t.shape for t in there._tensors()] == [t.shape for t in batch._tensors()]
+
+
+def test_without_a_buffer_every_tensor_is_copied(batch: PageBatch) -> None:
+    there = batch.to(META)
+    assert {tensor.device for tensor in there._tensors()} == {META}
+    assert (there.pages, there.items, there.longest_long) == (batch.pages, batch.items, batch.longest_long)
+
+
+def test_what_the_reader_knows_agrees_with_the_lengths(batch: PageBatch) -> None:
+    assert torch.equal(batch.page, torch.repeat_interleave(batch.page_lengths))
+    assert batch.of_page.longest == max(int(batch.page_lengths.max()), 1)
+    assert batch.longest_short == max(int(batch.short_lengths.max()), 1)
+    assert batch.longest_long == max([*batch.long_lengths.tolist(), 1])
+    assert torch.equal(batch.group_of_targets, batch.target_group.unique())
+    for places, segment in ((batch.of_page, batch.page), (batch.of_group, batch.target_group)):
+        assert places.place is not None
+        rows = torch.arange(batch.items)[:, None] + 1
+        padded = places.pad(rows)
+        assert torch.equal(places.unpad(padded), rows)
+        own = padded.expand(-1, -1, 1).squeeze(2)
+        for row, index in enumerate(segment.unique().tolist() if places is batch.of_group else range(batch.pages)):
+            assert own[row][own[row] > 0].tolist() == (torch.nonzero(segment == index)[:, 0] + 1).tolist()
+
+
+def test_keys_know_their_lengths_without_a_look_at_the_tensors(batch: PageBatch) -> None:
+    there = packed(batch).to(META)  # where there is nothing to look at
+    for found, expected in ((there.user, batch.user), (there.item, batch.item)):
+        assert found.length_per_key() == [len(expected[name].values()) for name in expected.keys()]  # noqa: SIM118
+        assert found.stride() == expected.stride()

@@ -1,0 +1,96 @@
+"""Counts the calls of one training step that would make the host wait for a GPU; on a CPU too.
+
+A GPU works behind the host: the host may be several operations ahead, as long as it asks for no value. These calls ask
+for one: `.item()`, `.tolist()`, `int(tensor)`, a boolean mask (its size is a value), `unique`, a `repeat_interleave`
+that does not know its length, a tensor made from values of the host. On a CPU they cost nothing, and can be counted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+ASK = {"item", "tolist", "__int__", "__float__", "__bool__", "__index__", "cpu", "numpy"}
+ASK |= {"unique", "unique_consecutive", "nonzero", "masked_select", "bincount"}
+FROM_HOST = {"tensor", "as_tensor", "new_tensor"}
+PACKAGES = ("lightning_ccn", "torchrec", "fbgemm_gpu", "lightning", "torchmetrics", "torch/optim", "torch/nn/parallel")
+COLLECTIVES = {"barrier", "all_reduce", "all_to_all_single", "all_gather_into_tensor", "reduce_scatter_tensor"}
+
+
+class Waits(TorchFunctionMode):
+    """Within it, calls are counted.
+
+    Attributes:
+        found: Number of waits by (package, call, file:line).
+        collectives: Number of collective operations by (package, name).
+        calls: Number of all calls of torch's functions and of tensors' methods and attributes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: Counter[tuple[str, str, str]] = Counter()
+        self.collectives: Counter[tuple[str, str]] = Counter()
+        self.calls = 0
+
+    def of(self, package: str) -> dict[str, int]:
+        """Waits that a package asked for, by call and place."""
+        return {f"{call} at {place}": count for (who, call, place), count in self.found.items() if who == package}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Counts a call, and makes it."""
+        kwargs = kwargs or {}
+        self.calls += 1
+        name = getattr(func, "__name__", str(func))
+        if name in COLLECTIVES:
+            self.collectives[_asked_by()[0], name] += 1
+        elif _waits(name, args, kwargs):
+            who, place = _asked_by()
+            self.found[who, name, place] += 1
+        return func(*args, **kwargs)
+
+
+def _waits(name: str, args: Any, kwargs: Any) -> bool:
+    if name == "repeat_interleave":
+        return kwargs.get("output_size") is None and not any(isinstance(a, int) for a in args)
+    if name in FROM_HOST:
+        return kwargs.get("device") is not None or name == "new_tensor"
+    if name in ("__getitem__", "__setitem__"):
+        index = args[1] if isinstance(args[1], tuple) else (args[1],)
+        return any(isinstance(i, Tensor) and i.dtype in (torch.bool, torch.uint8) for i in index)
+    return name in ASK
+
+
+def _asked_by() -> tuple[str, str]:
+    """The innermost of `PACKAGES` that made the call, and where."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        path = frame.f_code.co_filename
+        for package in PACKAGES:
+            if f"/{package}/" in path:
+                return package, f"{path.rpartition(f'/{package}/')[2]}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return "elsewhere", ""
+
+
+class CountStep(L.Callback):
+    """Counts one step of a fit, from the end of the step before it to its own end.
+
+    Attributes:
+        waits: The counts.
+    """
+
+    def __init__(self, step: int) -> None:
+        self.step, self.waits = step, Waits()
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Begins, or ends."""
+        if trainer.global_step == self.step - 1:
+            self.waits.__enter__()
+        elif trainer.global_step == self.step:
+            self.waits.__exit__(None, None, None)
