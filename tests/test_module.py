@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,10 +15,13 @@ from lightning_ccn.cli import main
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.errors import OptionError
+from lightning_ccn.evaluation.metrics import CTRMetrics
 from lightning_ccn.models.system import Prediction, System
+from lightning_ccn.models.tan import TAN
 from lightning_ccn.module import CTRModule
 from lightning_ccn.nn.head import PageMLP
 from lightning_ccn.nn.tables import PageEmbedding
+from lightning_ccn.sharding import TorchRecStrategy
 
 
 class Plain(System):
@@ -70,6 +74,52 @@ def test_the_default_is_adagrad_with_a_linear_fall(dataset: Path) -> None:
     module = CTRModule(Dataset.open(dataset), Plain)
     assert module.optimizer is None and module.lr_scheduler is None
     assert module.lr == 0.02 and module.final_lr == 0.1
+
+
+def test_a_seed_gives_the_same_layers_whatever_the_default_device_is(dataset: Path) -> None:
+    module = CTRModule(Dataset.open(dataset), Plain)
+    weights = []
+    for device in ("cpu", "meta"):  # Lightning makes the strategy's device the default in configure_model
+        torch.manual_seed(3)
+        with torch.device(device):
+            system = module.new_system("cuda")
+        assert isinstance(system, Plain)
+        weights.append(list(system.head.parameters()))
+    assert all(weight.device.type == "cpu" for weight in weights[1])
+    assert all(map(torch.equal, *weights))
+
+
+def configure(module: CTRModule, monkeypatch: pytest.MonkeyPatch, device: str, precision: str = "32-true") -> None:
+    """Calls `configure_model` as on a device that need not be here."""
+
+    class Elsewhere(TorchRecStrategy):
+        root_device = torch.device(device)
+
+    monkeypatch.setattr(CTRMetrics, "to", lambda self, device: self)
+    module.trainer = SimpleNamespace(strategy=Elsewhere(), precision=precision)  # type: ignore[assignment]  # a part
+    module.configure_model()
+
+
+@pytest.mark.parametrize(("device", "kernel"), [("cuda", "sequence"), ("cpu", "bag")])
+def test_the_lookup_kernel_is_that_of_the_strategys_device(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch, device: str, kernel: str
+) -> None:
+    module = CTRModule(Dataset.open(dataset), Plain)
+    configure(module, monkeypatch, device)
+    assert isinstance(module.model, Plain)
+    assert module.model.embedding.items.kernel == kernel
+
+
+def test_heads_that_are_slow_on_a_gpu_in_bf16_are_named_there_only(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr("lightning_ccn.module.rank_zero_warn", warned.append)
+    for device, precision in (("cpu", "bf16-mixed"), ("cuda", "32-true"), ("cuda", "bf16-mixed")):
+        assert not warned
+        configure(CTRModule(Dataset.open(dataset), TAN), monkeypatch, device, precision)
+    assert len(warned) == 1
+    assert warned[0].startswith("model.system.init_args.heads: the attention splits vectors of 48 values into 4 heads")
 
 
 @pytest.mark.parametrize(

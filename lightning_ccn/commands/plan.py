@@ -1,22 +1,21 @@
-"""`ccn plan`: shows which rank would hold which table, and whether it all fits. It needs no GPU."""
+"""`ccn plan`: shows which rank would hold which table, and whether it all fits. It needs no GPU.
+
+The plan is for the devices that `trainer.accelerator` names: on GPUs, the item tables have another lookup kernel. With
+`auto`, it is for what this machine has; so plan on a login node without GPUs with `--trainer.accelerator gpu`.
+"""
 
 from __future__ import annotations
 
-import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from lightning_ccn.data.datamodule import PageData
-from lightning_ccn.module import CTRModule
-from lightning_ccn.sharding import TorchRecStrategy, find_tables
-from lightning_ccn.sharding.estimate import estimate
-from lightning_ccn.training.trainer_cli import TrainingCLI
+from lightning_ccn.commands.step_cost import describe_steps
+from lightning_ccn.sharding.estimate import HEADROOM
+from lightning_ccn.training.preflight import Preflight
 
 
-class PlanCLI(TrainingCLI):
+class PlanCLI(Preflight):
     """The options of `ccn fit`, so that the plan is that of the run, and a description of the machine."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -25,7 +24,7 @@ class PlanCLI(TrainingCLI):
         parser.add_argument("--world_size", type=int, default=1, help="number of ranks")
         parser.add_argument("--gpu_memory", type=float, default=80.0, help="memory of one rank, GiB")
         parser.add_argument(
-            "--headroom", type=float, default=0.2, help="share of it for layers, activations and communication"
+            "--headroom", type=float, default=HEADROOM, help="share of it for layers, activations and communication"
         )
 
 
@@ -38,39 +37,19 @@ def run(args: list[str]) -> int:
     Raises:
         DataError, OptionError, ShardingError: The configuration cannot run on any machine.
     """
-    with _only_warnings("lightning.pytorch"):  # the Trainer reports the devices of this machine
-        cli = PlanCLI(
-            CTRModule,
-            PageData,
-            run=False,
-            args=args,
-            seed_everything_default=False,
-            auto_configure_optimizers=False,
-            parser_kwargs={
-                "prog": "ccn plan",
-                "description": "Show which rank would hold which table, and whether the tables fit, for `ccn fit`.",
-            },
-        )
-    strategy = cli.trainer.strategy
-    assert isinstance(strategy, TorchRecStrategy)
-    answer = estimate(
-        find_tables(cli.model.new_system()),
-        world_size=cli.options.world_size,
-        memory_gib=cli.options.gpu_memory,
-        optimizer=strategy.table_optimizer,
-        plan=strategy.wanted_plan,
-        headroom=cli.options.headroom,
+    cli = PlanCLI(
+        args,
+        run=False,
+        seed_everything_default=False,
+        parser_kwargs={
+            "prog": "ccn plan",
+            "description": "Show which rank would hold which table, and whether the tables fit, for `ccn fit`.",
+        },
     )
+    options, device_type = cli.options, cli.device_type
+    answer = cli.fits(options.world_size, options.gpu_memory, device_type, options.headroom)
     print(answer, file=sys.stdout if answer.fits else sys.stderr)
+    print(describe_steps(cli, options.world_size, device_type))
+    if options.trainer.accelerator == "auto":
+        print(f"planned for {device_type}, which this machine has; --trainer.accelerator gpu or cpu names another")
     return 0 if answer.fits else 1
-
-
-@contextmanager
-def _only_warnings(logger: str) -> Iterator[None]:
-    """Within the context, the logger passes on warnings and errors only."""
-    level = logging.getLogger(logger).level
-    logging.getLogger(logger).setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.getLogger(logger).setLevel(level)

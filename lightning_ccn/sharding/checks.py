@@ -13,9 +13,11 @@ from torch.optim import Optimizer
 
 from lightning_ccn.sharding.errors import ShardingError
 from lightning_ccn.sharding.saver import OnFailedSave
+from lightning_ccn.sharding.sharders import BoundsCheck, CommunicationDtype
 
 PRECISIONS = ("32-true", "bf16-mixed")
 _FLOAT = torch.finfo(torch.float32)  # what the kernels compute with
+_CHOICES = {"bounds_check": get_args(BoundsCheck), "communication_dtype": get_args(CommunicationDtype)}
 _LONGEST = 1e9  # seconds; torch keeps a timeout in 64 bits of nanoseconds
 
 
@@ -46,6 +48,51 @@ def check_arguments(table_lr: float, table_eps: float, timeout_seconds: float, o
         )
 
 
+def check_choices(**chosen: str) -> None:
+    """Check options that are one of several words.
+
+    Raises:
+        ShardingError: A word is not known; the message names the option as that of the command line.
+    """
+    for name, value in chosen.items():
+        if value not in (known := _CHOICES[name]):
+            raise ShardingError(f"trainer.strategy.{name} is {value!r}: choose one of {', '.join(known)}")
+
+
+def check_planner_batch(rows: int | None, automatic: str) -> None:
+    """Check the size of a batch that TorchRec's planner shall assume.
+
+    Raises:
+        ShardingError: It is not positive, or the plan comes from elsewhere.
+    """
+    if rows is None:
+        return
+    if automatic != "torchrec":
+        raise ShardingError(
+            f"trainer.strategy.planner_batch is {rows}: only TorchRec's planner uses it; leave it out, or set "
+            "trainer.strategy.automatic to torchrec"
+        )
+    if rows < 1:
+        raise ShardingError(f"trainer.strategy.planner_batch is {rows}: a rank's batch has at least 1 row")
+
+
+def check_device(device_type: str, communication_dtype: str, tf32: bool) -> None:
+    """Check options that need a GPU.
+
+    Raises:
+        ShardingError: An option cannot work on this type of device.
+    """
+    if device_type == "cuda":
+        return
+    if communication_dtype == "bf16":
+        raise ShardingError(
+            "trainer.strategy.communication_dtype is bf16: gloo, which connects CPUs, exchanges fp32 and fp16 only; "
+            "use fp16"
+        )
+    if tf32:
+        raise ShardingError("trainer.strategy.tf32 is true: only GPUs compute in TF32; leave it out on a CPU")
+
+
 def check_settings(trainer: Trainer, module: LightningModule) -> None:
     """Check the Trainer's settings and the module; warn about gradient clipping.
 
@@ -59,7 +106,7 @@ def check_settings(trainer: Trainer, module: LightningModule) -> None:
             why = "the tables would be updated with the scaled gradients"
         raise ShardingError(
             f"precision={precision}: {why}; use {' or '.join(PRECISIONS)} (for tables in half precision, set "
-            "data_type in their configs)"
+            "data_type to DataType.FP16 in their configs)"
         )
     if trainer.state.fn != TrainerFn.FITTING:
         return

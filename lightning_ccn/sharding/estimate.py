@@ -9,6 +9,7 @@ from lightning_ccn.sharding.errors import ShardingError
 from lightning_ccn.sharding.plan import GIB, Plan, make_plan
 from lightning_ccn.sharding.tables import EmbeddingTable
 
+HEADROOM = 0.2  # by default, the share of a rank's memory that tables leave free
 # World sizes to try: up to one machine of 8, then whole machines.
 WORLD_SIZES = (1, 2, 3, 4, 5, 6, 7, 8, *range(16, 1025, 8))
 
@@ -54,7 +55,7 @@ def estimate(
     memory_gib: float,
     optimizer: str = "rowwise_adagrad",
     plan: Mapping[str, str] | None = None,
-    headroom: float = 0.2,
+    headroom: float = HEADROOM,
 ) -> Estimate:
     """Compare the plan for `world_size` ranks with the memory of a rank, and find the smallest sufficient world size.
 

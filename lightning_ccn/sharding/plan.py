@@ -6,13 +6,17 @@ A plan maps a table's name to one of
 - `table_wise:2`: the whole table is on rank 2 (`table_wise` alone: on the rank with the fewest bytes so far);
 - `column_wise`: the columns are split into equal blocks, one per rank.
 
+With `+uvm` behind it (`row_wise+uvm`, `table_wise:2+uvm`) a table larger than the GPUs stays in the memory of their
+hosts, and each GPU keeps a cache of a fifth of the rows (`fused_uvm_caching` in TorchRec's words). It needs GPUs.
+
 Tables without an entry, or with the entry `auto`, are placed by `automatic`:
 
 - `balanced` (the default): tables of at least `ROW_WISE_BYTES` are split by rows. The others stay whole: from the
   largest to the smallest, each goes to the rank with the fewest bytes. The plan depends on sizes only, so it is the
   same on every machine, and no rank holds more than its share of a large table.
 - `torchrec`: TorchRec's `EmbeddingShardingPlanner`, which minimizes the estimated time. The estimate assumes batch
-  sizes, pooling factors and the bandwidths of large GPUs, and means little for CPUs, so it is not the default.
+  sizes (`planner_batch`), pooling factors and the bandwidths of large GPUs, and means little for CPUs, so it is not
+  the default. It knows the GPU's memory, and may choose `+uvm`.
   (On a CPU, TorchRec's own sharders do not offer the planner row-wise bags, although they work; ours do.)
 """
 
@@ -25,20 +29,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torch import nn
-from torchrec.distributed.planner import EmbeddingShardingPlanner, Topology
-from torchrec.distributed.sharding_plan import column_wise, construct_module_sharding_plan, row_wise, table_wise
-from torchrec.distributed.types import ShardingPlan, ShardingType
-
 from lightning_ccn.sharding.errors import ShardingError
-from lightning_ccn.sharding.sharders import sharders
 from lightning_ccn.sharding.table_optimizers import TABLE_OPTIMIZERS, find_table_optimizer
-from lightning_ccn.sharding.tables import EmbeddingTable, collections, find_tables
+from lightning_ccn.sharding.tables import EmbeddingTable
 
 ROW_WISE_BYTES = 64 * 2**20
 GIB = 2**30
 Automatic = Literal["balanced", "torchrec"]
+UVM = "+uvm"
+UVM_CACHE = 0.2  # fbgemm's default: the share of the rows of a table in host memory that the GPU caches
 KINDS = ("row_wise", "table_wise", "column_wise", "data_parallel")
 
 
@@ -60,7 +59,7 @@ class Plan:
 
     def shards(self, table: EmbeddingTable) -> list[tuple[int, int, int]]:
         """(rank, rows, columns) of every shard of `table`."""
-        kind, _, rank = self.placement[table.name].partition(":")
+        kind, rank, _ = split_placement(self.placement[table.name])
         if kind == "table_wise":
             return [(int(rank), table.rows, table.dim)]
         if kind == "column_wise":
@@ -69,14 +68,27 @@ class Plan:
         return [(r, min(block, table.rows - r * block), table.dim) for r in range(self.world_size)]
 
     def rank_bytes(self) -> list[int]:
-        """Bytes of weights and optimizer state on each rank."""
+        """Bytes of weights and optimizer state on each rank's device; of a table in host memory, of its cache."""
         total = [0] * self.world_size
-        optimizer = find_table_optimizer(self.optimizer)
         for table in self.tables:
-            row_bytes = table.row_bytes + optimizer.state_row_bytes(table.dim)
+            row_bytes = self._row_bytes(table)
+            if in_host_memory(self.placement[table.name]):
+                row_bytes = math.ceil(table.row_bytes * UVM_CACHE)
             for rank, rows, columns in self.shards(table):
                 total[rank] += rows * row_bytes * columns // table.dim
         return total
+
+    def host_bytes(self) -> list[int]:
+        """Bytes of each rank's tables in host memory."""
+        total = [0] * self.world_size
+        for table in self.tables:
+            if in_host_memory(self.placement[table.name]):
+                for rank, rows, columns in self.shards(table):
+                    total[rank] += rows * self._row_bytes(table) * columns // table.dim
+        return total
+
+    def _row_bytes(self, table: EmbeddingTable) -> int:
+        return table.row_bytes + find_table_optimizer(self.optimizer).state_row_bytes(table.dim)
 
     def __str__(self) -> str:
         """One line per table, then the total and the fullest rank."""
@@ -101,6 +113,8 @@ class Plan:
             f"{sum(per_rank) / GIB:.3f} GiB of weights and {self.optimizer} state over {self.world_size} rank(s); "
             f"fullest rank {max(per_rank) / GIB:.3f} GiB, emptiest {min(per_rank) / GIB:.3f} GiB"
         )
+        if host := max(self.host_bytes()):
+            text.append(f"up to {host / GIB:.3f} GiB of host memory per rank for tables with +uvm")
         return "\n".join(line.rstrip() for line in text)
 
     def as_dict(self) -> dict[str, Any]:
@@ -144,10 +158,10 @@ def make_plan(
     for name, kind in wanted.items():
         _check_placement(by_name[name], kind, world_size, optimizer)
 
-    placement = {name: kind for name, kind in wanted.items() if kind != "table_wise"}
+    placement = {name: kind for name, kind in wanted.items() if kind.removesuffix(UVM) != "table_wise"}
     for t in tables:
         large = world_size > 1 and t.rows * t.row_bytes >= ROW_WISE_BYTES
-        if t.name not in wanted and large and not _leaves_a_rank_empty(t.rows, world_size):
+        if t.name not in wanted and large and not leaves_a_rank_empty(t.rows, world_size):
             placement[t.name] = "row_wise"
     placed = [t for t in tables if t.name in placement]
     load = Plan(tuple(placed), placement, world_size, optimizer).rank_bytes()
@@ -155,16 +169,49 @@ def make_plan(
     whole = {t.name: t.rows * (t.row_bytes + state.state_row_bytes(t.dim)) for t in tables if t.name not in placement}
     for name, size in sorted(whole.items(), key=lambda item: (-item[1], item[0])):
         rank = min(range(world_size), key=load.__getitem__)
-        placement[name] = f"table_wise:{rank}"
+        placement[name] = f"table_wise:{rank}" + (UVM if in_host_memory(wanted.get(name, "")) else "")
         load[rank] += size
     return Plan(tuple(tables), {t.name: placement[t.name] for t in tables}, world_size, optimizer)
 
 
+def split_placement(placement: str) -> tuple[str, str, bool]:
+    """A placement's kind, its rank as text, and whether the table is in host memory.
+
+    >>> split_placement("table_wise:2+uvm")
+    ('table_wise', '2', True)
+    """
+    place = placement.removesuffix(UVM)
+    kind, _, rank = place.partition(":")
+    return kind, rank, in_host_memory(placement)
+
+
+def in_host_memory(placement: str) -> bool:
+    """Whether a placement keeps its table in host memory."""
+    return placement.endswith(UVM)
+
+
+def refuse_uvm(placement: Mapping[str, str], device_type: str) -> None:
+    """Refuse tables in host memory where there is no GPU to cache them.
+
+    Raises:
+        ShardingError: A table has such a placement, and `device_type` is not `cuda`.
+    """
+    for name, kind in placement.items():
+        if device_type != "cuda" and in_host_memory(kind):
+            raise ShardingError(
+                f"plan[{name!r}] = {kind!r}: {UVM} keeps a table in host memory for a GPU, and the ranks are on "
+                f"{device_type}; use {kind.removesuffix(UVM)!r}"
+            )
+
+
 def _check_placement(table: EmbeddingTable, wanted: str, world_size: int, optimizer: str) -> None:
-    kind, colon, rank = wanted.partition(":")
+    kind, colon, rank = wanted.removesuffix(UVM).partition(":")
     where = f"plan[{table.name!r}] = {wanted!r}"
     if kind not in KINDS or (colon and kind != "table_wise"):
-        raise ShardingError(f"{where}: use 'row_wise', 'table_wise', 'table_wise:<rank>', 'column_wise' or 'auto'")
+        raise ShardingError(
+            f"{where}: use 'row_wise', 'table_wise', 'table_wise:<rank>' or 'column_wise' (each also with '{UVM}'), or "
+            "'auto'"
+        )
     if kind == "table_wise" and colon and not (rank.isdigit() and int(rank) < world_size):
         raise ShardingError(f"{where}: with world size {world_size} the rank must be 0 to {world_size - 1}")
     if kind == "data_parallel":
@@ -172,7 +219,7 @@ def _check_placement(table: EmbeddingTable, wanted: str, world_size: int, optimi
             f"{where}: a replicated table has no fused optimizer (and corrupts memory in an EmbeddingCollection on the "
             "CPU); use 'table_wise', or an nn.Embedding, which is replicated and trained by the module's optimizer"
         )
-    if kind == "row_wise" and _leaves_a_rank_empty(table.rows, world_size):
+    if kind == "row_wise" and leaves_a_rank_empty(table.rows, world_size):
         raise ShardingError(
             f"{where}: {table.rows} rows in blocks of {math.ceil(table.rows / world_size)} leave some of {world_size} "
             "ranks without a row, which the kernels do not support; use 'table_wise'"
@@ -187,57 +234,6 @@ def _check_placement(table: EmbeddingTable, wanted: str, world_size: int, optimi
         )
 
 
-def _leaves_a_rank_empty(rows: int, world_size: int) -> bool:
+def leaves_a_rank_empty(rows: int, world_size: int) -> bool:
+    """Whether the rows, in equal blocks, leave a rank without one."""
     return math.ceil(rows / world_size) * (world_size - 1) >= rows
-
-
-def torchrec_placement(module: nn.Module, world_size: int, local_size: int, device: torch.device) -> dict[str, str]:
-    """The placement that TorchRec's planner chooses for every table of `module`, in the notation of a plan."""
-    topology = Topology(world_size=world_size, local_world_size=local_size, compute_device=device.type)
-    chosen = EmbeddingShardingPlanner(topology=topology).plan(module, sharders({}))
-    placement = {}
-    for module_plan in chosen.plan.values():
-        for name, sharding in module_plan.items():
-            whole = sharding.sharding_type == ShardingType.TABLE_WISE.value
-            placement[name] = f"table_wise:{sharding.ranks[0]}" if whole else sharding.sharding_type
-    tiny = {table.name for table in find_tables(module) if _leaves_a_rank_empty(table.rows, world_size)}
-    return {name: "table_wise" if kind == "row_wise" and name in tiny else kind for name, kind in placement.items()}
-
-
-def torchrec_plan(module: nn.Module, plan: Plan, local_size: int, device: torch.device) -> ShardingPlan:
-    """`plan` in TorchRec's types, for `DistributedModelParallel`."""
-    makers = {
-        "row_wise": lambda _: row_wise(compute_kernel="fused"),
-        "table_wise": lambda rank: table_wise(rank=int(rank), compute_kernel="fused"),
-        "column_wise": lambda _: column_wise(ranks=list(range(plan.world_size)), compute_kernel="fused"),
-    }
-    by_type = {sharder.module_type: sharder for sharder in sharders({})}
-    result = {}
-    for path, collection, child in collections(module):
-        parts = {name: plan.placement[name].partition(":") for name in getattr(collection, child)}
-        result[path] = construct_module_sharding_plan(
-            collection,
-            {name: makers[kind](rank) for name, (kind, _, rank) in parts.items()},
-            sharder=by_type[type(collection)],
-            local_size=local_size,
-            world_size=plan.world_size,
-            device_type=device.type,
-        )
-    return ShardingPlan(plan=result)
-
-
-def module_plan(
-    module: nn.Module,
-    world_size: int,
-    local_size: int,
-    device: torch.device,
-    optimizer: str,
-    wanted: Mapping[str, str] | None,
-    automatic: Automatic,
-) -> Plan:
-    """The plan for `module`. It depends on the arguments only, so it is the same on every rank."""
-    tables = find_tables(module)
-    chosen = dict(wanted or {})
-    if automatic == "torchrec":
-        chosen = torchrec_placement(module, world_size, local_size, device) | chosen
-    return make_plan(tables, world_size, optimizer, chosen)

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 import torch.distributed as dist
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
@@ -30,8 +31,11 @@ class Saver:
         wrote: Seconds that the last successful save took from start to end.
     """
 
-    def __init__(self, group: dist.ProcessGroup, background: bool, on_failed_save: OnFailedSave) -> None:
+    def __init__(
+        self, group: dist.ProcessGroup, background: bool, on_failed_save: OnFailedSave, device: torch.device
+    ) -> None:
         self.group = group
+        self.device = device
         self.background = background
         self.on_failed_save = on_failed_save
         self.paused = self.wrote = 0.0
@@ -55,6 +59,10 @@ class Saver:
 
         def write() -> None:
             try:
+                if self.background and self.device.type == "cuda":
+                    # CUDA's device is that of a thread, at first GPU 0, where each rank's first call, such as
+                    # DCP's search for the accelerator, would otherwise make a context of some 500 MB
+                    torch.cuda.set_device(self.device)
                 checkpoint.save(path, state, content, about, self.group)
                 self.wrote = time.monotonic() - started
                 for old in self._to_remove:

@@ -21,8 +21,6 @@ averaged over the ranks: if their batches differ in size, scale the loss by worl
 
 from __future__ import annotations
 
-import atexit
-import time
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -38,13 +36,22 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torchrec.distributed import DistributedModelParallel
 
-from lightning_ccn.sharding.checks import check_arguments, check_optimizer, check_settings
+from lightning_ccn.sharding import process_group
+from lightning_ccn.sharding.checks import (
+    check_arguments,
+    check_choices,
+    check_device,
+    check_optimizer,
+    check_planner_batch,
+    check_settings,
+)
 from lightning_ccn.sharding.errors import ShardingError, disk_words
 from lightning_ccn.sharding.manifest import read_manifest
 from lightning_ccn.sharding.plain_values import read_trainer_state
-from lightning_ccn.sharding.plan import Automatic, Plan, module_plan
+from lightning_ccn.sharding.plan import Automatic, Plan
 from lightning_ccn.sharding.restore import load_module, load_optimizers, load_random_state
 from lightning_ccn.sharding.saver import OnFailedSave, Saver
+from lightning_ccn.sharding.sharders import BoundsCheck, CommunicationDtype
 from lightning_ccn.sharding.state import (
     module_state,
     optimizer_state,
@@ -53,7 +60,9 @@ from lightning_ccn.sharding.state import (
     table_optimizer_state,
 )
 from lightning_ccn.sharding.table_optimizers import find_table_optimizer
-from lightning_ccn.sharding.tables import dense_names, tables_hidden
+from lightning_ccn.sharding.tables import collections, dense_names, tables_hidden
+from lightning_ccn.sharding.torchrec_plan import module_plan
+from lightning_ccn.sharding.torchrec_private import forget_cached_rows
 from lightning_ccn.sharding.wrap import refuse_sharded, reset_table_state, wrap
 
 
@@ -72,11 +81,17 @@ class TorchRecStrategy(DDPStrategy):
         table_eps: Epsilon of the tables' optimizer (AdaGrad only), above 0: it keeps a row without gradients finite.
         plan: Placement of each table by name, see `sharding.plan`; `automatic` places the tables without an entry.
         automatic: `balanced`, or `torchrec` for TorchRec's planner.
+        planner_batch: Rows of one rank's batch, for TorchRec's planner, which assumes 512 if None.
+        bounds_check: What an id outside of its table does: `fatal` ends the run; `warning` and `ignore` look up row 0.
+        communication_dtype: Type in which vectors and their gradients travel between ranks. `fp16` and `bf16` halve
+            the bytes and round every value; `bf16` needs GPUs.
+        tf32: Whether the layers' matrix products on GPUs round their inputs to TF32, for the whole process.
         plan_file: File to which rank 0 writes the plan as JSON; by default `plan.json` in `trainer.default_root_dir`.
         background_saves: Whether a thread writes the checkpoints while training continues, see `sharding.saver`.
         on_failed_save: `raise`, or `warn` to continue training. In both cases the earlier checkpoints are kept.
         find_unused_parameters: As in `DistributedDataParallel`, for the replicated part.
-        timeout_seconds: Seconds after which a collective operation fails if a rank does not join it.
+        timeout_seconds: Seconds after which a collective operation fails if a rank does not join it; longer than any
+            rank works alone, such as on a save or between two batches.
 
     Raises:
         ShardingError: There is no such table optimizer, or a number cannot work. `setup` checks the other settings.
@@ -91,20 +106,31 @@ class TorchRecStrategy(DDPStrategy):
         table_eps: float = 1e-8,
         plan: dict[str, str] | None = None,
         automatic: Automatic = "balanced",
+        planner_batch: int | None = None,
+        bounds_check: BoundsCheck = "fatal",
+        communication_dtype: CommunicationDtype = "fp32",
+        tf32: bool = False,
         plan_file: str | None = None,
         background_saves: bool = False,
         on_failed_save: OnFailedSave = "raise",
         find_unused_parameters: bool = False,
-        timeout_seconds: float = 1800.0,
+        timeout_seconds: float = 600.0,
     ) -> None:
         check_arguments(table_lr, table_eps, timeout_seconds, on_failed_save)
-        super().__init__(timeout=timedelta(seconds=timeout_seconds))
+        self.timeout = timedelta(seconds=timeout_seconds)
+        super().__init__(timeout=self.timeout)
+        check_choices(bounds_check=bounds_check, communication_dtype=communication_dtype)
+        check_planner_batch(planner_batch, automatic)
         find_table_optimizer(table_optimizer)  # raises an error for an unknown name
         self.table_optimizer = table_optimizer
         self.table_lr = table_lr
         self.table_eps = table_eps
         self.wanted_plan = plan
         self.automatic: Automatic = automatic
+        self.planner_batch = planner_batch
+        self.bounds_check: BoundsCheck = bounds_check
+        self.communication_dtype: CommunicationDtype = communication_dtype
+        self.tf32 = tf32
         self.plan_file = plan_file
         self.background_saves = background_saves
         self.on_failed_save: OnFailedSave = on_failed_save
@@ -117,17 +143,14 @@ class TorchRecStrategy(DDPStrategy):
     # ---------------------------------------------------------------------------------------------- a run
 
     def setup_environment(self) -> None:
-        """Join the process group, and leave it when the interpreter exits.
-
-        It is not left earlier because a `test` may follow a `fit`, with the same sharded tables.
-        """
+        """Join the process group, see `sharding.process_group`."""
+        process_group.prepare()
         super().setup_environment()
-        atexit.unregister(_leave_process_group)
-        atexit.register(_leave_process_group)
+        process_group.join(self.timeout.total_seconds())
         if self._saver is None:
-            group = dist.new_group(backend="gloo", timeout=self._timeout)
+            group = dist.new_group(backend="gloo", timeout=self.timeout)
             assert isinstance(group, dist.ProcessGroup)  # every rank is a member
-            self._saver = Saver(group, self.background_saves, self.on_failed_save)
+            self._saver = Saver(group, self.background_saves, self.on_failed_save, self.root_device)
 
     def setup(self, trainer: Trainer) -> None:
         """Shard the module unless it is sharded already, and create the optimizers for a fit.
@@ -150,6 +173,9 @@ class TorchRecStrategy(DDPStrategy):
 
     def _shard(self, trainer: Trainer) -> DistributedModelParallel:
         refuse_sharded(self.module)
+        check_device(self.root_device.type, self.communication_dtype, self.tf32)
+        if self.tf32:
+            torch.set_float32_matmul_precision("high")
         self.plan = module_plan(
             self.module,
             self.world_size,
@@ -158,6 +184,7 @@ class TorchRecStrategy(DDPStrategy):
             self.table_optimizer,
             self.wanted_plan,
             self.automatic,
+            self.planner_batch,
         )
         rank_zero_info(f"\n{self.plan}\n")
         self._write_plan(self.plan, Path(self.plan_file or Path(trainer.default_root_dir) / "plan.json"))
@@ -170,6 +197,8 @@ class TorchRecStrategy(DDPStrategy):
             eps=self.table_eps,
             find_unused_parameters=self.find_unused_parameters,
             seed=self.broadcast(torch.initial_seed()),
+            bounds_check=self.bounds_check,
+            communication_dtype=self.communication_dtype,
         )
 
     def _write_plan(self, plan: Plan, path: Path) -> None:
@@ -206,12 +235,13 @@ class TorchRecStrategy(DDPStrategy):
         return super().training_step(*args, **kwargs)
 
     def on_exception(self, exception: BaseException) -> None:
-        """Add the remedy to DDP's error about layers without gradients."""
+        """Tell the other ranks of the error; add the remedy to DDP's about layers without gradients."""
         if "Expected to have finished reduction in the prior iteration" in str(exception):
             exception.add_note(
                 "some layers took no part in the loss: remove them, or use "
                 "TorchRecStrategy(find_unused_parameters=True)"
             )
+        process_group.fails(exception)
 
     def teardown(self) -> None:
         """End a run. The module stays sharded and on its device for the next one."""
@@ -302,6 +332,8 @@ class TorchRecStrategy(DDPStrategy):
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
         """Load the weights, see `restore.load_module`; the checkpoint may have another world size, plan and kernels."""
         load_module(self.module, **checkpoint["sharded"], strict=strict, group=self.saver.group)
+        for _, collection, _ in collections(self.module):
+            forget_cached_rows(collection)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Load the state of both optimizers, and of the random generators if the world size is the same."""
@@ -320,17 +352,3 @@ class TorchRecStrategy(DDPStrategy):
             self._random_state = load_random_state(
                 self.global_rank, self.root_device, **checkpoint["sharded"], group=self.saver.group
             )
-
-
-def _leave_process_group() -> None:
-    """Leave the process group, and wait until gloo's threads are idle before the interpreter shuts down.
-
-    A gloo thread releases the tensors of a collective operation after it has reported its end, and needs Python's
-    global lock for that. If the interpreter is already shutting down, Python ends the thread by unwinding its C++
-    frames, and the process aborts ("terminate called without an active exception", about one exit in ten on a busy
-    machine). Destroying the group would join its threads, but the sharded tables still refer to it. So release the
-    lock here, with nothing running, for much longer than the threads need.
-    """
-    if dist.is_initialized():
-        dist.destroy_process_group()
-        time.sleep(0.2)

@@ -35,6 +35,7 @@ _TABLES_CHILD = {
     ShardedEmbeddingBagCollection: BAGS,
     ShardedEmbeddingCollection: SEQUENCES,
 }
+TRAINABLE = (torch.float32, torch.float16)  # what fbgemm's kernels can train, on CPUs and GPUs
 InitFn = Callable[[Tensor], Tensor | None]
 
 
@@ -75,7 +76,8 @@ def find_tables(module: nn.Module) -> list[EmbeddingTable]:
     """The tables of every plain collection in `module`.
 
     Raises:
-        ShardingError: There are no tables, two have one name, or TorchRec cannot shard a collection of this class.
+        ShardingError: There are no tables, two have one name, one has a type that cannot be trained, or TorchRec
+            cannot shard a collection of this class.
     """
     tables: dict[str, EmbeddingTable] = {}
     for path, child in module.named_modules():
@@ -86,17 +88,22 @@ def find_tables(module: nn.Module) -> list[EmbeddingTable]:
             )
         if type(child) not in (EmbeddingBagCollection, EmbeddingCollection):
             continue
-        for config in _configs(child):
+        for config in table_configs(child):
             if config.name in tables:
                 raise ShardingError(
                     f"two tables are named {config.name!r} (in {tables[config.name].path} and {path}): plans and "
                     "checkpoints refer to a table by its name, so give each table its own name"
                 )
+            if (dtype := data_type_to_dtype(config.data_type)) not in TRAINABLE:
+                raise ShardingError(
+                    f"table {config.name!r} has data_type {config.data_type.name}, which fbgemm's kernels cannot "
+                    "train: use DataType.FP16 for tables in half precision, or FP32"
+                )
             tables[config.name] = EmbeddingTable(
                 name=config.name,
                 rows=config.num_embeddings,
                 dim=config.embedding_dim,
-                dtype=data_type_to_dtype(config.data_type),
+                dtype=dtype,
                 kernel="bag" if isinstance(child, EmbeddingBagCollection) else "sequence",
                 path=path,
             )
@@ -108,7 +115,8 @@ def find_tables(module: nn.Module) -> list[EmbeddingTable]:
     return list(tables.values())
 
 
-def _configs(collection: Any) -> list[Any]:
+def table_configs(collection: Any) -> list[Any]:
+    """The configs of the tables of a plain collection."""
     bags = isinstance(collection, EmbeddingBagCollection)
     configs: list[Any] = collection.embedding_bag_configs() if bags else collection.embedding_configs()
     return configs
@@ -118,7 +126,7 @@ def initial_rows(module: nn.Module) -> dict[str, InitFn | Tensor]:
     """For each table of `module`, its rows if they exist, or its `init_fn` if the table is on the meta device."""
     start: dict[str, InitFn | Tensor] = {}
     for _, collection, child in collections(module):
-        for config in _configs(collection):
+        for config in table_configs(collection):
             weight = getattr(collection, child)[config.name].weight
             start[config.name] = config.init_fn if weight.is_meta else weight.detach()
     return start

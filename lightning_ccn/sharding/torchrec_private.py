@@ -1,4 +1,4 @@
-"""All uses of TorchRec's private attributes, read in the sources of torchrec 1.6.1, 1.8.0 and 1.9.2.
+"""All uses of TorchRec's and torch's private attributes, read in the sources of torchrec 1.6.1, 1.8.0 and 1.9.2.
 
 The attributes are the same in all three versions, except where a function says otherwise. If a newer TorchRec changes
 one, only this file needs an update.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torchrec import EmbeddingBagCollection
 from torchrec.distributed import DistributedModelParallel, collective_utils
 from torchrec.distributed.dist_data import PooledEmbeddingsReduceScatter
@@ -50,6 +51,12 @@ def kernel_learning_rates(sharded: ShardedEmbeddingBagCollection | ShardedEmbedd
     return [module.get_learning_rate() for module in modules if hasattr(module, "get_learning_rate")]
 
 
+def forget_cached_rows(sharded: ShardedEmbeddingBagCollection | ShardedEmbeddingCollection) -> None:
+    """Let the kernels read every row anew: the rows of a table in host memory were changed there."""
+    for lookup in sharded._lookups:
+        lookup.purge()
+
+
 def sharded_parameter_names(module: nn.Module) -> set[str]:
     """Names of the parameters of sharded tables, as in `module.named_parameters()`."""
     return set(DistributedModelParallel._sharded_parameter_names(module))
@@ -62,3 +69,8 @@ def forget_first_world() -> None:
     and others that have not, the others would wait for it forever. In 1.6.1 this function has no effect.
     """
     collective_utils._INITIALIZED = False
+
+
+def assert_async(condition: Tensor, message: str) -> None:
+    """Raise RuntimeError if a bool tensor of one value is false: on a GPU later, without a wait for the answer now."""
+    torch._assert_async(condition, message)

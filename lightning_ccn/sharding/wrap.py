@@ -11,10 +11,11 @@ from torchrec.distributed.model_parallel import DefaultDataParallelWrapper
 from torchrec.distributed.types import ShardedModule
 
 from lightning_ccn.sharding.errors import ShardingError
-from lightning_ccn.sharding.plan import Plan, torchrec_plan
-from lightning_ccn.sharding.sharders import sharders
+from lightning_ccn.sharding.plan import Plan
+from lightning_ccn.sharding.sharders import BoundsCheck, CommunicationDtype, sharders
 from lightning_ccn.sharding.table_optimizers import find_table_optimizer
 from lightning_ccn.sharding.tables import draw_rows, initial_rows
+from lightning_ccn.sharding.torchrec_plan import torchrec_plan
 from lightning_ccn.sharding.torchrec_private import sharded_parameter_names
 
 
@@ -40,6 +41,8 @@ def wrap(
     eps: float,
     find_unused_parameters: bool,
     seed: int,
+    bounds_check: BoundsCheck,
+    communication_dtype: CommunicationDtype,
 ) -> DistributedModelParallel:
     """Shard the tables of `module` in place, initialise their rows, and replicate the other parameters with DDP.
 
@@ -54,15 +57,18 @@ def wrap(
         eps: Epsilon of the tables' optimizer.
         find_unused_parameters: As in `DistributedDataParallel`.
         seed: Seed of the tables' initial rows, the same on every rank.
+        bounds_check: What an id outside of its table does, see `sharding.sharders`.
+        communication_dtype: Type in which vectors and gradients travel.
     """
     start = initial_rows(module)
+    arguments = find_table_optimizer(plan.optimizer).kernel_arguments(lr, eps)
     # How many random numbers TorchRec draws here depends on the world size: keep the caller's generators unchanged.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         dmp = DistributedModelParallel(
             module,
             device=device,
             plan=torchrec_plan(module, plan, local_size, device),
-            sharders=sharders(find_table_optimizer(plan.optimizer).kernel_arguments(lr, eps)),
+            sharders=sharders(arguments, bounds_check, communication_dtype, device.type),
             data_parallel_wrapper=_Replicas(static_graph=False, find_unused_parameters=find_unused_parameters),
         )
     draw_rows(module, start, seed)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lightning_ccn.callbacks.same_run import check_same_run
 from lightning_ccn.data.datamodule import PageData
 from lightning_ccn.errors import OptionError, SubmitError
@@ -17,7 +19,8 @@ from lightning_ccn.sharding import (
     newest_whole,
     read_trainer_state,
 )
-from lightning_ccn.sharding.estimate import Estimate, estimate
+from lightning_ccn.sharding.estimate import HEADROOM, Estimate, estimate
+from lightning_ccn.sharding.plan import refuse_uvm
 from lightning_ccn.training.given_checkpoint import CHECKPOINTS, NEWEST, NEWEST_IF_ANY
 from lightning_ccn.training.trainer_cli import TrainingCLI
 
@@ -27,21 +30,16 @@ class Preflight(TrainingCLI):
 
     Args:
         args: The command and its options.
+        **settings: Further arguments of the command line.
 
     Raises:
         DataError, OptionError, ShardingError, SystemExit: The command would fail like this. What only its ranks can
             find is not checked.
     """
 
-    def __init__(self, args: list[str]) -> None:
-        super().__init__(
-            CTRModule,
-            PageData,
-            args=args,
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            parser_kwargs={"prog": "ccn"},
-        )
+    def __init__(self, args: list[str], **settings: Any) -> None:
+        usual: dict[str, Any] = {"seed_everything_default": 0, "parser_kwargs": {"prog": "ccn"}}
+        super().__init__(CTRModule, PageData, args=args, auto_configure_optimizers=False, **(usual | settings))
 
     def before_instantiate_classes(self) -> None:
         """Sets a name, so that no folder is made for the run: its name will be the job's id."""
@@ -85,15 +83,24 @@ class Preflight(TrainingCLI):
             raise OptionError(f"trainer.strategy is {name}: leave it out, or name TorchRecStrategy")
         return strategy
 
-    def plan(self, world_size: int) -> Plan:
-        """Which rank will hold which table. No table is allocated."""
-        tables = find_tables(self.model.new_system())
+    @property
+    def device_type(self) -> str:
+        """`cuda` or `cpu`: what trainer.accelerator names; for `auto`, what this machine has."""
+        accelerator = self.options.trainer.accelerator
+        if accelerator == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        return "cuda" if accelerator in ("gpu", "cuda") else "cpu"
+
+    def plan(self, world_size: int, device_type: str) -> Plan:
+        """Which rank will hold which table, on devices of this type. No table is allocated."""
+        tables = find_tables(self.model.new_system(device_type))
+        refuse_uvm(self.strategy.wanted_plan or {}, device_type)
         return make_plan(tables, world_size, self.strategy.table_optimizer, self.strategy.wanted_plan)
 
-    def fits(self, world_size: int, memory_gib: float) -> Estimate:
+    def fits(self, world_size: int, memory_gib: float, device_type: str, headroom: float = HEADROOM) -> Estimate:
         """The plan, compared with the memory of a rank in GiB."""
-        plan = self.plan(world_size)
-        return estimate(plan.tables, world_size, memory_gib, plan.optimizer, self.strategy.wanted_plan)
+        plan = self.plan(world_size, device_type)
+        return estimate(plan.tables, world_size, memory_gib, plan.optimizer, self.strategy.wanted_plan, headroom)
 
     def check_data(self, world_size: int) -> None:
         """Opens the splits that the command reads, and the header of every Parquet part.

@@ -151,7 +151,7 @@ def test_every_command_line_runs(place: Path, capsys: pytest.CaptureFixture[str]
             words += ["--systems", "sim"] if "compare" in words else []
         prints = any("help" in word or word == "--print_config" for word in words)
         if words[0] == "fit" and not line.startswith("README") and not prints:
-            Preflight(shortened(words)).plan(1)  # all but the training
+            Preflight(shortened(words)).plan(1, "cpu")  # all but the training
             continue
         code, said = end(shortened(words), place, capsys)
         absent = {"convert": "SRC", "simulate": "runs/compare"}.get(words[1] if words[0] == "data" else words[0])

@@ -140,6 +140,19 @@ def test_half_precision_tables_load_into_single_precision(tmp_path: Path) -> Non
     assert torch.equal(model.item.embeddings["item"].weight, saved.state["tables.item.weight"])
 
 
+def test_a_run_resumes_with_tables_of_another_precision(tmp_path: Path) -> None:
+    single, half = ({"data_type": kind} for kind in (DataType.FP32, DataType.FP16))
+    settings: dict[str, Any] = {"steps": 4, "strategy": {"plan": ROW}}
+    saved = fitted(2, tmp_path, **settings, model=half, trainer={"save_every": 2})
+    dtypes = {key: entry["dtype"] for key, entry in read_manifest(tmp_path / "step=2.ckpt")["tensors"].items()}
+    assert dtypes["tables.item.weight"] == "float16" and dtypes["tables.item.optimizer.momentum1"] == "float32"
+    resumed = fitted(2, tmp_path, **settings, model=single, ckpt_path=str(tmp_path / "step=2.ckpt"))
+    torch.testing.assert_close(resumed.losses, saved.losses[2:], rtol=0, atol=1e-3)
+    whole = fitted(2, tmp_path / "single", **settings, model=single)
+    torch.testing.assert_close(saved.losses, whole.losses, rtol=0, atol=1e-3)
+    assert saved.losses != whole.losses
+
+
 def test_a_checkpoint_of_another_model_is_explained_field_by_field(run: Path, tmp_path: Path) -> None:
     message = refusal(tmp_path, 2, model={"items": 120, "width": 20}, ckpt_path=str(run / "step=4.ckpt"))
     assert "table 'item': rows differ, 120 here, 101 in the checkpoint" in message

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torchrec import EmbeddingBagCollection, EmbeddingBagConfig
+from torchrec.distributed.planner.types import PlannerError
+from torchrec.modules.embedding_configs import DataType
 
 from lightning_ccn.sharding import EmbeddingTable, ShardingError, find_tables, make_plan
 from lightning_ccn.sharding.estimate import estimate
-from lightning_ccn.sharding.plan import module_plan
+from lightning_ccn.sharding.plan import GIB
+from lightning_ccn.sharding.torchrec_plan import module_plan, torchrec_placement, torchrec_plan
 from tests.sharding.dlrm import META
 from tests.sharding.ranks import on_ranks
 from tests.sharding.runs import make_model
@@ -72,6 +76,15 @@ def test_an_unsupported_plan_is_rejected_with_an_explanation(wanted: dict[str, s
         make_plan([*TABLES, EmbeddingTable("pair", 1, 16)], 2, wanted=wanted)
 
 
+def test_a_table_in_host_memory_takes_a_cache_on_the_device() -> None:
+    plan = make_plan([USER, CITY], 2, wanted={"user": "row_wise+uvm", "city": "table_wise+uvm"})
+    assert plan.placement == {"user": "row_wise+uvm", "city": "table_wise:0+uvm"}
+    assert plan.rank_bytes() == [25_000_000 * 13 + 400 * 13, 25_000_000 * 13]  # a fifth of 64 bytes a row, rounded up
+    assert plan.host_bytes() == [25_000_000 * 68 + 400 * 68, 25_000_000 * 68]
+    assert "up to 1.583 GiB of host memory per rank for tables with +uvm" in str(plan)
+    assert "host memory" not in str(make_plan(TABLES, 2))
+
+
 def test_columns_must_divide_into_fours() -> None:
     with pytest.raises(ShardingError, match="16 columns over 3 ranks"):
         make_plan(TABLES, 3, "adagrad", {"item": "column_wise"})
@@ -123,6 +136,48 @@ def test_a_module_without_collections_and_a_subclass_are_rejected() -> None:
     config = EmbeddingBagConfig(name="a", num_embeddings=5, embedding_dim=8, feature_names=["x"])
     with pytest.raises(ShardingError, match="layer is a Mine"):
         find_tables(torch.nn.ModuleDict({"layer": Mine(device=META, tables=[config])}))
+
+
+def test_tables_of_bf16_are_refused_and_those_of_fp16_are_not() -> None:
+    assert {table.dtype for table in find_tables(make_model(data_type=DataType.FP16))} == {torch.float16}
+    with pytest.raises(ShardingError, match=r"'city' has data_type BF16, .* cannot train: use DataType.FP16"):
+        find_tables(make_model(data_type=DataType.BF16))
+
+
+class Card:
+    """What a GPU says about itself."""
+
+    def __init__(self, gib: float) -> None:
+        self.total_memory = int(gib * GIB)
+
+
+@pytest.mark.parametrize(("gib", "ending"), [(80, ""), (3, "+uvm")])
+def test_torchrecs_planner_knows_the_gpus_memory_and_its_kernel_is_kept(
+    monkeypatch: pytest.MonkeyPatch, gib: float, ending: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: Card(gib))
+    module, gpu = make_model(items=200_000_000), torch.device("cuda")
+    placement = torchrec_placement(module, 2, 2, gpu)
+    assert placement["item"].endswith("+uvm") == bool(ending)
+    plan = module_plan(module, 2, 2, gpu, "rowwise_adagrad", None, "torchrec")
+    sharding = torchrec_plan(module, plan, 2, gpu).plan["item"]["item"]
+    assert sharding.compute_kernel == ("fused_uvm_caching" if ending else "fused")
+
+
+def test_torchrecs_planner_gets_the_batch_and_says_when_it_finds_no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+
+    class Planner:
+        def __init__(self, batch_size: int | None, **_: Any) -> None:
+            given.append(batch_size)
+
+        def plan(self, *_: Any) -> Any:
+            raise PlannerError("no\nroom")
+
+    monkeypatch.setattr("lightning_ccn.sharding.torchrec_plan.EmbeddingShardingPlanner", Planner)
+    with pytest.raises(ShardingError, match=r"automatic is torchrec: its planner finds no plan: .*no room"):
+        module_plan(make_model(), 2, 2, torch.device("cpu"), "rowwise_adagrad", None, "torchrec", 64)
+    assert given == [64]
 
 
 def planned(wanted: dict[str, str]) -> dict[str, str]:
