@@ -86,7 +86,7 @@ class PageBatch(Pipelineable):
         # looked up once: each look at a tensor's shape costs as much as a small operation
         self.pages, self.items = self.page_lengths.numel(), self.target.numel()
         self.device = self.page_id.device
-        self._buffer: Tensor | None = None  # what all tensors are parts of, if they are
+        self.buffer: Tensor | None = None  # what all tensors are parts of, if they are
 
     @property
     def each_page(self) -> Places:
@@ -120,34 +120,35 @@ class PageBatch(Pipelineable):
         """The batch on another device: in one copy from page-locked memory, or itself if it is there already."""
         if device == self.device:
             return self
-        if self._buffer is None:
-            return self._rebuilt([tensor.to(device, non_blocking=non_blocking) for tensor in self._tensors()])
-        buffer = self._buffer.to(device, non_blocking=non_blocking)
-        return self._rebuilt(unpack(buffer, self._tensors()), buffer)
+        if self.buffer is None:
+            return self.with_tensors([tensor.to(device, non_blocking=non_blocking) for tensor in self.tensors()])
+        buffer = self.buffer.to(device, non_blocking=non_blocking)
+        return self.with_tensors(unpack(buffer, self.tensors()), buffer)
 
     def pin_memory(self) -> PageBatch:
         """The batch in one buffer of page-locked memory."""
-        tensors = self._tensors()
+        tensors = self.tensors()
         buffer = pack(tensors, pin_memory=True)
-        return self._rebuilt(unpack(buffer, tensors), buffer)
+        return self.with_tensors(unpack(buffer, tensors), buffer)
 
     def record_stream(self, stream: torch.cuda.streams.Stream) -> None:
         """Marks every tensor as used by `stream`; TorchRec's pipelines call this."""
-        for tensor in self._tensors() if self._buffer is None else [self._buffer]:
+        for tensor in self.tensors() if self.buffer is None else [self.buffer]:
             tensor.record_stream(stream)
 
-    def _tensors(self) -> list[Tensor]:
+    def tensors(self) -> list[Tensor]:
+        """All tensors, those of the KeyedJaggedTensors too, in a fixed order."""
         found: list[Tensor] = []
         for field in dataclasses.fields(self):
             found += _tensors_of(getattr(self, field.name))
         return found
 
-    def _rebuilt(self, tensors: list[Tensor], buffer: Tensor | None = None) -> PageBatch:
-        """The same batch with other tensors, in the order of `_tensors`."""
+    def with_tensors(self, tensors: list[Tensor], buffer: Tensor | None = None) -> PageBatch:
+        """The same batch with other tensors, in the order of `tensors`; `buffer` is what they are parts of, if so."""
         left = iter(tensors)
         values = {field.name: _rebuilt(getattr(self, field.name), left) for field in dataclasses.fields(self)}
         batch = PageBatch(**values)
-        batch._buffer = buffer
+        batch.buffer = buffer
         return batch
 
 

@@ -74,13 +74,18 @@ def check_same_ids(saved: Mapping[str, Any], dataset: Dataset) -> None:
             "the checkpoint is of an older version, which did not save what its data was: nothing shows that rows of "
             f"table {', '.join(tables)} mean the same ids in {dataset.folder}"
         )
-    elif saved["files"] != _files(dataset):
+    elif not trained_on(saved, dataset):
         missing = ", ".join(f"vocabulary/{name}.parquet" for name in tables)
         raise DataError(
             f"{dataset.folder} is not the data that the checkpoint was trained on, and has no {missing}: nothing shows "
             "that the rows of its tables mean the same ids; write the original ids there (column id, for rows 1, 2, "
             "...), or vouch for them with --data.same_ids true"
         )
+
+
+def trained_on(saved: Mapping[str, Any], dataset: Dataset) -> bool:
+    """Whether a dataset is the one that the checkpoint was trained on; also if an older checkpoint does not say."""
+    return "files" not in saved or saved["files"] == _files(dataset)
 
 
 def saved_numbers(saved: Mapping[str, Any], dataset: Dataset) -> dict[str, tuple[float, float]]:

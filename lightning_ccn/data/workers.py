@@ -158,6 +158,7 @@ def _work(batches: Batches[Key, Batch], keys: Sequence[Key], pipe: Connection, o
     """What a worker does: makes the batches, while a thread sends those that are ready."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches workers too; the ranks decide
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the training's handler is not for workers
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a worker that used CUDA would take 500 MB of a GPU: it ends in an error
     for other in others:
         other.close()  # or the training's end would not be the end of these pipes
     torch.set_num_threads(1)

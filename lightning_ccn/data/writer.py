@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +18,7 @@ from lightning_ccn.data import page_row
 from lightning_ccn.data.columns import LARGEST
 from lightning_ccn.data.dataset import SPLITS, SplitStats
 from lightning_ccn.data.fingerprint import file_digests
+from lightning_ccn.data.new_folder import NewFolder
 from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.data.schema import Schema
 from lightning_ccn.data.vocabulary import Vocabulary
@@ -110,28 +109,26 @@ class Moments:
 class DatasetWriter:
     """Writes page rows to Parquet files of even size, and counts them for stats.json.
 
-    It writes to `<folder>.part`, which `close` renames to `<folder>`. Leaving the `with` block without `close`, as by
-    an exception, removes it.
+    It writes to a hidden folder beside it, which `close` renames, see `NewFolder`. Leaving the `with` block without
+    `close`, as by an exception, removes it.
 
     Args:
         folder: Dataset folder to write; it must be empty or not exist.
         schema: Schema of the rows. If tables may still grow, pass the final schema to `close`.
 
     Raises:
-        DataError: The folder exists and is not empty.
+        DataError: The folder is not empty, or another process writes it.
     """
 
     def __init__(self, folder: str | Path, schema: Schema) -> None:
         self.folder = Path(folder)
         self.schema = schema
-        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-            own = (self.folder / "schema.yaml").is_file() and not (self.folder / "stats.json").is_file()
-            remedy = f", or make it usable as it is: `ccn data check {self.folder} --write_stats true`" if own else ""
-            raise DataError(f"{self.folder}: exists and is not empty; choose another folder{remedy}")
-        self.part = self.folder.with_name(self.folder.name + ".part")
-        shutil.rmtree(self.part, ignore_errors=True)
+        own = (self.folder / "schema.yaml").is_file() and not (self.folder / "stats.json").is_file()
+        remedy = f", or make it usable as it is: `ccn data check {self.folder} --write_stats true`" if own else ""
+        self._new = NewFolder(self.folder, f"choose another folder{remedy}")
+        self.part = self._new.part
         for split in SPLITS:
-            (self.part / split).mkdir(parents=True)
+            (self.part / split).mkdir()
         self._tally = Tally(schema)
         self.stats = self._tally.splits
         self._pending: dict[str, list[pa.Table]] = {split: [] for split in SPLITS}
@@ -146,7 +143,7 @@ class DatasetWriter:
             for writer in self._open.values():
                 writer.close()  # writes the footer, which fails if the disk is full
         finally:
-            shutil.rmtree(self.part, ignore_errors=True)
+            self._new.discard()
 
     def write(self, split: str, rows: Mapping[str, np.ndarray | Ragged]) -> None:
         """Adds page rows to a split.
@@ -198,9 +195,7 @@ class DatasetWriter:
         (self.part / "schema.yaml").write_text(yaml.safe_dump(self.schema.to_dict(), sort_keys=False))
         digests = {name: vocabulary.digest() for name, vocabulary in vocabularies.items()}
         write_stats(self.part, self.stats, self._tally.numbers(), digests)
-        if self.folder.exists():
-            self.folder.rmdir()
-        os.replace(self.part, self.folder)
+        self._new.finish()
         return self.folder
 
     def _flush(self, split: str, rest: bool = False) -> None:

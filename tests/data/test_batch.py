@@ -30,17 +30,17 @@ def batch(dataset: Path, request: pytest.FixtureRequest) -> PageBatch:
 
 def packed(batch: PageBatch) -> PageBatch:
     """The batch in one buffer, which is not page-locked: that takes a GPU."""
-    buffer = pack(batch._tensors())
-    return batch._rebuilt(unpack(buffer, batch._tensors()), buffer)
+    buffer = pack(batch.tensors())
+    return batch.with_tensors(unpack(buffer, batch.tensors()), buffer)
 
 
 def test_a_buffer_holds_every_tensor(batch: PageBatch) -> None:
     again = packed(batch)
-    for found, expected in zip(again._tensors(), batch._tensors(), strict=True):
+    for found, expected in zip(again.tensors(), batch.tensors(), strict=True):
         assert found.dtype == expected.dtype
         assert torch.equal(found, expected)
-    assert {t.untyped_storage().data_ptr() for t in again._tensors() if t.numel()} == {
-        again._buffer.untyped_storage().data_ptr()  # type: ignore[union-attr]
+    assert {t.untyped_storage().data_ptr() for t in again.tensors() if t.numel()} == {
+        again.buffer.untyped_storage().data_ptr()  # type: ignore[union-attr]
     }
 
 
@@ -49,7 +49,7 @@ def test_a_buffer_goes_to_another_device_in_one_copy(batch: PageBatch) -> None:
 
     def counted(tensor: Tensor, *args: object, **kwargs: object) -> Tensor:
         copies.append(tensor)
-        return to(tensor, *args, **kwargs)  # type: ignore[call-overload, no-any-return]
+        return to(tensor, *args, **kwargs)  # type: ignore[call-overload]
 
     again = packed(batch)
     with patch.object(Tensor, "to", counted):
@@ -57,13 +57,13 @@ def test_a_buffer_goes_to_another_device_in_one_copy(batch: PageBatch) -> None:
         assert len(copies) == 1
         assert there.to(META) is there
         assert len(copies) == 1
-    assert {tensor.device for tensor in there._tensors()} == {META}
-    assert [t.shape for t in there._tensors()] == [t.shape for t in batch._tensors()]
+    assert {tensor.device for tensor in there.tensors()} == {META}
+    assert [t.shape for t in there.tensors()] == [t.shape for t in batch.tensors()]
 
 
 def test_without_a_buffer_every_tensor_is_copied(batch: PageBatch) -> None:
     there = batch.to(META)
-    assert {tensor.device for tensor in there._tensors()} == {META}
+    assert {tensor.device for tensor in there.tensors()} == {META}
     assert (there.pages, there.items, there.longest_long) == (batch.pages, batch.items, batch.longest_long)
 
 

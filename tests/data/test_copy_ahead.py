@@ -50,7 +50,7 @@ def test_the_next_batch_is_on_its_way_when_one_is_handed_out(happened: list[str]
             yield Watched(name, happened)
 
     for batch in copied_ahead(read(), torch.device("cuda", 0)):
-        happened.append(f"step {batch.name}")  # type: ignore[attr-defined]
+        happened.append(f"step {batch.name}")
     assert happened == [
         *("read a", "copy a", "read b", "copy b"),
         *("wait for the copy after copy a", "used a", "step a", "read c", "copy c"),

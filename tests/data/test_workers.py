@@ -80,7 +80,7 @@ def loader(folder: Path, workers: int) -> PageLoader:
 
 def test_a_batch_arrives_as_it_was_made(dataset: Path) -> None:
     for alone, helped in zip(loader(dataset, 0), loader(dataset, 2), strict=True):
-        for one, two in zip(alone._tensors(), helped._tensors(), strict=True):
+        for one, two in zip(alone.tensors(), helped.tensors(), strict=True):
             assert torch.equal(one, two)
             assert one.dtype == two.dtype
         assert _numbers(alone) == _numbers(helped)
@@ -122,6 +122,33 @@ def test_the_end_of_a_worker_ends_the_training_in_words(number: int, children: C
     assert f"by {signal.Signals(number).name}" in message
     assert "lower data.workers (0 reads in the training process)" in message
     assert "\n" not in message
+
+
+def test_a_worker_ends_by_sigterm_whatever_the_training_does_with_it(children: Callable[[], list[BaseProcess]]) -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with Workers(Numbers(), range(100), 1) as workers:
+            batches = iter(workers)
+            next(batches)
+            os.kill(children()[0].pid or 0, signal.SIGTERM)
+            with pytest.raises(TrainingError, match="by SIGTERM"):
+                list(batches)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class VisibleGPUs:
+    """The batch of any key is the list of GPUs that CUDA may use in the worker."""
+
+    def __getitem__(self, key: int) -> str:
+        return os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+def test_a_worker_sees_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with Workers(VisibleGPUs(), [0], 1) as workers:
+        assert list(workers) == [""]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
 
 
 def test_an_error_in_a_worker_arrives_whole() -> None:

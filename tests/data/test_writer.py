@@ -12,6 +12,7 @@ import pytest
 
 from lightning_ccn.data.check.check import check
 from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.data.new_folder import OWNER, part_of
 from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.data.schema import Feature, Schema, Table
 from lightning_ccn.data.vocabulary import Vocabulary
@@ -175,13 +176,30 @@ def test_leaving_without_closing_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_an_interrupted_run_left_is_written_over(tmp_path: Path) -> None:
-    (tmp_path / "d.part" / "train").mkdir(parents=True)
-    (tmp_path / "d.part" / "train" / "part-00007.parquet").write_bytes(b"half")
+def test_what_a_killed_process_left_is_written_over(tmp_path: Path) -> None:
+    left = part_of(tmp_path / "d")
+    (left / "train").mkdir(parents=True)
+    (left / OWNER).touch()
+    (left / "train" / "part-00007.parquet").write_bytes(b"half")
     with DatasetWriter(tmp_path / "d", SCHEMA) as writer:
         writer.write("train", pages(0, 10))
         folder = writer.close(ITEMS)
     assert [part.name for part in Dataset.open(folder).parts("train")] == ["part-00000.parquet"]
+
+
+@pytest.mark.parametrize("name", ["d.part", ".d.part"])
+def test_a_folder_of_somebody_else_beside_it_is_left_alone(name: str, tmp_path: Path) -> None:
+    notes = tmp_path / name / "notes.txt"
+    notes.parent.mkdir()
+    notes.write_text("mine")
+    if name == part_of(tmp_path / "d").name:
+        with pytest.raises(DataError, match=rf"{name}: move it away; .*/d is first written there"):
+            DatasetWriter(tmp_path / "d", SCHEMA)
+    else:
+        with DatasetWriter(tmp_path / "d", SCHEMA) as writer:
+            writer.write("train", pages(0, 10))
+            writer.close(ITEMS)
+    assert notes.read_text() == "mine"
 
 
 def test_a_folder_that_is_not_empty_is_rejected(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ not known passes: tensors that C++ code has made, and operations within other pa
 
 from __future__ import annotations
 
-import sys
+import inspect
+import itertools
+import traceback
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,11 +24,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from lightning_ccn.data.batch import PageBatch
+from tests.gpu.waits import asked_by
 
 HOST, GPU = "host", "gpu"
 TO_HOST = ("cpu", "numpy", "tolist", "item")
 COLLECTIVES = ("all_reduce", "all_gather_into_tensor", "all_to_all_single", "reduce_scatter_tensor", "broadcast")
-OTHERS = ("/torchrec/", "/fbgemm_gpu/", "/lightning/", "/torchmetrics/", "/torch/optim/", "/torch/nn/parallel/")
 
 
 class WrongDevice(Exception):
@@ -60,7 +62,7 @@ class PretendGPU(TorchFunctionMode):
         named = any(isinstance(leaf, torch.device) for leaf in tree_leaves((args, kwargs)))
         if not named and GPU in places:
             own = [t for t, place in zip(inputs, places, strict=True) if place == HOST and t.dim() > 0]
-            if own and _is_ours() and name not in ("__set__", "copy_"):
+            if own and asked_by()[0] == "lightning_ccn" and name not in ("__set__", "copy_"):
                 raise WrongDevice(f"{name} of the GPU's tensors and of a tensor {list(own[0].shape)} of the host")
         if name in COLLECTIVES and HOST in places and _in_default_group(args, kwargs):
             raise WrongDevice(f"{name} of a tensor of the host; NCCL has no group for it")
@@ -79,24 +81,11 @@ class PretendGPU(TorchFunctionMode):
 
 
 def _in_default_group(args: Any, kwargs: Any) -> bool:
-    callers = [sys._getframe(depth).f_code.co_name for depth in range(2, 8)]
+    callers = [frame.f_code.co_name for frame, _ in itertools.islice(traceback.walk_stack(inspect.currentframe()), 10)]
     if any(name.endswith(("_object", "_object_list")) for name in callers):
         return False  # torch moves Python objects to the group's device itself
     groups = [leaf for leaf in (*args, *kwargs.values()) if isinstance(leaf, dist.ProcessGroup)]
     return not groups or groups[0] == dist.group.WORLD
-
-
-def _is_ours() -> bool:
-    """Whether this package asked for the operation, rather than TorchRec or another one."""
-    frame = sys._getframe(2)
-    while frame is not None:
-        path = frame.f_code.co_filename
-        if "/lightning_ccn/" in path and "site-packages" not in path:
-            return True
-        if any(other in path for other in OTHERS):
-            return False
-        frame = frame.f_back  # type: ignore[assignment]
-    return False
 
 
 @contextmanager
@@ -111,7 +100,7 @@ def pretend_gpu() -> Iterator[PretendGPU]:
 
     def copied(batch: PageBatch, device: torch.device, non_blocking: bool = False) -> PageBatch:
         batch = to(batch, device, non_blocking)
-        mode.put(batch._tensors(), GPU)
+        mode.put(batch.tensors(), GPU)
         return batch
 
     with mode, patch.object(PageBatch, "to", copied):

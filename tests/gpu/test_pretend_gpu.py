@@ -13,10 +13,10 @@ from lightning_ccn import signals
 from lightning_ccn.cli import main
 from lightning_ccn.evaluation.item_means import _restored
 from tests.gpu.pretend_gpu import WrongDevice, pretend_gpu
+from tests.gpu.waits import PACKAGES
 from tests.sharding.ranks import on_ranks
 
 CPU = torch.device("cpu")
-KNOBS = ["--users", "60", "--items", "150", "--train_pages", "96", "--validation_pages", "24", "--test_pages", "24"]
 FIT = ["--data.batch_pages", "16", "--data.workers", "0", "--model.system.dim", "8", "--wandb", "off"]
 FIT += ["--trainer.strategy.bounds_check", "ignore"]  # the check of ids has a form of its own on a CPU
 FIT += ["--trainer.log_every_n_steps", "2", "--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu"]
@@ -34,7 +34,7 @@ def test_it_refuses_what_cuda_refuses() -> None:
 
 
 def _subtracts_on_behalf_of_the_package(on_gpu: torch.Tensor) -> None:
-    code = compile("on_gpu - torch.zeros(3)", "/lightning_ccn/example.py", "eval")
+    code = compile("on_gpu - torch.zeros(3)", PACKAGES["lightning_ccn"] + "example.py", "eval")
     eval(code, {"on_gpu": on_gpu, "torch": torch})
 
 
@@ -61,8 +61,8 @@ def run(words: list[str]) -> int:
         return main(words)
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_fit_resume_validate_test_and_predict_keep_the_host_out(ranks: int, world: Path, tmp_path: Path) -> None:
+def test_fit_resume_validate_test_and_predict_keep_the_host_out(world: Path, tmp_path: Path) -> None:
+    ranks = 2
     place = ["--data.folder", str(world), "--runs", str(tmp_path), "--experiment", "e", "--trainer.devices", str(ranks)]
     place += ["--trainer.accelerator", "cpu"]
     fit = ["fit", *place, "--run_id", "r", *FIT]
@@ -73,10 +73,3 @@ def test_fit_resume_validate_test_and_predict_keep_the_host_out(ranks: int, worl
         *([command, *place, *checkpoint] for command in ("validate", "test", "predict")),
     ):
         assert on_ranks(ranks, run, words=words) == [0] * ranks, words
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pretend") / "world"
-    assert main(["data", "world", str(folder), *KNOBS]) == 0
-    return folder

@@ -7,8 +7,10 @@ that does not know its length, a tensor made from values of the host. On a CPU t
 
 from __future__ import annotations
 
-import sys
+import inspect
+import traceback
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -16,10 +18,14 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+import lightning_ccn
+
 ASK = {"item", "tolist", "__int__", "__float__", "__bool__", "__index__", "cpu", "numpy"}
 ASK |= {"unique", "unique_consecutive", "nonzero", "masked_select", "bincount"}
 FROM_HOST = {"tensor", "as_tensor", "new_tensor"}
-PACKAGES = ("lightning_ccn", "torchrec", "fbgemm_gpu", "lightning", "torchmetrics", "torch/optim", "torch/nn/parallel")
+THEIRS = ("torchrec", "fbgemm_gpu", "lightning", "torchmetrics", "torch/optim", "torch/nn/parallel")
+# package -> a part of its files' paths
+PACKAGES = {"lightning_ccn": f"{Path(lightning_ccn.__file__).parent}/"} | {p: f"/site-packages/{p}/" for p in THEIRS}
 COLLECTIVES = {"barrier", "all_reduce", "all_to_all_single", "all_gather_into_tensor", "reduce_scatter_tensor"}
 
 
@@ -48,9 +54,9 @@ class Waits(TorchFunctionMode):
         self.calls += 1
         name = getattr(func, "__name__", str(func))
         if name in COLLECTIVES:
-            self.collectives[_asked_by()[0], name] += 1
+            self.collectives[asked_by()[0], name] += 1
         elif _waits(name, args, kwargs):
-            who, place = _asked_by()
+            who, place = asked_by()
             self.found[who, name, place] += 1
         return func(*args, **kwargs)
 
@@ -66,15 +72,12 @@ def _waits(name: str, args: Any, kwargs: Any) -> bool:
     return name in ASK
 
 
-def _asked_by() -> tuple[str, str]:
+def asked_by() -> tuple[str, str]:
     """The innermost of `PACKAGES` that made the call, and where."""
-    frame = sys._getframe(2)
-    while frame is not None:
-        path = frame.f_code.co_filename
-        for package in PACKAGES:
-            if f"/{package}/" in path:
-                return package, f"{path.rpartition(f'/{package}/')[2]}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
+    for frame, line in traceback.walk_stack(inspect.currentframe()):
+        for package, home in PACKAGES.items():
+            if home in frame.f_code.co_filename:
+                return package, f"{frame.f_code.co_filename.rpartition(home)[2]}:{line}"
     return "elsewhere", ""
 
 
