@@ -23,7 +23,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help install data train finetune predict compare train-multinode finetune-multinode predict-multinode \
-	compare-multinode simulate plan doctor docs test test-slurm lint
+	compare-multinode simulate plan doctor docs test test-gpu test-slurm lint
 
 VENV ?= .venv
 CCN := $(VENV)/bin/ccn
@@ -168,6 +168,9 @@ docs: $(VENV)/installed-dev  ## build the documentation into site/; dead links a
 
 test: $(VENV)/installed-dev  ## run the tests: ARGS="tests/nn -x"
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+test-gpu: $(VENV)/installed-dev  ## run the checks that need a GPU; each says why it is skipped where there is none
+	$(VENV)/bin/python -m pytest -m gpu -rs tests/gpu $(ARGS)
 
 test-slurm: $(VENV)/installed-dev  ## run the tests that start a real SLURM; needs root, on Debian or Ubuntu
 	$(VENV)/bin/python -m pytest -m slurm -rs $(ARGS)

@@ -2,8 +2,9 @@
 
 Every tensor is followed from where it was made. One that was made on a given device (`device=...`, `.to(device)`)
 counts as the GPU's, and so does everything that is computed from it. One that was made without a device is the host's.
-An operation on both, or a collective operation of the default group on a tensor of the host, fails as on CUDA. What is
-not known passes: tensors that C++ code has made, and operations within other packages.
+An operation on both, or a collective operation of the default group on a tensor of the host, fails as on CUDA, and so
+does what CUDA refuses under `--trainer.deterministic true`. What is not known passes: tensors that C++ code has made,
+and operations within other packages.
 """
 
 from __future__ import annotations
@@ -28,6 +29,14 @@ from tests.gpu.waits import asked_by
 
 HOST, GPU = "host", "gpu"
 TO_HOST = ("cpu", "numpy", "tolist", "item")
+NOT_DETERMINISTIC = (
+    "cumsum",
+    "cumsum_",
+    "histc",
+    "put_",
+    "median",
+    "kthvalue",
+)  # says torch.use_deterministic_algorithms
 COLLECTIVES = ("all_reduce", "all_gather_into_tensor", "all_to_all_single", "reduce_scatter_tensor", "broadcast")
 
 
@@ -64,6 +73,8 @@ class PretendGPU(TorchFunctionMode):
             own = [t for t, place in zip(inputs, places, strict=True) if place == HOST and t.dim() > 0]
             if own and asked_by()[0] == "lightning_ccn" and name not in ("__set__", "copy_"):
                 raise WrongDevice(f"{name} of the GPU's tensors and of a tensor {list(own[0].shape)} of the host")
+        if name in NOT_DETERMINISTIC and any(tensor.is_floating_point() for tensor in inputs):
+            raise WrongDevice(f"{name} of floats has no deterministic form on CUDA")
         if name in COLLECTIVES and HOST in places and _in_default_group(args, kwargs):
             raise WrongDevice(f"{name} of a tensor of the host; NCCL has no group for it")
         result = func(*args, **kwargs)
