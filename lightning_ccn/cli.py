@@ -50,7 +50,12 @@ Options come from YAML files (--config; several add up, the last one wins) and f
 `ccn --version` names the versions; --debug with any command shows the traceback of an error.
 """
 
-RANK_LOST = ("Connection closed by peer", "Connection reset by peer", "Timed out waiting")  # what gloo says
+GO_ON = "--ckpt_path last continues this run from its newest checkpoint"
+LESS_MEMORY = (  # what helps when a GPU is full
+    "lower data.batch_pages or model.system.dim, take more ranks (trainer.devices), or set trainer.precision to "
+    "bf16-mixed; `ccn plan` shows what the tables take"
+)
+CUDA_FAULTS = ("CUDA error", "device-side assert", "illegal memory access")
 DISK = {  # number of an OSError -> its remedy
     errno.ENOSPC: "make room there, or name another folder",
     errno.EDQUOT: "make room within your quota, or name another folder",
@@ -131,32 +136,56 @@ def _run(name: str, args: list[str], debug: bool) -> int:
     try:
         return _function(name)(args)
     except (CCNError, ShardingError) as error:
-        return _fail(error)
+        return _ends(error, _fail(error))
     except MisconfigurationException as error:  # Lightning's, of options that do not go together
-        return _fail(" ".join(str(error).split()))
+        return _ends(error, _fail(" ".join(str(error).split())))
     except Interrupted as stop:
         print(f"ccn: stopped on request, {stop}; --ckpt_path last continues this run", file=sys.stderr)
         return STOPPED
     except SIGTERMException:  # Lightning's, and a SystemExit without a code
-        _fail("ended by SIGTERM; --ckpt_path last continues this run from its newest checkpoint")
+        _fail(f"ended by SIGTERM; {GO_ON}")
         return STOPPED
     except Exception as error:
         if debug:
             traceback.print_exc()
-        return _unforeseen(error)
+        return _ends(error, _unforeseen(error))
+
+
+def _ends(error: Exception, code: int) -> int:
+    """Makes this process end without waiting for ranks that have not failed; returns its exit code."""
+    from lightning_ccn.sharding.process_group import fails
+
+    fails(error, code)
+    return code
 
 
 def _unforeseen(error: Exception) -> int:
-    """Says in one line what ended the command: another rank, the disk, an option, or an error of the program.
+    """Says in one line what ended the command: another rank, the GPU, the disk, an option, or an error of the program.
 
     Returns:
         `USER_ERROR` for an option; 1 for the others, after which the same command can succeed.
     """
+    import torch
+    import torch.distributed as dist
+
+    from lightning_ccn.sharding.process_group import loss_of_rank
+
     words = " ".join(str(error).split()) or type(error).__name__
     more = "--debug shows the traceback"
-    if isinstance(error, RuntimeError) and any(said in words for said in RANK_LOST):
+    if loss := loss_of_rank(error):
+        _fail(f"{loss}; {GO_ON}")
+        return 1
+    if isinstance(error, torch.OutOfMemoryError) or ("out of memory" in words and "CUDA" in words):
+        _fail(f"the GPU's memory is full: {LESS_MEMORY}; {GO_ON} ({words.split('. ')[0]})")
+        return 1
+    if isinstance(error, dist.DistBackendError):
+        _fail(f"NCCL failed on this rank: {words[:500]}; the same command after NCCL_DEBUG=INFO shows more; {more}")
+        return 1
+    if isinstance(error, RuntimeError) and any(said in words for said in CUDA_FAULTS):
+        said = words.split(" CUDA kernel errors")[0]
         _fail(
-            "another rank ended, and its log says why; --ckpt_path last continues this run from its newest checkpoint"
+            f"the GPU reports a fault, of this or an earlier operation: {said}; the same command with --debug after "
+            f"CUDA_LAUNCH_BLOCKING=1 shows which; {GO_ON}"
         )
         return 1
     if isinstance(error, OSError) and error.errno in DISK:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any, get_args
 
 import lightning as L
@@ -61,6 +63,24 @@ def let_go_of_ranks(trainer: L.Trainer) -> list[subprocess.Popen[bytes]]:
     forgotten = [*started]
     started.clear()  # the list is also that of the watching thread
     return forgotten
+
+
+def sigterm_calls(trainer: L.Trainer, function: Callable[[], None]) -> None:
+    """On several ranks, SIGTERM calls a function in place of what Lightning does; to be called in `setup`.
+
+    Lightning's handler broadcasts to the other ranks from wherever the signal interrupts this one, out of step with
+    them. And each step asks by another broadcast whether the signal has come, of which it hides every error: the first
+    one, which says that a rank was lost, and the host would wait for the device at each step.
+    """
+    if trainer.world_size == 1:
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        function()
+
+    connector = trainer._signal_connector
+    connector._sigterm_notifier_fn = handle  # type: ignore[method-assign,assignment]  # registered after `setup`
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
 
 
 # The loop of `fit`.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+import torch.distributed as dist
 
 from lightning_ccn import __version__
 from lightning_ccn.cli import COMMANDS, CTRL_C, OVERVIEW, main
@@ -66,6 +69,30 @@ def test_plan_says_whether_the_tables_fit(dataset: Path, capsys: pytest.CaptureF
     assert "it does NOT fit on 1 rank(s)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("accelerator", "kernel"), [("gpu", "sequence"), ("cpu", "bag")])
+def test_a_plan_has_the_kernels_of_the_accelerator_that_the_run_will_have(
+    dataset: Path, capsys: pytest.CaptureFixture[str], accelerator: str, kernel: str
+) -> None:
+    assert main(["plan", "--data.folder", str(dataset), "--trainer.accelerator", accelerator]) == 0
+    said = capsys.readouterr().out
+    assert re.search(rf"^item +61 +16 +float32 +{kernel} ", said, re.MULTILINE)
+    assert re.search(r"^user +41 +16 +float32 +bag ", said, re.MULTILINE)
+    assert "planned for" not in said
+    assert main(["plan", "--data.folder", str(dataset)]) == 0
+    assert "planned for" in capsys.readouterr().out
+
+
+def test_a_plan_shows_what_a_step_costs(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--data.folder", str(dataset), "--world_size", "2", "--data.batch_pages", "64", "--data.lanes", "64"]
+    assert main(["plan", *options]) == 0
+    said = capsys.readouterr().out
+    assert "a training step on 2 ranks, of 32 pages with" in said
+    assert re.search(r"^item +table_wise:0 +0\.0\d\d +0\.0\d\d +0\.0\d\d$", said, re.MULTILINE)
+    assert re.search(r"busiest link: rank \d (sends|receives) \d+\.\d{3} MiB$", said, re.MULTILINE)
+    assert re.search(r"^ +8 +8( +\d+\.\d\d){7}$", said, re.MULTILINE)
+    assert "a training step on 256 ranks: 256 ranks cannot share a global batch of 64 pages" in said
+
+
 def test_a_plan_that_cannot_work_is_one_line(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--trainer.strategy.plan", "{item: diagonal}"]
     assert main(["plan", "--data.folder", str(dataset), *options]) == 2
@@ -111,6 +138,40 @@ def test_what_nobody_foresaw_is_one_line_and_a_traceback_on_request(
     assert main(["fit"]) == code
     said = capsys.readouterr().err
     assert said.startswith("Traceback (most recent call last):") and said.endswith(line)
+
+
+NCCL_LOST = (
+    "NCCL error in: NCCLUtils.cpp:94, remote process exited or there was a network error\nncclRemoteError: A call"
+)
+ASSERTED = "CUDA error: device-side assert triggered\nCUDA kernel errors might be asynchronously reported at some other"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (dist.DistBackendError(NCCL_LOST), ["another rank ended, and its log says why", "--ckpt_path last continues"]),
+        (dist.DistNetworkError("recvValue failed"), ["another rank ended", "--ckpt_path last continues"]),
+        (dist.DistBackendError("NCCL error in: x\nncclInvalidUsage"), ["NCCL failed on this rank", "NCCL_DEBUG=INFO"]),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity"),
+            ["memory is full", "data.batch_pages", "trainer.precision", "(CUDA out of memory)"],
+        ),
+        (RuntimeError("CUDA error: out of memory"), ["memory is full", "data.batch_pages"]),
+        (RuntimeError(ASSERTED), ["device-side assert triggered;", "CUDA_LAUNCH_BLOCKING=1"]),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), ["CUDA_LAUNCH_BLOCKING=1"]),
+    ],
+    ids=["lost", "network", "nccl", "memory", "driver", "assert", "access"],
+)
+def test_errors_of_gpus_are_one_line_with_a_remedy(
+    error: Exception, expected: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("lightning_ccn.cli._function", lambda name: raising(error))
+    assert main(["fit"]) == 1
+    line = capsys.readouterr().err
+    assert line.startswith("ccn: error: ")
+    assert line.count("\n") == 1
+    assert "unexpected" not in line
+    assert [words for words in expected if words not in line] == []
 
 
 def test_ccn_data_lists_its_commands_and_converters(capsys: pytest.CaptureFixture[str]) -> None:

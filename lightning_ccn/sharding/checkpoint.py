@@ -1,7 +1,7 @@
 """Checkpoint directories: written under a temporary name, synced to disk, renamed when complete, removed safely.
 
     last.ckpt/
-      checkpoint.json    written last: format, versions, world size, plan, shapes, and the size of every other file
+      checkpoint.json    written last: format, versions, world size, plan, shapes, size and digests of every other file
       trainer.pt         Lightning's checkpoint without the tensors: loops, callbacks, schedulers, hyperparameters
       .metadata, *.distcp   the tensors, by torch.distributed.checkpoint (`sharding.state` names them)
 
@@ -24,7 +24,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from io import IOBase
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 import torch.distributed as dist
@@ -35,9 +35,11 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
+from lightning_ccn.sharding.digests import Digester, DigestingStream, digests_of
 from lightning_ccn.sharding.errors import ShardingError, disk_words
 from lightning_ccn.sharding.manifest import (
     FORMAT,
+    INDEX,
     MANIFEST,
     TRAINER,
     newest_whole,
@@ -63,6 +65,8 @@ __all__ = [
     "versions",
     "why_not_whole",
 ]
+
+TENSORS = ".distcp"  # DCP's name for a file of tensors
 
 
 def save(
@@ -92,6 +96,10 @@ def save(
         metadata = dcp_save(state, storage_writer=writer, planner=SavePlanner(), process_group=group)
     except CheckpointException as error:
         raise _not_written(path, _failures(error)) from error
+    digests: list[dict[str, list[str]]] = [{}] * dist.get_world_size(group)
+    mine = {name: digester.digests for name, digester in writer.fs.digesters.items()}
+    dist.gather_object(mine, digests if dist.get_rank(group) == 0 else None, group=group, group_dst=0)
+    about = {**about, "digests": {name: found for rank in digests for name, found in rank.items()}}
     _on_rank_zero(group, path, lambda: _finish(path, partial, metadata, trainer_state, about))
 
 
@@ -100,17 +108,28 @@ def _not_written(path: Path, why: str) -> ShardingError:
 
 
 class _Disk(FileSystem):
-    """DCP's file system, whose errors are those of the disk.
+    """DCP's file system, which digests the tensors that it writes, and whose errors are those of the disk.
 
     When a disk is full, torch.save ends with "unexpected pos 704 vs 598", which it raises while it handles the error of
     the disk. Another rank gets the last error only, so the first one must be raised here.
+
+    Attributes:
+        digesters: Of the files of tensors that this rank has written, by name.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.digesters: dict[str, Digester] = {}
 
     @contextmanager
     def create_stream(self, path: str | os.PathLike[str], mode: str) -> Generator[IOBase, None, None]:
         try:
             with super().create_stream(path, mode) as stream:
-                yield stream
+                if mode == "wb" and Path(path).suffix == TENSORS:
+                    digester = self.digesters[Path(path).name] = Digester()
+                    yield cast(IOBase, DigestingStream(cast(IO[bytes], stream), digester))
+                else:
+                    yield stream
         except Exception as error:
             cause: BaseException | None = error
             while cause is not None and not isinstance(cause, OSError):
@@ -153,6 +172,7 @@ def _prepare(path: Path, partial: Path) -> None:
 
 def _finish(path: Path, partial: Path, metadata: Any, trainer_state: bytes, about: dict[str, Any]) -> None:
     _write(partial / TRAINER, trainer_state)
+    about["digests"] |= {TRAINER: digests_of(trainer_state), INDEX: digests_of((partial / INDEX).read_bytes())}
     manifest = {
         "format": FORMAT,
         "saved_ns": time.time_ns(),
@@ -224,16 +244,16 @@ def load_tensors(path: Path, state: dict[str, Any], group: dist.ProcessGroup | N
     Every rank of `group` must call it, with its own part of the values. Without a group, it runs in this process alone.
 
     Raises:
-        ShardingError: A rank could not read its part, or a file holds something else than tensors and plain values;
-            raised on every rank.
+        ShardingError: A rank could not read its part, or it is not what was saved, or a file holds something else than
+            tensors and plain values; raised on every rank.
     """
-    files = read_manifest(path)["files"]
+    manifest = read_manifest(path)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "torch.distributed is disabled")  # intended if there is no group
             dcp_load(
                 state,
-                storage_reader=Reader(path, files),
+                storage_reader=Reader(path, manifest["files"], manifest.get("digests", {})),
                 planner=LoadPlanner(),
                 process_group=group,
                 no_dist=group is None,

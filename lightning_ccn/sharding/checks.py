@@ -40,7 +40,7 @@ def check_arguments(table_lr: float, table_eps: float, timeout_seconds: float, o
     if not 0.001 <= timeout_seconds <= _LONGEST:
         raise ShardingError(
             f"{option}.timeout_seconds is {timeout_seconds}: it must be above 0, and long enough for the slowest step, "
-            "such as 1800"
+            "such as 600"
         )
     if on_failed_save not in get_args(OnFailedSave):
         raise ShardingError(

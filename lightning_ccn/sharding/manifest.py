@@ -1,6 +1,7 @@
 """`checkpoint.json`: what a checkpoint's directory holds. Every field is checked: anybody may have written it.
 
-A checkpoint is complete if it has `checkpoint.json` and every file listed there has the listed size.
+A checkpoint is complete if it has `checkpoint.json` and every file listed there has the listed size. What a file holds
+is compared with its digests when it is read; checkpoints of older versions have none.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 
+from lightning_ccn.sharding.digests import Verifier, are_digests
 from lightning_ccn.sharding.errors import ShardingError
 
 FORMAT = 1
@@ -75,6 +77,12 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
             f"cannot load checkpoint {path}: it has format {manifest['format']}, this version reads {FORMAT}; "
             f"it was written with {manifest['versions']}"
         )
+    verifier = Verifier(path, manifest.get("digests", {}))
+    try:
+        for name in (TRAINER, INDEX):  # small, and read whole
+            verifier.check(name, [(0, manifest["files"].get(name, 0))])
+    except ShardingError as error:
+        raise ShardingError(f"cannot load checkpoint {path}: {error}") from None
     return manifest
 
 
@@ -148,6 +156,8 @@ def _parse(path: Path) -> dict[str, Any]:
             raise ValueError(f"{name} is not {what}")
     if not known:
         return manifest
+    if not are_digests(manifest.get("digests", {}), manifest["files"]):
+        raise ValueError("digests is not a digest of each block of the files")
     needed = sum(math.prod(t["shape"]) * getattr(torch, t["dtype"]).itemsize for t in manifest["tensors"].values())
     if needed > sum(manifest["files"].values()):  # or a reader would allocate what the file says
         raise ValueError(f"its tensors would take {needed:,} bytes, more than its files have")

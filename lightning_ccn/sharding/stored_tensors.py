@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,7 +27,10 @@ from torch.distributed.checkpoint.metadata import (
     TensorProperties,
     TensorStorageMetadata,
 )
+from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem
+from torch.futures import Future
 
+from lightning_ccn.sharding.digests import Verifier
 from lightning_ccn.sharding.errors import ShardingError
 from lightning_ccn.sharding.manifest import INDEX
 
@@ -53,11 +57,13 @@ class Reader(FileSystemReader):
 
     Args:
         path: Folder of the checkpoint.
-        files: Names of its files, by its manifest.
+        files: Size of each of its files, by its manifest.
+        digests: Digests of its files, by its manifest; what is read is compared with them.
     """
 
-    def __init__(self, path: Path, files: Mapping[str, int]) -> None:
+    def __init__(self, path: Path, files: Mapping[str, int], digests: Mapping[str, Sequence[str]]) -> None:
         super().__init__(path)
+        self._verifier = Verifier(path, digests)
         self._folder, self._files = path, files
         self._refusal: ShardingError | None = None
 
@@ -79,6 +85,23 @@ class Reader(FileSystemReader):
         if self._refusal:
             raise self._refusal
         super().set_up_storage_reader(metadata, is_coordinator, *args, **kwargs)
+
+    def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
+        """DCP's method, file by file: what was compared is still in memory when it is read.
+
+        Raises:
+            ShardingError: A part of a file is not what was saved.
+        """
+        items: dict[str, list[ReadItem]] = {}
+        for item in plan.items:
+            items.setdefault(self.storage_data[item.storage_index].relative_path, []).append(item)
+        for name, wanted in items.items():
+            places = [self.storage_data[item.storage_index] for item in wanted]
+            self._verifier.check(name, [(place.offset, place.length) for place in places])
+            super().read_data(replace(plan, items=wanted), planner).wait()
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
 
 
 def read_index(file: IO[bytes], files: Mapping[str, int]) -> Metadata:

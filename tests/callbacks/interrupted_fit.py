@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import pytest
+import torch
+import torch.distributed as dist
 
 from lightning_ccn import signals
+from lightning_ccn.callbacks import save_and_stop
 from lightning_ccn.cli import main
 
 # 96 pages in global batches of 8: 12 steps an epoch, 2 epochs, a validation of 3 batches every 6 steps
@@ -26,26 +31,59 @@ class Ask(L.Callback):
         call: The number of the hook's call, from 1.
         rank: The rank to ask.
         by_ctrl_c: Whether it is Ctrl-C.
+        by_sigterm: Whether it is a real SIGTERM, which nothing blocks outside jobs.
     """
 
-    def __init__(self, hook: str, call: int, rank: int, by_ctrl_c: bool = False) -> None:
-        self.rank, self.left, self.by_ctrl_c = rank, call, by_ctrl_c
+    def __init__(self, hook: str, call: int, rank: int, by_ctrl_c: bool = False, by_sigterm: bool = False) -> None:
+        self.rank, self.left, self.by_ctrl_c, self.by_sigterm = rank, call, by_ctrl_c, by_sigterm
         setattr(self, hook, self._count)
 
     def _count(self, trainer: L.Trainer, *_: Any, **__: Any) -> None:
         self.left -= 1
         if self.left == 0 and trainer.global_rank == self.rank:
-            signals.request_stop(self.by_ctrl_c)
+            if self.by_sigterm:
+                os.kill(os.getpid(), signal.SIGTERM)
+            else:
+                signals.request_stop(self.by_ctrl_c)
 
 
-def fit(folder: Path, runs: Path, run_id: str, options: tuple[str, ...] = ()) -> int:
+def fit(folder: Path, runs: Path, run_id: str, options: tuple[str, ...] = (), agree_every: float = 0.0) -> int:
     """Runs `ccn fit` on this rank; an existing run continues from its last checkpoint.
+
+    Args:
+        folder: Of the dataset.
+        runs: Folder of the runs.
+        run_id: Name of the run.
+        options: More options.
+        agree_every: Seconds between two agreements of the ranks; 0 for one at each step.
 
     Returns:
         The exit code; CRASHED after the error that the Recorder raises.
     """
     signals.reset()
+    save_and_stop.AGREE_EVERY = agree_every
     place = ["--runs", str(runs), "--experiment", "test", "--run_id", run_id, "--data.folder", str(folder)]
     record = ["--trainer.callbacks=tests.training.recorder.Recorder", f"--trainer.callbacks.path={runs / run_id}.jsonl"]
     world = ["--trainer.devices", os.environ["CCN_TEST_WORLD_SIZE"], "--ckpt_path", "last_if_any"]
     return main(["fit", *place, *OPTIONS, *world, *record, *options])
+
+
+def agreements(**arguments: Any) -> tuple[int, int]:
+    """How often the ranks agree in a `fit` (all-reduces of two whole numbers), and how often Lightning broadcasts."""
+    agreed, broadcasts = [], []
+    all_reduce, broadcast = dist.all_reduce, dist.broadcast
+
+    def counting(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if tensor.dtype == torch.int64 and tensor.numel() == 2:
+            agreed.append(tensor)
+        return all_reduce(tensor, *args, **kwargs)
+
+    def counting_broadcast(*args: Any, **kwargs: Any) -> Any:
+        broadcasts.append(args)
+        return broadcast(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dist, "all_reduce", counting)
+        patch.setattr(dist, "broadcast", counting_broadcast)
+        assert fit(**arguments) == 0
+    return len(agreed), len(broadcasts)

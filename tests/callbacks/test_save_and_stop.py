@@ -12,7 +12,7 @@ import torch
 from lightning_ccn.cli import CTRL_C, STOPPED
 from lightning_ccn.sharding import read_manifest
 from lightning_ccn.sharding.checkpoint import load_tensors
-from tests.callbacks.interrupted_fit import CRASHED, fit
+from tests.callbacks.interrupted_fit import CRASHED, agreements, fit
 from tests.sharding.ranks import on_ranks
 
 RANKS = 2
@@ -74,6 +74,42 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(
     whole, found = weights(runs / "test" / "whole"), weights(runs / "test" / run_id)
     assert [key for key in whole if not torch.equal(whole[key], found[key])] == []
     assert logged(runs / "test" / run_id) == logged(runs / "test" / "whole")
+
+
+def test_the_ranks_agree_about_every_half_second_and_not_at_each_step(dataset: Path, tmp_path: Path) -> None:
+    run = {"folder": dataset, "runs": tmp_path}
+    each_step = on_ranks(RANKS, agreements, run_id="each", agree_every=0.0, **run)
+    seldom = on_ranks(RANKS, agreements, run_id="seldom", agree_every=1000.0, **run)
+    assert min(each_step)[0] >= 24 + 4 * 3  # steps and batches of validations
+    assert max(seldom)[0] <= 24  # at the first steps of each stage
+    assert seldom[0] == seldom[1]
+    assert seldom[0][1] == 0  # Lightning would ask at each step, and hide the error when a rank was lost
+    assert steps(tmp_path, "seldom") == steps(tmp_path, "each")
+
+
+def test_a_rank_that_is_asked_between_two_agreements_stops_all_at_the_next(
+    runs: Path, dataset: Path, tmp_path: Path
+) -> None:
+    asked = {"hook": "on_train_batch_end", "call": 3, "rank": 1}
+    ask = [f"--trainer.callbacks.{name}={value}" for name, value in asked.items()]
+    stopping = ("--trainer.callbacks+=tests.callbacks.interrupted_fit.Ask", *ask)
+    run = {"folder": dataset, "runs": tmp_path, "run_id": "run"}
+    assert on_ranks(RANKS, fit, **run, options=stopping, agree_every=0.2) == [STOPPED] * RANKS
+    assert on_ranks(RANKS, fit, **run, agree_every=0.2) == [0] * RANKS
+    assert steps(tmp_path, "run") == steps(runs, "whole")
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_sigterm_of_one_rank_stops_all_after_the_same_step(
+    rank: int, runs: Path, dataset: Path, tmp_path: Path
+) -> None:
+    asked = {"hook": "on_train_batch_start", "call": 3, "rank": rank, "by_sigterm": True}
+    ask = [f"--trainer.callbacks.{name}={value}" for name, value in asked.items()]
+    sent = ("--trainer.callbacks+=tests.callbacks.interrupted_fit.Ask", *ask)
+    run = {"folder": dataset, "runs": tmp_path, "run_id": "run"}
+    assert on_ranks(RANKS, fit, **run, options=sent) == [STOPPED] * RANKS
+    assert on_ranks(RANKS, fit, **run) == [0] * RANKS
+    assert steps(tmp_path, "run") == steps(runs, "whole")
 
 
 @pytest.mark.parametrize("rank", [0, 1])

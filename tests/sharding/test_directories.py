@@ -9,6 +9,7 @@ import resource
 import shutil
 import warnings
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
-from lightning_ccn.sharding import ShardingError, TorchRecStrategy, checkpoint, newest_whole, read_manifest
+from lightning_ccn.sharding import ShardingError, TorchRecStrategy, checkpoint, digests, newest_whole, read_manifest
 from lightning_ccn.sharding.errors import disk_words
 from lightning_ccn.sharding.saver import Saver
 from tests.sharding.dlrm import Loader
@@ -95,6 +96,78 @@ def test_a_checkpoint_of_an_unknown_format_is_rejected(folder: Path) -> None:
     manifest = folder / "step=3.ckpt" / "checkpoint.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 99}))
     with pytest.raises(ShardingError, match="format 99, this version reads 1"):
+        read_manifest(folder / "step=3.ckpt")
+
+
+def read_all(path: Path) -> None:
+    tensors = read_manifest(path)["tensors"].items()
+    wanted = {key: torch.empty(about["shape"], dtype=getattr(torch, about["dtype"])) for key, about in tensors}
+    checkpoint.load_tensors(path, wanted, None)
+
+
+@pytest.mark.parametrize("block", [1_000, None], ids=["many blocks", "one"])
+@pytest.mark.parametrize("name", ["__0_0.distcp", "__1_0.distcp", ".metadata", "trainer.pt"])
+def test_a_file_that_was_changed_at_the_same_size_or_is_of_another_checkpoint_is_not_loaded(
+    name: str, block: int | None, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = folder / "step=3.ckpt", folder / "step=2.ckpt"
+    if block:
+        monkeypatch.setattr(digests, "BLOCK", block)
+        manifest = json.loads((path / "checkpoint.json").read_text())
+        manifest["digests"] = {at: digests.digests_of((path / at).read_bytes()) for at in manifest["digests"]}
+        (path / "checkpoint.json").write_text(json.dumps(manifest))
+    read_all(path)
+    content = (path / name).read_bytes()
+    place = content.index(b"data/0") + 50 if name.endswith(".distcp") else len(content) // 2
+    for changed in (content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :], (other / name).read_bytes()):
+        if changed == content or len(changed) != len(content):
+            continue
+        (path / name).write_bytes(changed)
+        with pytest.raises(ShardingError, match=rf"step=3.ckpt: {name} is not what was saved: .* Load another"):
+            read_all(path)
+
+
+def test_digests_are_of_every_block_of_every_file(template: Path) -> None:
+    path = template / "step=3.ckpt"
+    found = read_manifest(path)["digests"]
+    assert found == {
+        file.name: digests.digests_of(file.read_bytes()) for file in path.iterdir() if file.name != "checkpoint.json"
+    }
+    assert {"__0_0.distcp", "__1_0.distcp", ".metadata", "trainer.pt"} == set(found)
+
+
+@pytest.mark.parametrize("lengths", [(0,), (10,), (4, 6), (10, 10), (25,), (3, 19, 1)])
+def test_digests_do_not_depend_on_how_a_file_is_written(
+    lengths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digests, "BLOCK", 10)
+    digester, content = digests.Digester(), bytes(range(sum(lengths)))
+    for first, length in zip(accumulate(lengths, initial=0), lengths, strict=False):
+        digester.add(content[first : first + length])
+    assert digester.digests == [digests.digests_of(content[at : at + 10])[0] for at in range(0, len(content), 10)]
+
+
+def test_a_rank_compares_only_the_blocks_that_it_reads_and_each_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digests, "BLOCK", 10)
+    (tmp_path / "file").write_bytes(bytes(35))
+    verifier = digests.Verifier(tmp_path, {"file": digests.digests_of(bytes(35))})
+    (tmp_path / "file").write_bytes(bytes(10) + b"x" * 10 + bytes(15))
+    verifier.check("file", [(3, 7), (20, 15)])
+    verifier.check("of an older version", [(0, 5)])
+    with pytest.raises(ShardingError, match="bytes from 10 on"):
+        verifier.check("file", [(9, 2)])
+    (tmp_path / "file").unlink()
+    (tmp_path / "file").write_bytes(b"")
+    verifier.check("file", [(0, 10), (30, 5)])
+
+
+@pytest.mark.parametrize("wrong", [[], {"trainer.pt": "x"}, {"trainer.pt": []}, {"trainer.pt": [1]}, {"other": []}])
+def test_digests_that_cannot_be_right_are_told(wrong: object, folder: Path) -> None:
+    manifest = folder / "step=3.ckpt" / "checkpoint.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"digests": wrong}))
+    with pytest.raises(ShardingError, match="digests is not a digest of each block of the files"):
         read_manifest(folder / "step=3.ckpt")
 
 

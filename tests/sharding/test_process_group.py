@@ -79,6 +79,11 @@ def test_a_rank_says_for_whom_it_waits_before_nccl_ends_it(pairs: dict[str, list
     assert said_by_late == ""
 
 
+def test_a_rank_may_leave_long_after_the_one_with_the_store(pairs: dict[str, list[Rank]]) -> None:
+    assert [code for code, _, _ in pairs["parts_early"]] == [0, 0]
+    assert "another rank ended" not in pairs["parts_early"][1][2]
+
+
 def test_ranks_that_leave_at_different_times_leave_without_noise(pairs: dict[str, list[Rank]]) -> None:
     assert pairs["parts"] == [(0, "", "")] * 2
 
