@@ -28,6 +28,7 @@ from lightning_ccn.sharding.rank_store import RankStore, Sign
 
 BEAT = 2.0  # seconds between two signs of life
 GRACE = 20.0  # seconds in which a rank notices itself that another has failed
+SILENT = 60.0  # seconds without an answer after which the store, and rank 0 with it, counts as gone
 PART_WITHIN = 5.0  # seconds for which the rank with the store waits for the others at the end
 ABORT_WITHIN = 15.0  # seconds for an abort, after which the process ends without one
 LATE = "trainer.strategy.timeout_seconds"
@@ -80,16 +81,21 @@ class Member(threading.Thread):
 
     def run(self) -> None:
         """Gives a sign of life every `BEAT` seconds, until this rank ends."""
-        beat = 0
+        beat, answered = 0, time.monotonic()
         while self.joined and not self._ends.is_set():
             beat += 1
             try:
                 self.store.give_sign(self.rank, Sign(beat, self.operations(), platform.node()))
                 failed, parting = self.store.ask("failed", "parting")
             except (OSError, RuntimeError):
-                if not self._parting:
+                if self._parting:
+                    return
+                if time.monotonic() - answered > SILENT:  # one slow answer, of a busy node, must not end a run
                     self._end_after_another("rank 0, which keeps the store of all ranks, does not answer")
-                return
+                    return
+                self._ends.wait(BEAT)
+                continue
+            answered = time.monotonic()
             self._parting = parting is not None
             if failed is not None:
                 self._end_after_another(failed)

@@ -24,7 +24,7 @@ from torch.distributed.distributed_c10d import _set_pg_timeout
 from lightning_ccn.sharding import process_group
 from lightning_ccn.sharding.process_group import ends_together, fails, join, loss_of_rank
 
-LONG = 60.0
+LONG = 80.0
 CODE = 3
 
 
@@ -108,6 +108,7 @@ def run(case: str, rank: int, port: int) -> None:
     backend, timeout, _ = CASES[case]
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": "2"}
     process_group.BEAT, process_group.GRACE, process_group.ABORT_WITHIN = 0.3, 1.0, 1.0
+    process_group.SILENT = 2.0 if case == "store_fails" else 30.0
     process_group.PART_WITHIN = 1.0 if case == "parts_early" else 10.0
     Stuck.abort_hangs = case == "abort_hangs"
     Stuck.shutdown_hangs = case != "parts_early"
@@ -142,7 +143,7 @@ def start(folder: Path) -> dict[tuple[str, int], int]:
 def main(folder: Path) -> None:
     """Runs all cases, and writes the ranks' exit codes; None is that of a rank that has not ended."""
     started = start(folder)
-    deadline = time.monotonic() + LONG / 2
+    deadline = time.monotonic() + LONG
     codes: dict[str, list[int | None]] = {case: [None, None] for case in CASES}
     waited = {(case, rank) for case, (_, _, ranks) in CASES.items() for rank in ranks}
     while waited and time.monotonic() < deadline:
