@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding as gather
-from torch.nn.functional import linear, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 
 from lightning_ccn.data.padding import PaddedBehaviours, Places
 
@@ -51,11 +50,12 @@ class TargetAttention(nn.Module):
         Returns:
             float [queries, dim]; zeros where the segment has no behaviours.
         """
-        queries = places.pad(self.query(query)).unflatten(2, (self.heads, -1)).transpose(1, 2)
-        # both projections in one product, and one copy of them for each place in a sequence
-        both = linear(item, torch.cat([self.key.weight, self.value.weight]))  # [distinct, 2 * dim]
-        padded = gather(behaviours.index, both).unflatten(2, (2, self.heads, -1))
-        keys, values = padded.permute(2, 0, 3, 1, 4).unbind()  # [segments, heads, n, dim / heads] each
+        queries = self._split(places.pad(self.query(query)))
+        keys, values = (self._split(gather(behaviours.index, of(item))) for of in (self.key, self.value))
         attended = scaled_dot_product_attention(queries, keys, values, attn_mask=behaviours.mask, scale=self.scale)
-        attended = attended * behaviours.filled  # what an empty segment attended to was padding
-        return places.unpad(attended.transpose(1, 2).flatten(2))
+        attended = places.unpad(attended.transpose(1, 2).flatten(2))  # [queries, dim]
+        return attended * places.of_segment(behaviours.filled)  # what an empty segment attended to was padding
+
+    def _split(self, x: Tensor) -> Tensor:
+        """[segments, n, dim] -> [segments, heads, n, dim / heads]."""
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)

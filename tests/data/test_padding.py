@@ -17,6 +17,7 @@ def test_rows_go_to_their_places_and_come_back() -> None:
     torch.testing.assert_close(padded[:, 1], torch.stack([rows[4], torch.zeros(3), rows[2], torch.zeros(3)]))
     assert torch.equal(places.unpad(padded), rows)
     assert places.rows == 5
+    assert places.of_segment(torch.arange(4)[:, None]).flatten().tolist() == [2, 0, 2, 1, 0]
 
 
 def test_one_row_a_segment_is_its_own_padded_form() -> None:
@@ -24,6 +25,7 @@ def test_one_row_a_segment_is_its_own_padded_form() -> None:
     assert torch.equal(places.pad(rows), rows[:, None])
     assert torch.equal(places.unpad(rows[:, None]), rows)
     assert places.rows == 4
+    assert places.of_segment(torch.arange(4)[:, None]).flatten().tolist() == [0, 1, 2, 3]
 
 
 def test_behaviours_are_padded_at_their_end_and_empty_segments_may_be_looked_at() -> None:
