@@ -6,7 +6,7 @@ The exception is `sharding.ShardingError`: the folder sharding/ can be used with
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 class CCNError(Exception):
@@ -43,6 +43,9 @@ class Interrupted(Exception):
 
 class OneLineParser(argparse.ArgumentParser):
     """argparse's parser with errors of one line that begin as all others of `ccn`; argparse prints the usage too."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **kwargs})  # as in `training.parsers`
 
     def error(self, message: str) -> NoReturn:
         """Ends the process with exit code 2."""

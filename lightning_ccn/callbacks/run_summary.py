@@ -6,7 +6,7 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -19,6 +19,9 @@ from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.evaluation.world_bounds import world_bounds
 from lightning_ccn.evaluation.yardstick import CLICK_RATE, read_yardstick
 from lightning_ccn.module import CTRModule
+
+CONTENT = ("metrics.json", "config.yaml", "test.yaml", "plan.json", "diagnostics.json", "checkpoints")  # if there
+OF_FIT = ("val_", "train_items_per_second", "train_seconds", "global_step", "world_size")  # beginnings of its metrics
 
 
 class RunSummary(L.Callback):
@@ -70,14 +73,14 @@ class RunSummary(L.Callback):
             "world_size": trainer.world_size,
         }
         assert isinstance(pl_module, CTRModule)
-        self._write({**fitted, **{k: v for k, v in pl_module.results.items() if k.startswith("val_")}})
+        self._write("fit", {**fitted, **{k: v for k, v in pl_module.results.items() if k.startswith("val_")}})
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Writes the test metrics."""
         assert isinstance(pl_module, CTRModule)
         tested = {k: v for k, v in pl_module.results.items() if not k.startswith("val_")}
         share = trainer.global_rank, trainer.world_size, trainer.strategy.root_device
-        self._write({**tested, **world_bounds(pl_module.dataset, *share)})
+        self._write("test", {**tested, **world_bounds(pl_module.dataset, *share)})
         self._tested = True
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -91,9 +94,12 @@ class RunSummary(L.Callback):
         self._print(pl_module.dataset)
 
     @rank_zero_only
-    def _write(self, values: dict[str, Any]) -> None:
+    def _write(self, part: Literal["fit", "test"], values: dict[str, Any]) -> None:
+        """Replaces the metrics of one part; those of an earlier test may have been other ones."""
         path = self.folder / "metrics.json"
         before = json.loads(path.read_text()) if path.exists() else {}
+        if part == "test":
+            before = {name: value for name, value in before.items() if name.startswith(OF_FIT)}
         self.folder.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({**before, **{k: _plain(v) for k, v in values.items()}}, indent=2) + "\n")
 
@@ -110,9 +116,9 @@ class RunSummary(L.Callback):
         Console().print(table)
         if yardstick:
             rank_zero_info(f"Without a model: by {CLICK_RATE}.")
-        rank_zero_info(
-            f"Everything of this run is in {self.folder} (metrics.json, config.yaml, plan.json, checkpoints)."
-        )
+        content = ", ".join(name for name in CONTENT if (self.folder / name).exists())
+        what = "run" if "config.yaml" in content else "test"
+        rank_zero_info(f"Everything of this {what} is in {self.folder} ({content}).")
 
 
 def _plain(value: float) -> float | int | None:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_ccn.errors import OptionError
+from lightning_ccn.module import CTRModule
 
 KEY = "options"  # in a checkpoint
-# Options that decide what is learned from which page, and those among them that do not.
+STEPS = "schedule_steps"  # in a checkpoint
+# Options that decide what is learned from which page, and those among them that do not. Callbacks are left out: most
+# only look on, and those that do more, such as EarlyStopping, end a run as trainer.max_steps does.
 DECIDING = (
     "seed_everything",
     "model",
     "data",
+    "trainer.precision",
+    "trainer.plugins",  # such as one for another precision
     "trainer.accumulate_grad_batches",
     "trainer.gradient_clip_val",
     "trainer.gradient_clip_algorithm",
@@ -27,10 +34,14 @@ DECIDING = (
 )
 # The data may lie elsewhere: their digests are compared.
 NOT_DECIDING = ("data.folder", "data.workers", "data.predict_split", "data.same_ids", "data.lanes")
+PRECISIONS = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed", "64": "64-true"}  # Lightning's short forms
 
 
 class SameRun(L.Callback):
-    """Adds the options that decide what a run learns to its checkpoints.
+    """Adds the options that decide what a run learns to its checkpoints, and the length of its default schedule.
+
+    The length may change, by trainer.max_steps or max_epochs: a run that has ended can be trained on. But the learning
+    rate falls over the length, so it is then not that of any one run, and a warning says so.
 
     Args:
         options: All options of the run, as plain values.
@@ -38,10 +49,36 @@ class SameRun(L.Callback):
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self.options = deciding(options)
+        self._saved_steps: int | None = None
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Adds the options."""
+        """Adds the options and the length."""
         checkpoint[KEY] = self.options
+        if (steps := _schedule_steps(trainer, pl_module)) is not None:
+            checkpoint[STEPS] = steps
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keeps the length until that of now is known."""
+        self._saved_steps = checkpoint.get(STEPS)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Warns if the length has changed."""
+        before, now = self._saved_steps, _schedule_steps(trainer, pl_module)
+        self._saved_steps = None
+        if before is not None and now is not None and before != now:
+            rank_zero_warn(
+                f"the learning rate fell over {before:,} steps, and falls over {now:,} from step "
+                f"{trainer.global_step:,} on, because trainer.max_steps or trainer.max_epochs has changed: the model "
+                f"will be neither that of a run of {before:,} steps nor that of a run of {now:,}"
+            )
+
+
+def _schedule_steps(trainer: L.Trainer, module: L.LightningModule) -> int | None:
+    """Steps over which the default schedule falls; None without end, or for another schedule."""
+    if not isinstance(module, CTRModule) or module.lr_scheduler is not None:
+        return None
+    steps = trainer.estimated_stepping_batches
+    return int(steps) if math.isfinite(steps) else None
 
 
 def deciding(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,11 +87,15 @@ def deciding(options: Mapping[str, Any]) -> dict[str, Any]:
     >>> deciding({"model": {"lr": 0.1}, "data": {"seed": 0, "workers": 1}, "runs": "runs"})
     {'model.lr': 0.1, 'data.seed': 0}
     """
-    return {
+    found = {
         name: value
         for name, value in _flat(options)
         if _is_one_of(name, DECIDING) and not _is_one_of(name, NOT_DECIDING)
     }
+    if "trainer.precision" in found:
+        precision = str(found["trainer.precision"] or "32-true")
+        found["trainer.precision"] = PRECISIONS.get(precision, precision)
+    return found
 
 
 def check_same_run(checkpoint: Path, saved: Mapping[str, Any], options: Mapping[str, Any]) -> None:

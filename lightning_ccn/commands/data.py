@@ -124,10 +124,11 @@ def _world(options: Namespace) -> None:
 
 def _check(options: Namespace) -> int:
     report = check(**options.as_dict())
-    print(report, file=sys.stderr if report.errors else sys.stdout)
-    if not report.errors and options.write_stats:
+    failed = bool(report.errors or report.unwritten)
+    print(report, file=sys.stderr if failed else sys.stdout)
+    if not failed and options.write_stats:
         write_yardstick(Path(options.folder))
-    return 1 if report.errors else 0
+    return 1 if failed else 0
 
 
 def _yardstick(folder: Path) -> None:

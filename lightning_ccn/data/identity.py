@@ -7,6 +7,7 @@ and whose numbers are scaled as those that it was trained on.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,13 @@ from lightning_ccn.errors import DataError
 
 log = logging.getLogger(__name__)
 
-REMEDY = "Resume with the model and data of the checkpoint, or fine-tune from it"
+TO_RESUME = "Resume with the model and data of the checkpoint, or fine-tune from it: --finetune"
+TO_SCORE = (
+    "Score with the model of the checkpoint, on data whose rows mean the ids that it was trained on; for larger "
+    "vocabularies, fine-tune from it: --finetune"
+)
+DIGEST = re.compile(r"[0-9a-f]{16,}")
+SHOWN = 8  # digits of a digest in a message
 
 
 def data_identity(dataset: Dataset) -> dict[str, Any]:
@@ -55,7 +62,8 @@ def check_same_data(saved: Mapping[str, Any], dataset: Dataset, resuming: bool =
     if resuming and "files" in saved:
         there, here = {**there, "files": saved["files"]}, {**here, "files": _files(dataset)}
     if found := differences(there, here):
-        raise DataError(f"the checkpoint does not fit this run (checkpoint -> run): {'; '.join(found)}. {REMEDY}")
+        what, remedy = ("run", TO_RESUME) if resuming else ("model or these data", TO_SCORE)
+        raise DataError(f"the checkpoint does not fit this {what} (checkpoint -> here): {'; '.join(found)}. {remedy}")
     check_same_ids(saved, dataset)
 
 
@@ -114,4 +122,8 @@ def differences(saved: Any, here: Any, path: str = "") -> list[str]:
             for name in names
             for line in differences(saved.get(name), here.get(name), f"{path}.{name}" if path else str(name))
         ]
-    return [] if saved == here else [f"{path}: {saved} -> {here}"]
+    return [] if saved == here else [f"{path}: {_short(saved)} -> {_short(here)}"]
+
+
+def _short(value: Any) -> Any:
+    return value[:SHOWN] if isinstance(value, str) and DIGEST.fullmatch(value) else value

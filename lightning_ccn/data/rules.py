@@ -203,7 +203,7 @@ def _order_problems(column: Column, times: Ragged, page: np.ndarray | Ragged | N
     def later(at: int) -> str:
         return f"{values[at]} is later than the page's time, {page_time[at]}"
 
-    late = (values > page_time) & (page_time != NULL)
+    late = (values > page_time) & (page_time >= 0)  # else it is the page's time that is wrong, or null
     yield from _problem(column, times, late, later, "leave it out, or the model would see the future")
 
 

@@ -22,7 +22,6 @@ from lightning_ccn.data.new_folder import NewFolder
 from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.data.schema import Schema
 from lightning_ccn.data.vocabulary import Vocabulary
-from lightning_ccn.errors import DataError
 
 PAGES_PER_ROW_GROUP = 512  # the reader holds one decoded row group per lane, so they are small
 ROW_GROUPS_PER_PART = 64

@@ -9,7 +9,7 @@ from typing import Literal
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torchrec.distributed import DistributedModelParallel
 
@@ -24,30 +24,42 @@ from lightning_ccn.sharding.tables import dense_names
 NewRows = Literal["drawn", "row_zero", "group_mean"]
 Groups = Callable[[str], Tensor | None]  # name of a table -> int64 [rows], the group of each row; None for no groups
 
+TABLES = "tables"
+
 
 @dataclass
 class WarmStartReport:
     """Which tables and layers were loaded from a checkpoint, and which were not.
 
     Attributes:
-        taken: Tables and layers whose values were loaded.
+        taken: Entries whose values were loaded.
+        tables: How many tables were loaded, and how many the module has.
+        layers: The same of the layers' parameters.
         grown: Tables with more rows than in the checkpoint: name -> (rows loaded, rows of the table).
         fresh: Entries that the checkpoint lacks or has in another shape; they keep their initial values.
         dropped: Entries that the checkpoint has and the module lacks.
     """
 
     taken: list[str] = field(default_factory=list)
+    tables: tuple[int, int] = (0, 0)
+    layers: tuple[int, int] = (0, 0)
     grown: dict[str, tuple[int, int]] = field(default_factory=dict)
     fresh: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        """The number of loaded entries, and one line for each other entry."""
-        lines = [f"loaded: {len(self.taken)} tables and layers"]
+        """The numbers of loaded tables and layers, and one line for each entry that is not loaded as it is."""
+        counts = [f"{n} of {m} {what}" for what, (n, m) in self.counts.items()]
+        lines = [f"{' and '.join(counts)} start from the checkpoint"]
         lines += [f"grown: {name}, {old:,} rows loaded, {rows - old:,} new" for name, (old, rows) in self.grown.items()]
         lines += [f"NOT loaded, starts fresh: {name}" for name in self.fresh]
         lines += [f"NOT used, the module has no such entry: {name}" for name in self.dropped]
         return "\n".join(lines)
+
+    @property
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """How many were loaded, and how many the module has."""
+        return {TABLES: self.tables, "parameters of layers": self.layers}
 
 
 class WarmStart(L.Callback):
@@ -81,7 +93,7 @@ class WarmStart(L.Callback):
         """Loads the weights. Lightning calls this after the tables have been sharded.
 
         Raises:
-            ShardingError: The checkpoint is incomplete, none of its entries fits, or a table has shrunk.
+            ShardingError: The checkpoint is incomplete, none of its tables fits, or a table has shrunk.
         """
         strategy = trainer.strategy
         assert isinstance(strategy, TorchRecStrategy)
@@ -97,13 +109,32 @@ class WarmStart(L.Callback):
             if key.startswith(kinds) and (self.accumulators or ".optimizer." not in key)
         }
         state = self._matching(here, wanted)
-        if not self.report.taken:
-            raise ShardingError(f"checkpoint {self.checkpoint}: none of its tables and layers fits the module")
+        self._count(here, {f"module.{name}" for name in dense_names(pl_module).values()})
+        self._refuse_a_stranger()
         load_tensors(self.checkpoint, state, strategy.saver.group)
         for key, (old, _) in self.report.grown.items():
             if key.endswith(".weight"):
                 self._fill(strategy, key, here[key], old)
         rank_zero_info(f"fine-tuning from {self.checkpoint}\n{self.report}")
+
+    def _refuse_a_stranger(self) -> None:
+        """A model without any of the tables would be trained from scratch; one without the layers may be meant."""
+        for what, (loaded, there) in self.report.counts.items():
+            if loaded or not there:
+                continue
+            text = (
+                f"none of the {there} {what} here starts from checkpoint {self.checkpoint}, because names or shapes "
+                f"differ ({', '.join(self.report.fresh[:3])}, ...): take the model that the checkpoint is of"
+            )
+            if what == TABLES:
+                raise ShardingError(f"{text}, or train from scratch")
+            rank_zero_warn(text)
+
+    def _count(self, here: Mapping[str, object], layers: set[str]) -> None:
+        taken = set(self.report.taken)
+        tables = {key for key in here if key.startswith("tables.") and key.endswith(".weight")}
+        self.report.tables = len(tables & taken), len(tables)
+        self.report.layers = len(layers & taken), len(layers)
 
     def _optimizers(self, strategy: TorchRecStrategy, module: L.LightningModule) -> dict[str, Tensor | ShardedRows]:
         assert isinstance(strategy.model, DistributedModelParallel)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning_ccn.errors import OptionError
 from lightning_ccn.sharding import newest_whole, read_manifest, read_trainer_state
+from lightning_ccn.training.run_folder import name_of_job
+from lightning_ccn.training.words import given
 
 CHECKPOINTS = "checkpoints"  # the folder of a run that holds them
 OPTIONS = "config.yaml"  # the file of a run that holds its options
@@ -17,6 +20,7 @@ OPTIONS = "config.yaml"  # the file of a run that holds its options
 NEWEST, NEWEST_IF_ANY, BEST = "last", "last_if_any", "best"
 # A run's options that say where and as what it ran; whoever uses its checkpoint runs elsewhere, as another run.
 OF_ITS_OWN = ("run_id", "ckpt_path", "finetune", "output")
+NEEDED = ("ckpt_path", "finetune", "runs", "experiment", "run_id", "data.folder")  # to find the run and its data
 ANYWHERE = {"num_nodes": "1", "devices": "auto", "accelerator": "auto"}
 
 
@@ -67,40 +71,70 @@ def run_of(checkpoint: str | Path) -> Path | None:
 def with_options_of_run(args: list[str]) -> list[str]:
     """Puts the options of a checkpoint's run before the given ones, so that they need not be repeated.
 
-    A fit that goes on (`--ckpt_path`) is left alone: it is the same command again.
+    A fit that goes on (`--ckpt_path`) is left alone: it is the same command again. If it is a fine-tuning whose parent
+    is gone, its own options take the place of the parent's.
 
     Args:
-        args: A command, `fit`, `validate`, `test` or `predict`, and its options; of other commands, all are returned.
+        args: A command, `fit`, `validate`, `test` or `predict`, and its options, YAML files first; of other commands,
+            all are returned.
 
     Raises:
-        ShardingError: There is nothing at the checkpoint's path.
+        ShardingError: There is no checkpoint at the path.
+        OptionError: A word, such as `last`, names the checkpoint of no run; or the run's data are not where its options
+            say.
     """
-    command, given = args[0] if args else "", _given(args)
-    checkpoint = {"fit": given.finetune, "plan": None}.get(command, given.ckpt_path)
+    command, options = args[0] if args else "", given(args, NEEDED)
+    name = {"fit": "finetune", "plan": ""}.get(command, "ckpt_path")
+    checkpoint = options.get(name)
     if not checkpoint:
         return args
-    if checkpoint in (NEWEST, NEWEST_IF_ANY, BEST):
-        run = Path(given.runs) / given.experiment / given.run_id if given.run_id else None
-    else:
-        run = run_of(checkpoint)
-        if run is None and not Path(checkpoint).exists():
-            find_checkpoint(checkpoint)  # raises; the parser would ask for options that the run has
+    own = _named_run(options)
+    if name == "ckpt_path" and checkpoint in (NEWEST, NEWEST_IF_ANY, BEST):
+        run: Path | None = _existing(own, checkpoint)
+    elif (run := run_of(checkpoint)) is None:
+        if name == "finetune" and options.get("ckpt_path") and own and newest_whole(own / CHECKPOINTS):
+            run = own
+        else:
+            _refuse_file_of_a_run(checkpoint)
+            find_checkpoint(checkpoint)  # raises if there is none; the parser would ask for options that the run has
     if run is None or not (run / OPTIONS).is_file():
         return args
+    _check_data(run, args, options)
     reset = [word for name in OF_ITS_OWN for word in (f"--{name}", "null")]
     reset += [word for name, value in ANYWHERE.items() for word in (f"--trainer.{name}", value)]
     return [command, "--config", str(run / OPTIONS), *reset, *args[1:]]
 
 
-def _given(args: list[str]) -> Any:
-    """The options in `args` that name a checkpoint and its run."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name, default in (
-        ("ckpt_path", None),
-        ("finetune", None),
-        ("runs", "runs"),
-        ("experiment", "default"),
-        ("run_id", None),
-    ):
-        parser.add_argument(f"--{name}", default=default, nargs="?")
-    return parser.parse_known_args(args)[0]
+def _named_run(options: Mapping[str, Any]) -> Path | None:
+    """The folder of the run that the options, or the environment of a job, name."""
+    name = options.get("run_id") or name_of_job(continues=True)
+    return Path(options.get("runs") or "runs", options.get("experiment") or "default", str(name)) if name else None
+
+
+def _existing(run: Path | None, word: str) -> Path:
+    if run is None:
+        raise OptionError(f"--ckpt_path {word}: of which run? Add --run_id (and --experiment), or name it by its path")
+    if not (run / OPTIONS).is_file() and not (run / CHECKPOINTS).is_dir():
+        raise OptionError(
+            f"--ckpt_path {word}: {run} is not the folder of a run; correct --runs, --experiment or --run_id, or name "
+            "the checkpoint by its path"
+        )
+    return run
+
+
+def _refuse_file_of_a_run(checkpoint: str | Path) -> None:
+    path = Path(checkpoint)
+    if path.is_file() and (path.parent / CHECKPOINTS).is_dir():
+        raise OptionError(f"{path} is not a checkpoint: name the folder of its run, {path.parent}")
+
+
+def _check_data(run: Path, args: list[str], options: Mapping[str, Any]) -> None:
+    """Checks that the data are where the run's options say, unless the command names others."""
+    if options.get("data.folder") is not None or any(re.match(r"--data(=|$)", word) for word in args):
+        return
+    folder = given(["--config", str(run / OPTIONS)], ("data.folder",)).get("data.folder")
+    if folder is not None and not Path(folder).is_dir():
+        raise OptionError(
+            f"{folder}: no such folder; this data.folder comes from {run / OPTIONS}: name the data with --data.folder"
+            + ("" if Path(folder).is_absolute() else ", or run the command in the folder where the run was started")
+        )

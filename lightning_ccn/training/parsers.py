@@ -36,6 +36,11 @@ WORDING = (
 
 
 class _OneLineParser(ArgumentParser):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # not `--seed` for --seed_everything: a script would mean another option after an update, and what is read
+        # before the parser, such as --finetune, would not know the short form
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Ends the process with code 2, unless this parser tries a value on behalf of another."""
         if not self.exit_on_error:

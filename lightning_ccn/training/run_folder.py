@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import itertools
 import os
-import platform
 import shutil
 import time
 from pathlib import Path
 
+from lightning_ccn.data.file_lock import FileLock, HeldError
 from lightning_ccn.errors import OptionError
 from lightning_ccn.sharding import ShardingError
 
@@ -36,21 +34,27 @@ def run_id(runs: Path | None, continues: bool = False) -> str:
         ShardingError: torchrun started the ranks, which share nothing to take a name from; or the folder cannot be
             made.
     """
-    if "CCN_RUN_ID" in os.environ:
-        return os.environ["CCN_RUN_ID"]
-    if (
-        "WANDB_SWEEP_ID" in os.environ and "WANDB_RUN_ID" in os.environ
-    ):  # a sweep's agent may start many runs in one job
-        return os.environ["WANDB_RUN_ID"]
+    if name := name_of_job(continues):
+        return name
     job = os.environ.get("SLURM_JOB_ID")
-    if job and (continues or _srun_started_several()):  # nothing to agree on a name by, but the job and its steps
-        step = os.environ.get("SLURM_STEP_ID", "0")
-        return job if step == "0" or not step.isdigit() else f"{job}.{step}"
     if "TORCHELASTIC_RUN_ID" in os.environ:
         raise ShardingError("under torchrun every rank must know the run's name: add --run_id NAME")
     name = job or time.strftime("%Y%m%d-%H%M%S")
     os.environ["CCN_RUN_ID"] = _claim(runs, name) if runs else name
     return os.environ["CCN_RUN_ID"]
+
+
+def name_of_job(continues: bool) -> str | None:
+    """Name of a run that the environment alone tells, on every rank alike; see `run_id`."""
+    if "CCN_RUN_ID" in os.environ:
+        return os.environ["CCN_RUN_ID"]
+    if "WANDB_SWEEP_ID" in os.environ and "WANDB_RUN_ID" in os.environ:  # an agent may start many runs in one job
+        return os.environ["WANDB_RUN_ID"]
+    job = os.environ.get("SLURM_JOB_ID")
+    if job and (continues or _srun_started_several()):  # nothing to agree on a name by, but the job and its steps
+        step = os.environ.get("SLURM_STEP_ID", "0")
+        return job if step == "0" or not step.isdigit() else f"{job}.{step}"
+    return None
 
 
 def _srun_started_several() -> bool:
@@ -73,31 +77,19 @@ class RunLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        path = folder / LOCK
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = open(path, "a+")  # noqa: SIM115  # it stays open: closing it would release the lock
+            self._lock = FileLock(folder / LOCK)
         except OSError as error:
             raise OptionError(f"{folder}: cannot be written to: {error.strerror}; name another with --runs") from None
-        try:
-            # of a process and not of a file: data workers, which are copies of this process, do not keep it
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EAGAIN):
-                return  # a file system without locks
-            self._file.seek(0)
-            owner = self._file.read().strip() or "another process"
-            self._file.close()
+        except HeldError as owner:
             raise OptionError(
                 f"{folder}: {owner} is running in this folder; name another run with --run_id, or wait for its end"
             ) from None
-        self._file.truncate(0)
-        self._file.write(f"process {os.getpid()} on {platform.node()}\n")
-        self._file.flush()
 
     def release(self) -> None:
         """Lets another process run in the folder, or another run of this one."""
-        self._file.close()
+        self._lock.release()
 
 
 def _claim(runs: Path, name: str) -> str:

@@ -28,12 +28,13 @@ from lightning_ccn.callbacks.save_and_stop import SaveAndStop
 from lightning_ccn.callbacks.score_collector import ScoreCollector
 from lightning_ccn.callbacks.wandb_figures import WandbFigures
 from lightning_ccn.data.datamodule import PageData
+from lightning_ccn.data.identity import trained_on
 from lightning_ccn.errors import Interrupted, OptionError
 from lightning_ccn.lightning_private import OpenCLI, callbacks_of, is_rank_zero
 from lightning_ccn.loggers.metrics_csv import MetricsCSV
 from lightning_ccn.loggers.wandb_tracker import WandbTracker, parent_of, wanted
 from lightning_ccn.module import CTRModule
-from lightning_ccn.sharding import TorchRecStrategy, newest_whole, read_trainer_state
+from lightning_ccn.sharding import ShardingError, TorchRecStrategy, newest_whole, read_trainer_state
 from lightning_ccn.signals import ctrl_c_stops, interrupted
 from lightning_ccn.training.finetuning import fine_tuning
 from lightning_ccn.training.given_checkpoint import (
@@ -54,6 +55,7 @@ from lightning_ccn.training.quiet import hide_noise
 from lightning_ccn.training.roll_call import roll_call
 from lightning_ccn.training.run_folder import RunLock, holds_a_run, remove_if_empty, run_id
 from lightning_ccn.training.run_options import add_run_options
+from lightning_ccn.training.words import files_first
 
 
 class TrainingCLI(OpenCLI):
@@ -64,6 +66,7 @@ class TrainingCLI(OpenCLI):
     """
 
     _lock: RunLock | None = None
+    _parent: Path | None = None  # the checkpoint to fine-tune from
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """A parser whose errors are one line and whose `--config` finds `conf/` from any folder."""
@@ -80,7 +83,7 @@ class TrainingCLI(OpenCLI):
         hide_noise()
         if not {"", os.getcwd()} & set(sys.path):
             sys.path.append(os.getcwd())  # at the end, so that nothing in this folder replaces an installed package
-        self.config = parser.parse_args(with_options_of_run(args))
+        self.config = parser.parse_args(with_options_of_run(files_first(args)))
 
     @property
     def options(self) -> Namespace:
@@ -113,9 +116,11 @@ class TrainingCLI(OpenCLI):
             found = self.find_checkpoint(given)
             options.ckpt_path = str(found) if found else None
         if options.finetune:
-            options.finetune = find_checkpoint(options.finetune)
-        if self.subcommand == "fit":
-            self._check_start(given)
+            self._find_parent()
+        self._check_folder(given)
+        if self.subcommand == "fit" and options.ckpt_path:
+            path = Path(options.ckpt_path)
+            check_same_run(path, read_trainer_state(path), self.plain_options())
         options.trainer.default_root_dir = str(self.run_folder)
         options.checkpoint.dirpath = str(self.run_folder / CHECKPOINTS)
         if self.subcommand not in (None, "predict") and is_rank_zero():
@@ -157,16 +162,42 @@ class TrainingCLI(OpenCLI):
             )
         return found
 
-    def _check_start(self, given: str | None) -> None:
-        """Checks that a fit neither overwrites a run nor goes on as another one."""
+    def _find_parent(self) -> None:
+        """Finds the checkpoint to fine-tune from; a fine-tuning that goes on no longer needs it."""
         options = self.options
-        if options.ckpt_path:
-            path = Path(options.ckpt_path)
-            check_same_run(path, read_trainer_state(path), self.plain_options())
-        elif not given and holds_a_run(self.run_folder):
+        try:
+            self._parent = options.finetune = find_checkpoint(options.finetune)
+        except ShardingError:
+            if not options.ckpt_path:
+                raise
+
+    def _check_folder(self, given: str | None) -> None:
+        """Checks that the command neither overwrites a run nor writes the results of another into its folder."""
+        if self.subcommand in (None, "predict") or not holds_a_run(self.run_folder):
+            return
+        found = self.options.ckpt_path
+        if found is None and not given:
             raise OptionError(
                 f"{self.run_folder} has a run already: name another with --run_id, or continue this one with "
                 "--ckpt_path last"
+            )
+        if found is not None and not Path(found).resolve().is_relative_to(self.run_folder.resolve()):
+            own = ", or continue this one with --ckpt_path last" if self.subcommand == "fit" else ""
+            raise OptionError(
+                f"{self.run_folder} has a run already, and --ckpt_path {found} is of another: give the "
+                f"{self.subcommand} a folder of its own with --run_id{own}"
+            )
+
+    def _check_same_data(self) -> None:
+        """Checks that the results of a run's folder are all of the data that it was trained on."""
+        if self.subcommand not in ("validate", "test") or not holds_a_run(self.run_folder):
+            return
+        saved = read_trainer_state(self.options.ckpt_path).get("ccn")
+        if saved and not trained_on(saved, self.datamodule.dataset):
+            raise OptionError(
+                f"{self.run_folder} has the results of the data that its run was trained on, and "
+                f"{self.datamodule.dataset.folder} are other data: give the {self.subcommand} a folder of its own with "
+                f"--run_id, and name the checkpoint by its path: {self.options.ckpt_path}"
             )
 
     def plain_options(self) -> dict[str, Any]:
@@ -192,11 +223,12 @@ class TrainingCLI(OpenCLI):
             # Lightning's signal handler would save in the middle of whatever the signal interrupts
             kwargs["plugins"] = [*(self.instantiated("trainer.plugins") or []), SLURMEnvironment(auto_requeue=False)]
         trainer = super().instantiate_trainer(callbacks=self._callbacks(), **kwargs)
+        self._check_same_data()
         self.datamodule.check_ranks(trainer.num_nodes * trainer.num_devices)  # before Lightning starts the others
         self._meet_other_ranks(trainer)
-        if self.subcommand == "fit" and options.finetune and not options.ckpt_path:  # a `last` may have found none
+        if self.subcommand == "fit" and self._parent and not options.ckpt_path:  # a `last` may have found none
             callbacks_of(trainer).append(
-                fine_tuning(options.finetune, self.datamodule.dataset, options.new_rows, options.keep_accumulators)
+                fine_tuning(self._parent, self.datamodule.dataset, options.new_rows, options.keep_accumulators)
             )
         return trainer
 
@@ -231,7 +263,7 @@ class TrainingCLI(OpenCLI):
     def _new_tracker(self) -> WandbTracker:
         assert self.subcommand is not None
         options = self.options
-        parent = parent_of(options.finetune) if options.finetune else None
+        parent = parent_of(self._parent) if self._parent else None
         return WandbTracker(
             self.run_folder,
             config=self.plain_options(),
@@ -289,7 +321,9 @@ class RepeatableConfig(SaveConfigCallback):
     def __init__(self, parser: LightningArgumentParser, config: Namespace, *args: Any, **kwargs: Any) -> None:
         if kwargs.get("config_filename") == OPTIONS:
             config = config.clone()
-            config.run_id = config.ckpt_path = None
+            # not null, which would undo the word of a file that comes before
+            for name in ("run_id", "ckpt_path", *(["finetune"] if config.finetune is None else [])):
+                config.pop(name)
         super().__init__(parser, config, *args, **kwargs)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

@@ -14,7 +14,14 @@ OPTIONS: dict[str, Any] = {
     "seed_everything": 0,
     "model": {"lr": 0.02, "optimizer": None, "system": {"class_path": "TAN", "init_args": {"dim": 8}}},
     "data": {"folder": "here", "batch_pages": 64, "seed": 0, "workers": 1},
-    "trainer": {"max_epochs": 1, "devices": 2, "strategy": {"init_args": {"table_lr": 0.05, "plan": None}}},
+    "trainer": {
+        "max_epochs": 1,
+        "devices": 2,
+        "precision": None,
+        "plugins": None,
+        "callbacks": None,
+        "strategy": {"init_args": {"table_lr": 0.05, "plan": None}},
+    },
 }
 
 
@@ -38,6 +45,8 @@ def changed(path: str, value: Any, options: dict[str, Any] = OPTIONS) -> dict[st
         ("model.system.init_args.dim", 16, "dim was 8, and is 16"),
         ("model.optimizer", {"class_path": "Adam"}, "model.optimizer.class_path was None, and is Adam"),
         ("seed_everything", 1, "seed_everything was 0, and is 1"),
+        ("trainer.precision", "bf16-mixed", "trainer.precision was 32-true, and is bf16-mixed"),
+        ("trainer.plugins", [{"class_path": "Half"}], r"trainer.plugins was None, and is \[\{'class_path': 'Half'\}\]"),
     ],
 )
 def test_an_option_that_decides_what_is_learned_may_not_change(name: str, value: Any, told: str) -> None:
@@ -54,6 +63,8 @@ def test_an_option_that_decides_what_is_learned_may_not_change(name: str, value:
         ("data.workers", 0),
         ("trainer.devices", 16),
         ("trainer.max_epochs", 3),
+        ("trainer.precision", "32"),  # another word for the default
+        ("trainer.callbacks", [{"class_path": "EarlyStopping"}]),
         ("trainer.strategy.init_args.plan", {"item": "row_wise"}),
     ],
 )

@@ -26,7 +26,7 @@ if sys.stdin.readline():
 
 
 @contextmanager
-def written_by_another(folder: Path) -> Iterator["subprocess.Popen[str]"]:
+def written_by_another(folder: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that writes a folder; it finishes after a line on its stdin."""
     command = [sys.executable, "-c", WRITER, str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:

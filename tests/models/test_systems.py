@@ -83,6 +83,17 @@ def test_the_lookup_kernel_changes_no_score(make: Make, reader: PageBatches) -> 
     torch.testing.assert_close(sequences(reader[0, 0]).logit, bags(reader[0, 0]).logit)
 
 
+@every_system
+def test_tables_of_half_precision_change_a_score_by_their_rounding(make: Make, reader: PageBatches) -> None:
+    single, half = (make(reader.dataset, dim=8, table_dtype=dtype).eval() for dtype in ("fp32", "fp16"))
+    half.load_state_dict(single.state_dict())
+    of_items = {key: value.dtype for key, value in half.state_dict().items() if ".items." in key}
+    assert of_items and set(of_items.values()) == {torch.float16}
+    logit = half(reader[0, 0]).logit
+    assert logit.dtype == torch.float32
+    torch.testing.assert_close(logit, single(reader[0, 0]).logit, atol=1e-3, rtol=0)
+
+
 def assert_gradients(system: nn.Module) -> None:
     """DDP waits for the gradient of every parameter, on every rank."""
     for name, parameter in system.named_parameters():

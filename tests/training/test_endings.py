@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from lightning_ccn.cli import CTRL_C, main
+from lightning_ccn.data.new_folder import OWNER, part_of
 from lightning_ccn.sharding import read_manifest
+from tests.data.test_new_folder import written_by_another
 from tests.processes import clean_environment
 
 QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false", "--data.workers", "0"]
@@ -165,14 +167,31 @@ def test_predictions_are_whole_or_not_there_and_never_mixed(
     assert main(command("fit", dataset, tmp_path, "--run_id", "r", "--test_after_fit", "false")) == 0
     checkpoint = ["--ckpt_path", str(tmp_path / "default" / "r" / "checkpoints" / "last.ckpt")]
     out = tmp_path / "scores"
-    stopped = tmp_path / "scores.part"  # of an earlier attempt, on more ranks
+    stopped = part_of(out)  # of an earlier attempt, on more ranks
     stopped.mkdir()
+    (stopped / OWNER).touch()
     (stopped / "part-00007.parquet").write_text("half")
+    mine = tmp_path / "scores.part"
+    mine.mkdir()
     predict = command("predict", dataset, tmp_path, "--run_id", "p", "--output", str(out), *checkpoint)
     assert main(predict) == 0
     assert [path.name for path in out.iterdir()] == ["part-00000.parquet"]
-    assert not stopped.exists()
+    assert not stopped.exists() and mine.exists()
     scored = pq.read_table(out)
     assert main(predict) == 2
     assert f"{out}: exists and is not empty; remove it, or name another with --output" in capsys.readouterr().err
     assert pq.read_table(out).equals(scored)
+
+
+def test_of_two_predictions_into_one_folder_the_second_is_refused(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command("fit", dataset, tmp_path, "--run_id", "r", "--test_after_fit", "false")) == 0
+    predict = command("predict", dataset, tmp_path, "--ckpt_path", str(tmp_path / "default" / "r"))
+    with written_by_another(tmp_path / "default" / "r" / "predictions") as first:
+        assert main(predict) == 2
+        assert f"predictions: process {first.pid} on " in capsys.readouterr().err
+    stopped = happens(hook="on_predict_batch_start")
+    assert main([*predict, *stopped]) == CTRL_C
+    assert not list((tmp_path / "default" / "r").glob("*predictions*"))
+    assert main(predict) == 0

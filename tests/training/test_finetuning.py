@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,9 +113,26 @@ def test_what_is_new_or_dropped_is_listed(
     system += ["--model.system.hidden", "[128,32]"]
     assert fit(grown, runs, "listed", "--finetune", str(checkpoint(runs, "old")), *system) == 0
     report = capsys.readouterr().err + caplog.text
+    assert re.search(r"6 of 6 tables and \d+ of \d+ parameters of layers start from the checkpoint", report)
     assert "grown: tables.item.weight, 61 rows loaded, 20 new" in report
     assert "NOT used, the module has no such entry: module.model.trigger_short.query.weight" in report
     assert "NOT loaded, starts fresh: module.model.head.rest.1.weight" in report
+
+
+def test_a_model_that_takes_no_table_of_the_checkpoint_is_refused(
+    runs: Path, grown: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(grown, tmp_path, "wider", "--finetune", str(checkpoint(runs, "old")), "--model.system.dim", "16") == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("ccn: error: none of the 6 tables here starts from checkpoint ")
+    assert "because names or shapes differ (tables." in said
+    assert not (tmp_path / "test").exists() or not list((tmp_path / "test").glob("*"))
+
+
+def test_a_model_that_takes_tables_but_no_layer_is_told(runs: Path, grown: Path, tmp_path: Path) -> None:
+    system = ["--model.system", "lightning_ccn.models.WideDeep", "--model.system.hidden", "[8]"]
+    with pytest.warns(UserWarning, match=r"none of the \d+ parameters of layers here starts from checkpoint .*old"):
+        assert fit(grown, tmp_path, "wide", "--finetune", str(checkpoint(runs, "old")), *system) == 0
 
 
 def test_a_vocabulary_that_was_not_extended_is_refused(

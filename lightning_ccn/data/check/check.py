@@ -64,6 +64,7 @@ class _Check:
         self.folder, self.schema = folder, schema
         self.errors, self.warnings = Messages(), Messages()
         self.notes: list[str] = []
+        self.unwritten = ""
         self.tally = Tally(schema)
         self.usage, self.leaks, self.numbers = Usage(schema), Leaks(schema), NumberSigns(schema)
         self.hashed = {name for name, table in schema.tables.items() if table.mapping == "hash"}
@@ -91,7 +92,7 @@ class _Check:
         self._stats(write, digests)
         figures = [*self.leaks.figures(), *self.usage.figures()]
         found = self.warnings.lines(), self.errors.lines()
-        return CheckReport(self.folder, self.tally.splits, figures, self.notes, *found)
+        return CheckReport(self.folder, self.tally.splits, figures, self.notes, *found, self.unwritten)
 
     def _items(self) -> None:
         try:
@@ -269,7 +270,7 @@ class _Check:
             try:
                 write_stats(self.folder, self.tally.splits, self.tally.numbers(), digests)
             except OSError as error:
-                self.errors.add("stats", [f"{path}: cannot be written: {error.strerror}"])
+                self.unwritten = f"{path}: cannot be written: {error.strerror}; make {self.folder} writable, or copy it"
             else:
                 self.notes.append(f"{path}: written")
         elif not path.is_file():

@@ -45,6 +45,7 @@ class CheckReport:
         notes: Facts that are neither good nor bad, such as collisions in hash tables; one line each.
         warnings: What works but is probably a mistake; one line each.
         errors: What must be fixed before the folder can be used; one line each.
+        unwritten: Why stats.json could not be written, though nothing is wrong with the data; "" otherwise.
     """
 
     folder: Path
@@ -53,6 +54,7 @@ class CheckReport:
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    unwritten: str = ""
 
     def __str__(self) -> str:
         lines = [str(self.folder)]
@@ -67,6 +69,8 @@ class CheckReport:
         lines += [f"note: {text}" for text in self.notes]
         lines += [f"warning: {text}" for text in self.warnings]
         lines += [f"error: {text}" for text in self.errors]
+        if self.unwritten:
+            return "\n".join([*lines, f"error: {self.unwritten}", "valid, but stats.json was not written"])
         return "\n".join([*lines, "not a valid dataset" if self.errors else "valid"])
 
 

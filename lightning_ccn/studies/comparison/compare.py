@@ -151,7 +151,6 @@ def _parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
         prog="ccn compare",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--output", type=Path, required=True, help="folder of the comparison")
     parser.add_argument(

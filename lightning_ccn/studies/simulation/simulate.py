@@ -105,7 +105,6 @@ def _parse(args: list[str]) -> argparse.Namespace:
         prog="ccn simulate",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     models = parser.add_mutually_exclusive_group(required=True)
     models.add_argument(

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lightning_ccn.cli import main
 from lightning_ccn.data.check.check import check
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.vocabulary import Vocabulary, hash_rows
@@ -153,6 +154,36 @@ def test_no_stats_are_written_for_a_folder_with_errors(make_dataset: Edit, edit:
     report = check(folder, write_stats=True)
     assert not (folder / "stats.json").exists()
     assert report.notes == [f"{folder / 'stats.json'}: not written; fix the errors first"]
+
+
+def test_valid_data_whose_stats_cannot_be_written_are_still_valid(
+    make_dataset: Edit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_dataset()
+    (folder / "stats.json").unlink()
+    (folder / "stats.json").mkdir()  # fails for root too, unlike a folder without permissions
+    assert main(["data", "check", str(folder), "--write_stats", "true"]) == 1
+    *_, error, verdict = capsys.readouterr().err.splitlines()
+    assert error.startswith(f"error: {folder / 'stats.json'}: cannot be written: Is a directory; ")
+    assert verdict == "valid, but stats.json was not written"
+
+
+@pytest.mark.parametrize("time", [-5, 0])
+def test_a_time_before_1970_is_the_pages_own_fault(time: int, make_dataset: Edit, edit: Edit) -> None:
+    folder = make_dataset()
+
+    def change(columns: Columns) -> None:
+        columns["time"][0] = time
+        columns["long_times"][0] = [7] * len(columns["long_times"][0])
+        columns["short_times"][0] = [7] * len(columns["short_times"][0])
+
+    path = edit(folder, "train", change)
+    errors = [line for line in check(folder).errors if "row 0, " in line]
+    if time < 0:
+        assert len(errors) == 1
+        assert errors[0].startswith(f"{path}: row 0, column time: -5 is not a time; write seconds since 1970")
+    else:
+        assert "7 is later than the page's time, 0" in errors[0]
 
 
 def test_a_malformed_stats_file_is_an_error(make_dataset: Edit) -> None:

@@ -86,7 +86,8 @@ def test_a_checkpoint_of_another_model_is_refused_by_its_run(
     shutil.copytree(comparison / "cells" / "ccn" / "seed101", mixed)
     shutil.copy(comparison / "cells" / "sim" / "seed101" / "config.yaml", mixed)
     assert refusal(["--runs", f"sim={mixed}", "--output", str(tmp_path)], capsys).startswith(
-        f"{mixed}: ccn predict failed: the checkpoint does not fit this run (checkpoint -> run): system: CCN -> SIM"
+        f"{mixed}: ccn predict failed: the checkpoint does not fit this model or these data (checkpoint -> here): "
+        "system: CCN -> SIM"
     )
 
 
