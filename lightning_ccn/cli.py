@@ -7,6 +7,7 @@ import difflib
 import errno
 import os
 import platform
+import select
 import signal
 import sys
 import traceback
@@ -134,7 +135,9 @@ def _run(name: str, args: list[str], debug: bool) -> int:
     from lightning_ccn.sharding import ShardingError
 
     try:
-        return _function(name)(args)
+        code = _function(name)(args)
+        sys.stdout.flush()  # here, and not at exit, where Python would complain
+        return code
     except (CCNError, ShardingError) as error:
         return _ends(error, _fail(error))
     except MisconfigurationException as error:  # Lightning's, of options that do not go together
@@ -145,10 +148,24 @@ def _run(name: str, args: list[str], debug: bool) -> int:
     except SIGTERMException:  # Lightning's, and a SystemExit without a code
         _fail(f"ended by SIGTERM; {GO_ON}")
         return STOPPED
+    except BrokenPipeError as error:
+        if not _output_is_closed():
+            return _ends(error, _unforeseen(error))
+        return 128 + signal.SIGPIPE  # whoever reads the output, such as `head`, has read enough
     except Exception as error:
         if debug:
             traceback.print_exc()
         return _ends(error, _unforeseen(error))
+
+
+def _output_is_closed() -> bool:
+    """Whether nobody reads the output any more; then nothing more is written to it, also at exit."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    closed = any(event & select.POLLERR for _, event in poll.poll(0))
+    if closed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return closed
 
 
 def _ends(error: Exception, code: int) -> int:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +18,7 @@ import torch.distributed as dist
 from lightning_ccn import __version__
 from lightning_ccn.cli import COMMANDS, CTRL_C, OVERVIEW, main
 from lightning_ccn.data.dataset import Dataset
+from tests.processes import clean_environment
 
 KNOBS = ["--users", "200", "--items", "150", "--categories", "5", "--sellers", "9"]
 KNOBS += ["--train_pages", "300", "--validation_pages", "50", "--test_pages", "60"]
@@ -225,3 +230,13 @@ def test_ctrl_c_during_the_imports_is_one_line(
     monkeypatch.setattr("lightning_ccn.training.quiet.hide_import_noise", interrupt)
     assert main(["fit"]) == CTRL_C
     assert capsys.readouterr().err == "ccn: interrupted\n"
+
+
+def test_output_that_nobody_reads_to_its_end_ends_the_command_quietly(dataset: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-m", "lightning_ccn.cli", "data", "check", str(dataset)]
+    environment = clean_environment(PYTHONPATH=os.pathsep.join(sys.path))
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as check:
+        assert check.stdout is not None and check.stderr is not None
+        check.stdout.close()  # as `head -0` does
+        assert check.stderr.read() == b""
+        assert check.wait() == 128 + signal.SIGPIPE

@@ -31,6 +31,8 @@ DECIDING = (
     "trainer.strategy.init_args.table_optimizer",
     "trainer.strategy.init_args.table_lr",
     "trainer.strategy.init_args.table_eps",
+    "trainer.strategy.init_args.communication_dtype",
+    "trainer.strategy.init_args.tf32",
 )
 # The data may lie elsewhere: their digests are compared.
 NOT_DECIDING = ("data.folder", "data.workers", "data.predict_split", "data.same_ids", "data.lanes")

@@ -15,7 +15,7 @@ import lightning as L
 from jsonargparse import Namespace
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import ModelSummary
-from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import Logger
 
 from lightning_ccn.callbacks.diagnostics_file import DiagnosticsFile
@@ -42,7 +42,6 @@ from lightning_ccn.training.given_checkpoint import (
     CHECKPOINTS,
     NEWEST,
     NEWEST_IF_ANY,
-    OPTIONS,
     best_checkpoint,
     find_checkpoint,
     run_of,
@@ -52,6 +51,7 @@ from lightning_ccn.training.job import Job
 from lightning_ccn.training.option_checks import check_options
 from lightning_ccn.training.parsers import ConfigFile, TrainerParser
 from lightning_ccn.training.quiet import hide_noise
+from lightning_ccn.training.repeatable_config import RepeatableConfig
 from lightning_ccn.training.roll_call import roll_call
 from lightning_ccn.training.run_folder import RunLock, holds_a_run, remove_if_empty, run_id
 from lightning_ccn.training.run_options import add_run_options
@@ -313,27 +313,6 @@ class TrainingCLI(OpenCLI):
         """Tests the fitted model, unless told not to."""
         if self.options.test_after_fit and not self.trainer.interrupted:
             self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
-
-
-class RepeatableConfig(SaveConfigCallback):
-    """Saves the options of a run so that they start the same run anew, under another name and from its beginning."""
-
-    def __init__(self, parser: LightningArgumentParser, config: Namespace, *args: Any, **kwargs: Any) -> None:
-        if kwargs.get("config_filename") == OPTIONS:
-            config = config.clone()
-            # not null, which would undo the word of a file that comes before
-            for name in ("run_id", "ckpt_path", *(["finetune"] if config.finetune is None else [])):
-                config.pop(name)
-        super().__init__(parser, config, *args, **kwargs)
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Saves the options, those of a fit when it starts: one that is refused changes nothing in the folder."""
-        if stage != "fit":
-            super().setup(trainer, pl_module, stage)
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Saves the options of a fit."""
-        super().setup(trainer, pl_module, "fit")
 
 
 def run(command: str, args: list[str]) -> int:

@@ -41,7 +41,7 @@ def in_a_process(args: list[str]) -> subprocess.CompletedProcess[str]:
     environment = clean_environment(PYTHONPATH=os.pathsep.join(sys.path))
     python = [sys.executable, "-W", "ignore", "-m", "lightning_ccn.cli"]
     return subprocess.run(
-        [*python, *args], env=environment, capture_output=True, text=True, timeout=120, start_new_session=True
+        [*python, *args], env=environment, capture_output=True, text=True, timeout=300, start_new_session=True
     )
 
 
