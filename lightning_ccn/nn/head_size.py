@@ -6,9 +6,7 @@ from torch import nn
 
 from lightning_ccn.nn.attention import TargetAttention
 
-ALIGNED = (
-    8  # values; the fast kernels of scaled_dot_product_attention take heads of a multiple of this in half precision
-)
+ALIGNED = 8  # the fast kernels of scaled_dot_product_attention take heads of a multiple of so many values in bf16
 
 
 def slow_heads(module: nn.Module) -> str | None:
