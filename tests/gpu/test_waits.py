@@ -57,7 +57,7 @@ def count(folder: Path, home: Path, system: str) -> tuple[dict[str, int], dict[s
     return waits.of("lightning_ccn"), ours, waits.calls
 
 
-@pytest.mark.parametrize("system", ["ccn", "dian", "dihn", "dice", "wide_deep"])
+@pytest.mark.parametrize("system", ["ccn", "dihn", "dice", "wide_deep"])
 def test_a_step_reads_nothing_but_the_loss_of_the_step_before(system: str, dataset: Path, tmp_path: Path) -> None:
     ((found, collectives, _),) = on_ranks(1, count, folder=dataset, home=tmp_path, system=system)
     assert [wait.split(":")[0] for wait in found] == ["tolist at evaluation/finite_loss.py"]

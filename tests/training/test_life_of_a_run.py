@@ -177,9 +177,9 @@ def live(examples: int, steps: int, ranks: int) -> None:
 
 
 def test_every_page_is_trained_on_once_or_a_refusal_says_why() -> None:
-    live(examples=6, steps=6, ranks=1)
+    live(examples=4, steps=6, ranks=1)
 
 
 @pytest.mark.large
 def test_every_page_is_trained_on_once_or_a_refusal_says_why_on_1_to_3_ranks() -> None:
-    live(examples=25, steps=8, ranks=3)
+    live(examples=12, steps=8, ranks=3)
