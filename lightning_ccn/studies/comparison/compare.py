@@ -38,6 +38,7 @@ also on several machines, can work on the same --output at the same time: they s
 QUICK = {"seeds": 1, "scales": (1.0,), "sensitivity_seeds": 0}
 DEFAULT_BASELINE = "sim"  # a comparison without this system reports no differences
 EXPERIMENT = "conf/experiment/default.yaml"  # the first configuration of every cell
+OF_A_SYSTEM = ("--model.system", "--model.system.class_path")  # an option beats the systems' YAML files
 
 
 def run(args: list[str]) -> int:
@@ -219,6 +220,8 @@ def _parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
         raise OptionError(f"--systems: {min(twice)} is given twice; a system's name is the name of its file")
     if options.baseline not in (*compared, DEFAULT_BASELINE):
         raise OptionError(f"--baseline {options.baseline}: not one of the systems: {', '.join(compared)}")
+    if named := next((word for word in shared if word.partition("=")[0] in OF_A_SYSTEM), None):
+        raise OptionError(f"{named}: would make all systems the same; name the systems to compare with --systems")
     return options, ["--config", EXPERIMENT, *shared]
 
 

@@ -132,6 +132,12 @@ def test_cells_of_other_options_are_refused_by_name(data: Path, done: Path, caps
     assert "cell.json" in said and "--model.final_lr" in said and "--output" in said
 
 
+def test_one_system_for_all_is_refused(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["compare", "--data.folder", str(data), "--output", str(tmp_path)]
+    assert main([*words, "--model.system", "TAN"]) == 2
+    assert "--model.system: would make all systems the same; name the systems" in capsys.readouterr().err
+
+
 def test_a_system_that_cannot_run_is_refused_before_anything_is_trained(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
