@@ -72,7 +72,7 @@ class ItemMeans:
 
         Args:
             state: Sums over all ranks.
-            share: 1 on one rank and 0 on the others, which goes on with it, so that the sum over ranks is right.
+            share: 1 on the rank that continues these sums, 0 on the others, so that the sum over ranks is right.
         """
         self.reset()
         self._loaded = dict(state["totals"]), dict(state["logged"]), share

@@ -11,7 +11,7 @@ import yaml
 from lightning_ccn.conf_files import find_conf
 
 LONG, SHORT = "--config", "-c"
-UNSET = object()  # unlike null, which overrides what stands in a file
+UNSET = object()  # unlike null, which overrides what a file says
 
 
 def files_first(args: list[str]) -> list[str]:

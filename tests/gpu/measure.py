@@ -27,6 +27,7 @@ from lightning_ccn.data.reader import PageLoader
 from lightning_ccn.models import CCN
 from lightning_ccn.module import CTRModule
 from lightning_ccn.sharding import TorchRecStrategy
+from tests.gpu.bare_trainer import bare_trainer
 
 WARM_UP, STEPS = 20, 10
 TABLES = ("embedding", "bounds_check", "linearize", "fbgemm", "grad_sum")  # parts of the names of table kernels
@@ -106,20 +107,7 @@ def measure(world: Path, accelerator: str, batch_pages: int) -> dict[str, Any]:
     data = PageData(world, batch_pages=batch_pages, workers=0, lanes=1)
     strategy, measured = TorchRecStrategy(), Measured()
     with TemporaryDirectory() as home:
-        trainer = L.Trainer(
-            strategy=strategy,
-            accelerator=accelerator,
-            devices=1,
-            max_steps=WARM_UP + 3 * STEPS,
-            callbacks=[measured],
-            logger=False,
-            default_root_dir=home,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            limit_val_batches=0,
-        )
+        trainer = bare_trainer(Path(home), strategy, accelerator, 1, WARM_UP + 3 * STEPS, measured)
         kept = Kept(data_loader(data))
         with (
             patch.object(PageLoader, "_batches", lambda loader, steps: kept(steps)),

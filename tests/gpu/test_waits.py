@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import lightning as L
 import pytest
 import torch
 
@@ -13,6 +12,7 @@ from lightning_ccn.data.datamodule import PageData
 from lightning_ccn.models import CCN, DIAN, DIHN, DIN, SIM, TAN, WideDeep
 from lightning_ccn.module import CTRModule
 from lightning_ccn.sharding import TorchRecStrategy
+from tests.gpu.bare_trainer import bare_trainer
 from tests.gpu.waits import CountStep, Waits
 from tests.sharding.ranks import on_ranks
 
@@ -38,20 +38,10 @@ def count(folder: Path, home: Path, system: str) -> tuple[dict[str, int], dict[s
         names, options = {"dice": DIN}, options | {"activation": "dice"}
     data = PageData(folder, batch_pages=16, workers=0)
     counting = CountStep(STEP)
-    L.Trainer(
-        strategy=TorchRecStrategy(bounds_check="ignore"),
-        accelerator="cpu",
-        devices=int(os.environ["CCN_TEST_WORLD_SIZE"]),
-        max_steps=STEP + 1,
-        callbacks=[counting],
-        logger=False,
-        default_root_dir=home,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        limit_val_batches=0,
-    ).fit(CTRModule(data.dataset, lambda dataset: names[system](dataset, **options)), data)
+    ranks = int(os.environ["CCN_TEST_WORLD_SIZE"])
+    module = CTRModule(data.dataset, lambda dataset: names[system](dataset, **options))
+    strategy = TorchRecStrategy(bounds_check="ignore")
+    bare_trainer(home, strategy, "cpu", ranks, STEP + 1, counting).fit(module, data)
     waits = counting.waits
     ours = {name: times for (who, name), times in waits.collectives.items() if who == "lightning_ccn"}
     return waits.of("lightning_ccn"), ours, waits.calls
