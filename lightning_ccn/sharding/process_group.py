@@ -24,7 +24,7 @@ import time
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import _abort_process_group
 
-from lightning_ccn.sharding.rank_store import RankStore, Sign
+from lightning_ccn.sharding.rank_store import ANSWER_WITHIN, RankStore, Sign
 
 BEAT = 2.0  # seconds between two signs of life
 GRACE = 20.0  # seconds in which a rank notices itself that another has failed
@@ -201,6 +201,8 @@ class Member(threading.Thread):
     def leave(self) -> None:
         """Leaves the group without waiting for a rank that will not come."""
         self._ends.set()
+        if self.is_alive():  # a thread that the interpreter's end finds in the store's C++ aborts the process
+            self.join(ANSWER_WITHIN + 1)
         if self.backend != dist.Backend.GLOO and (self.alone or self.failed_first()):
             if self.rank == 0:
                 time.sleep(1.5 * BEAT)  # the store ends with this process: the others have to read why

@@ -9,6 +9,8 @@ from typing import NamedTuple
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]  # it has them, its stubs do not
 from torch.distributed.distributed_c10d import _get_default_store
 
+ANSWER_WITHIN = 5.0  # seconds for an answer of the store
+
 
 class Sign(NamedTuple):
     """What a rank last told the others: how often it has, how many operations it has begun, and its node."""
@@ -28,7 +30,7 @@ class RankStore:
     def __init__(self) -> None:
         shared = _get_default_store()
         self._own = shared.clone()  # else a question waits for the main thread, which may wait for another rank
-        self._own.set_timeout(timedelta(seconds=5))
+        self._own.set_timeout(timedelta(seconds=ANSWER_WITHIN))
         kept = shared
         while isinstance(kept, PrefixStore):
             kept = kept.underlying_store
@@ -69,4 +71,4 @@ class RankStore:
 
     def _knock(self) -> None:
         if self._place is not None:
-            socket.create_connection(self._place, timeout=5).close()
+            socket.create_connection(self._place, timeout=ANSWER_WITHIN).close()
