@@ -98,8 +98,8 @@ CASES = {  # case -> backend, timeout, the ranks that end by themselves
     "waits": ("stuck", 3.0, (0,)),
     "parts_early": ("stuck", 30.0, (0, 1)),
     "parts": ("gloo", 30.0, (0, 1)),
-    "late": ("gloo", 2.0, (0,)),
-    "stopped": ("gloo", 2.0, (0,)),
+    "late": ("gloo", 8.0, (0,)),
+    "stopped": ("gloo", 8.0, (0,)),
     "dies": ("gloo", 30.0, (0, 1)),
 }
 

@@ -38,11 +38,17 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Rank]]:
     codes = json.loads((folder / "codes.json").read_text())
     return {
         case: [
-            (codes[case][rank], *((folder / f"{case}{rank}.{stream}").read_text() for stream in ("out", "err")))
+            (codes[case][rank], *(_said(folder / f"{case}{rank}.{stream}") for stream in ("out", "err")))
             for rank in range(2)
         ]
         for case in CASES
     }
+
+
+def _said(path: Path) -> str:
+    """What a rank wrote, without what torch says of a slow network, which a busy machine looks like."""
+    lines = path.read_text().splitlines(keepends=True)
+    return "".join(line for line in lines if "hostname of the client socket" not in line)
 
 
 @pytest.mark.parametrize("case", ["fails", "abort_hangs"])
@@ -90,9 +96,9 @@ def test_ranks_that_leave_at_different_times_leave_without_noise(pairs: dict[str
 @pytest.mark.parametrize(
     ("case", "words"),
     [
-        ("late", "another rank ended or hangs: this one waited 2 s (trainer.strategy.timeout_seconds) for rank 1 on "
+        ("late", "another rank ended or hangs: this one waited 8 s (trainer.strategy.timeout_seconds) for rank 1 on "
                  f"{NODE} (lives, 1 operation(s) behind)\n"),
-        ("stopped", "another rank ended or hangs: this one waited 2 s (trainer.strategy.timeout_seconds) for rank 1 on "
+        ("stopped", "another rank ended or hangs: this one waited 8 s (trainer.strategy.timeout_seconds) for rank 1 on "
                     f"{NODE} (gives no sign of life)\n"),
         ("dies", "another rank ended, and its log says why\n"),
     ],
