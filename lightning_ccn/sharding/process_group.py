@@ -126,7 +126,7 @@ class Member(threading.Thread):
         _leave_hard(1)
 
     def _warn_of_delay(self) -> None:
-        """Says for whom this rank waits, shortly before NCCL's watchdog ends the process without a word of ours.
+        """Says for whom this rank waits, shortly before NCCL's watchdog ends the process.
 
         It compares the signs at two calls. If it waited between them, the others would miss this rank's signs.
         """
