@@ -53,7 +53,6 @@ class PageBatch(Pipelineable):
         long: Int64 [searched behaviours], index into the distinct items; group-major, oldest first.
         long_lengths: Int64 [groups]; groups are page-major.
         longest_long: The largest of `long_lengths`; at least 1.
-        target_group: Int64 [items], the group of each target's category on its page.
         trigger_group: Int64 [pages], the group of each trigger's category.
         group_of_targets: Int64 [groups of targets], the groups that are the group of a target, ascending.
         of_group: Where the targets are in a tensor that is padded by `group_of_targets`.
@@ -75,7 +74,6 @@ class PageBatch(Pipelineable):
     long: Tensor
     long_lengths: Tensor
     longest_long: int
-    target_group: Tensor
     trigger_group: Tensor
     group_of_targets: Tensor
     of_group: Places

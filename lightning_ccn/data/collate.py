@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 from torchrec import KeyedJaggedTensor
@@ -16,15 +18,38 @@ from lightning_ccn.data.padding import Places
 from lightning_ccn.data.page_row import ITEM
 from lightning_ccn.data.parquet import PageRows, list_column, value_column
 from lightning_ccn.data.ragged import Ragged, most_recent, take
+from lightning_ccn.data.ready_pages import (
+    GROUPS,
+    ITEMS,
+    LONG,
+    NUMBERS,
+    PAGES,
+    SHORT,
+    Blocks,
+    ReadyPages,
+    ready,
+)
 from lightning_ccn.data.schema import Schema
+from lightning_ccn.data.search import HardSearch
 from lightning_ccn.errors import DataError
 
 MOST_DEVIATIONS = 1e15  # the squares of larger numbers overflow float32 after a layer or two
 
+# Columns of the block PAGES, int64; then one per profile feature: its value, or the number of its values
+PAGE_ID, TRIGGER, TRIGGER_GROUP, ITEM_COUNT, SHORT_COUNT, GROUP_COUNT, ASKED_COUNT, FIRST_FEATURE = range(8)
+# Columns of the block ITEMS, int32: the item row; the target's group among those of its page that have a target; the
+# target's place among the targets of that group; and the click, where the data has clicks
+ROW, ASKED, PLACE, CLICK = range(4)
+# Columns of the block GROUPS, int32: number of behaviours, and 1 if a target has this group
+LENGTH, HAS_TARGET = range(2)
+
 
 @dataclass(frozen=True)
 class Collator:
-    """Makes `PageBatch`es of page rows.
+    """Makes `PageBatch`es of page rows, in two steps.
+
+    `prepare` does what depends on a page alone, once for a whole row group. `batch` does what depends on the batch: it
+    finds the distinct items, and numbers pages and groups.
 
     Attributes:
         schema: Schema of the dataset.
@@ -43,101 +68,128 @@ class Collator:
     def __call__(self, rows: PageRows) -> PageBatch:
         """The batch of these pages, in order.
 
-        Pages without items are skipped. If no page is left, the batch holds one placeholder page, see `PageBatch`.
+        Raises:
+            DataError: A number is too far from the training data's to be computed with.
+        """
+        pages = self.prepare(rows)
+        return self.batch(pages.between(0, len(value_column(rows, page_row.PAGE_ID))))
+
+    def prepare(self, rows: PageRows, order: np.ndarray | None = None) -> ReadyPages:
+        """Searches, cuts and numbers what belongs to each page.
+
+        Args:
+            rows: Page rows, as `parquet.decode` returns them.
+            order: Int [pages], the order in which the pages will be read; None for that of `rows`.
 
         Raises:
             DataError: A number is too far from the training data's to be computed with.
         """
-        kept = np.flatnonzero(list_column(rows, page_row.ITEMS).lengths)
-        rows = {name: take(column, kept) for name, column in rows.items()} if len(kept) else _placeholder_page(rows)
-        exposed = list_column(rows, page_row.ITEMS)
-        pages = len(exposed.lengths)
-        trigger = value_column(rows, page_row.TRIGGER)
-        short = most_recent(list_column(rows, page_row.SHORT_ITEMS), self.short_length)
+        kept = list_column(rows, page_row.ITEMS).lengths > 0
+        if not kept.all():
+            rows = {name: take(column, np.flatnonzero(kept)) for name, column in rows.items()}
+        exposed, trigger = list_column(rows, page_row.ITEMS), value_column(rows, page_row.TRIGGER)
+        pages = len(trigger)
         target_page = np.repeat(np.arange(pages), exposed.lengths)
-        long, target_group, trigger_group = self._search(
-            list_column(rows, page_row.LONG_ITEMS), exposed.values, target_page, trigger
-        )
-        asked, at_asked = np.unique(target_group, return_inverse=True)
-        places = [exposed.values, trigger, short.values, long.values]
-        distinct, index = np.unique(np.concatenate(places), return_inverse=True)
-        target_at, trigger_at, short_at, long_at = np.split(index, np.cumsum([len(p) for p in places[:-1]]))
-        clicks = rows.get(page_row.CLICKS)
-        return PageBatch(
-            page_id=_tensor(value_column(rows, page_row.PAGE_ID)),
-            user=self._user(rows, pages),
-            item=self._item(distinct),
-            target=_tensor(target_at),
-            page_lengths=_tensor(exposed.lengths),
-            page=_tensor(target_page),
-            of_page=_places(target_page, exposed.lengths),
-            trigger=_tensor(trigger_at),
-            short=_tensor(short_at),
-            short_lengths=_tensor(short.lengths),
-            longest_short=_longest(short.lengths),
-            long=_tensor(long_at),
-            long_lengths=_tensor(long.lengths),
-            longest_long=_longest(long.lengths),
-            target_group=_tensor(target_group),
-            trigger_group=_tensor(trigger_group),
-            group_of_targets=_tensor(asked),
-            of_group=_places(at_asked, np.bincount(at_asked, minlength=len(asked))),
-            numbers=self._numbers(rows, len(exposed.values)),
-            clicks=torch.from_numpy(clicks.values.astype(np.float32)) if isinstance(clicks, Ragged) else None,
-        )
-
-    def _search(
-        self, long: Ragged, targets: np.ndarray, target_page: np.ndarray, trigger: np.ndarray
-    ) -> tuple[Ragged, np.ndarray, np.ndarray]:
-        """SIM's hard search: the behaviours of the same category, for every target and trigger.
-
-        Args:
-            long: Item rows of the long sequences [pages].
-            targets: Int [items], item rows.
-            target_page: Int [items], page of each target.
-            trigger: Int [pages], item rows.
-
-        Returns:
-            Item rows of the behaviours [groups], see `PageBatch.long`; the group of each target, int [items]; the group
-            of each trigger, int [pages].
-        """
-        long_page = np.repeat(np.arange(len(trigger)), long.lengths)
-        if self.schema.category is None:  # one group per page, with behaviours of any item
-            category = [np.ones(len(ids), dtype=np.int64) for ids in (targets, trigger, long.values)]
-            categories = 2
-        else:
-            of_item = self.items[self.schema.category]
-            category = [of_item[ids] for ids in (targets, trigger, long.values)]
-            categories = next(
-                self.schema.tables[f.table].rows for f in self.schema.attributes if f.name == self.schema.category
-            )
-        of_target, of_trigger, of_long = category
-        wanted = np.concatenate(
-            [target_page * categories + of_target, np.arange(len(trigger)) * categories + of_trigger]
-        )
-        groups, group = np.unique(wanted, return_inverse=True)
-        key = long_page * categories + of_long
-        place = np.minimum(np.searchsorted(groups, key), len(groups) - 1)
-        # items of unknown category (row 0) have no category in common
-        hit = np.flatnonzero((groups[place] == key) & (of_long != 0))
-        hit = hit[np.argsort(place[hit], kind="stable")]  # group-major; the stable sort keeps the order in time
-        found = Ragged.from_lengths(long.values[hit], np.bincount(place[hit], minlength=len(groups)))
-        return most_recent(found, self.long_length), group[: len(targets)], group[len(targets) :]
-
-    def _user(self, rows: PageRows, pages: int) -> KeyedJaggedTensor:
-        values, lengths = [], []
+        short = most_recent(list_column(rows, page_row.SHORT_ITEMS), self.short_length)
+        long = list_column(rows, page_row.LONG_ITEMS)
+        found = self._search(long, exposed.values, target_page, trigger, self.long_length)
+        groups, has_target = len(found.lengths), np.zeros(len(found.lengths), np.int32)
+        has_target[found.target_group] = 1
+        group_page = np.empty(groups, np.int64)
+        group_page[found.target_group], group_page[found.trigger_group] = target_page, np.arange(pages)
+        group_count = np.bincount(group_page, minlength=pages)
+        asked_count = np.bincount(group_page, has_target, minlength=pages).astype(np.int64)
+        asked = (np.cumsum(has_target) - 1)[found.target_group] - _before(asked_count)[target_page]
+        columns = [
+            value_column(rows, page_row.PAGE_ID),
+            trigger,
+            found.trigger_group - _before(group_count),
+            exposed.lengths,
+            short.lengths,
+            group_count,
+            asked_count,
+        ]
+        of_item = [exposed.values, asked, _place_in(found.target_group, groups)]
+        if isinstance(clicks := rows.get(page_row.CLICKS), Ragged):
+            of_item.append(clicks.values)
+        blocks = {
+            ITEMS: _columns(of_item, np.int32),
+            SHORT: short.values.astype(np.int32),
+            LONG: long.values[found.place].astype(np.int32),
+            GROUPS: _columns([found.lengths, has_target], np.int32),
+        }
+        long_count = np.bincount(group_page, found.lengths, minlength=pages).astype(np.int64)
+        lengths = {ITEMS: exposed.lengths, SHORT: short.lengths, LONG: long_count, GROUPS: group_count}
+        lengths[PAGES] = np.ones(pages, np.int64)
+        if self.schema.numbers:
+            blocks[NUMBERS], lengths[NUMBERS] = self._numbers(rows, len(exposed.values)), exposed.lengths
         for feature in self.schema.user:
             column = rows[feature.name]
-            values.append(column.values if isinstance(column, Ragged) else column)
-            lengths.append(column.lengths if isinstance(column, Ragged) else np.ones(pages, np.int64))
-        return _keyed([f.name for f in self.schema.user], values, lengths, pages)
+            columns.append(column.lengths if isinstance(column, Ragged) else column)
+            if isinstance(column, Ragged):
+                name = _block_of(feature.name)
+                blocks[name], lengths[name] = column.values, column.lengths
+        blocks[PAGES] = _columns(columns, np.int64)
+        return ready(blocks, lengths, kept, order)
+
+    def batch(self, blocks: Blocks) -> PageBatch:
+        """The batch of pages that `prepare` made ready.
+
+        Without a page, it holds one placeholder page, see `PageBatch`.
+        """
+        page, target, group = (blocks[name].T.copy() for name in (PAGES, ITEMS, GROUPS))  # each column in one piece
+        if not page.shape[1]:  # an unknown user and trigger, and no behaviours
+            page, group = np.zeros((len(page), 1), np.int64), np.zeros((len(group), 1), np.int32)
+            page[PAGE_ID], page[GROUP_COUNT] = -1, 1
+        pages, items = page.shape[1], target.shape[1]
+        item_count, short_count, trigger = page[ITEM_COUNT], page[SHORT_COUNT], page[TRIGGER]
+        target_page = np.repeat(np.arange(pages), item_count)
+        place = np.arange(items) - _before(item_count)[target_page]
+        asked = target[ASKED] + _before(page[ASKED_COUNT])[target_page]
+        distinct, (target_at, trigger_at, short_at, long_at) = _distinct(
+            [target[ROW], trigger.astype(np.int32), blocks[SHORT], blocks[LONG]]
+        )
+        group_of_targets = np.flatnonzero(group[HAS_TARGET])
+        numbers = blocks[NUMBERS] if self.schema.numbers else np.zeros((items, 0), np.float32)
+        return PageBatch(
+            page_id=_tensor(page[PAGE_ID]),
+            user=self._user(blocks, page),
+            item=self._item(distinct),
+            target=_tensor(target_at),
+            page_lengths=_tensor(item_count),
+            page=_tensor(target_page),
+            of_page=_places(target_page, place, pages),
+            trigger=_tensor(trigger_at),
+            short=_tensor(short_at),
+            short_lengths=_tensor(short_count),
+            longest_short=_longest(short_count),
+            long=_tensor(long_at),
+            long_lengths=_tensor(group[LENGTH]),
+            longest_long=_longest(group[LENGTH]),
+            trigger_group=_tensor(page[TRIGGER_GROUP] + _before(page[GROUP_COUNT])),
+            group_of_targets=_tensor(group_of_targets),
+            of_group=_places(asked, target[PLACE], len(group_of_targets)),
+            numbers=torch.from_numpy(numbers),
+            clicks=torch.from_numpy(target[CLICK].astype(np.float32)) if len(target) > CLICK else None,
+        )
+
+    @cached_property
+    def _search(self) -> HardSearch:
+        return HardSearch(self.schema, self.items)
+
+    def _user(self, blocks: Blocks, page: np.ndarray) -> KeyedJaggedTensor:
+        values, lengths = [], []
+        for feature, column in zip(self.schema.user, page[FIRST_FEATURE:], strict=True):
+            values.append(blocks[_block_of(feature.name)] if feature.many else column)
+            lengths.append(column if feature.many else np.ones(page.shape[1], np.int64))
+        return _keyed([f.name for f in self.schema.user], values, lengths, page.shape[1])
 
     def _item(self, distinct: np.ndarray) -> KeyedJaggedTensor:
         names = [feature.name for feature in self.schema.item]
         values = [distinct if name == ITEM else self.items[name][distinct] for name in names]
         return _keyed(names, values, [np.ones(len(distinct), np.int64)] * len(names), len(distinct))
 
-    def _numbers(self, rows: PageRows, items: int) -> Tensor:
+    def _numbers(self, rows: PageRows, items: int) -> np.ndarray:
         scaled = np.zeros((items, len(self.schema.numbers)), dtype=np.float32)
         for at, name in enumerate(self.schema.numbers):
             mean, deviation = self.moments[name]
@@ -151,19 +203,43 @@ class Collator:
                     "for an unknown number"
                 )
             scaled[:, at] = standard
-        return torch.from_numpy(scaled)
+        return scaled
 
 
-def _placeholder_page(rows: PageRows) -> PageRows:
-    """One page without items, with an unknown user and trigger."""
-    return {
-        name: Ragged(column.values[:0], np.zeros(2, np.int64)) if isinstance(column, Ragged) else _unknown(name)
-        for name, column in rows.items()
-    }
+def _block_of(feature: str) -> str:
+    """Name of the block of a profile feature with many values; the space keeps it apart from the other blocks."""
+    return f"feature {feature}"
 
 
-def _unknown(name: str) -> np.ndarray:
-    return np.full(1, -1 if name == page_row.PAGE_ID else 0)
+def _distinct(places: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The distinct item rows, in the order in which they are met, and where each of the given rows is among them.
+
+    Arrow's hash table neither sorts the rows nor needs memory for every row of the item table.
+    """
+    encoded = pa.array(np.concatenate(places)).dictionary_encode()
+    at = encoded.indices.to_numpy()
+    return encoded.dictionary.to_numpy(), np.split(at, np.cumsum([len(rows) for rows in places[:-1]]))
+
+
+def _columns(columns: list[np.ndarray], dtype: type[np.integer]) -> np.ndarray:
+    """The arrays side by side: [rows, columns]."""
+    block = np.empty((len(columns[0]), len(columns)), dtype)
+    for at, column in enumerate(columns):
+        block[:, at] = column
+    return block
+
+
+def _before(counts: np.ndarray) -> np.ndarray:
+    """The sum of the counts before each one."""
+    return np.cumsum(counts) - counts
+
+
+def _place_in(segment: np.ndarray, segments: int) -> np.ndarray:
+    """The place of each row among the rows of its segment, in order; the rows of a segment need not be neighbours."""
+    order = np.argsort(segment.astype(np.int16) if segments < 1 << 15 else segment, kind="stable")  # 16 bits: by radix
+    place = np.empty(len(segment), np.int64)
+    place[order] = np.arange(len(segment)) - _before(np.bincount(segment, minlength=segments))[segment[order]]
+    return place
 
 
 def _tensor(values: np.ndarray) -> Tensor:
@@ -174,18 +250,9 @@ def _longest(lengths: np.ndarray) -> int:
     return max(int(lengths.max(initial=0)), 1)
 
 
-def _places(segment: np.ndarray, lengths: np.ndarray) -> Places:
-    """Places of rows in a tensor that is padded by segment.
-
-    Args:
-        segment: Int [rows], the segment of each row, in any order.
-        lengths: Int [segments], number of rows of each segment.
-    """
-    order = np.argsort(segment, kind="stable")
-    position = np.empty(len(segment), np.int64)
-    position[order] = np.arange(len(segment)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    longest = _longest(lengths)
-    return Places(_tensor(segment * longest + position), len(lengths), longest)
+def _places(segment: np.ndarray, place: np.ndarray, segments: int) -> Places:
+    longest = int(place.max(initial=0)) + 1
+    return Places(_tensor(segment * longest + place), segments, longest)
 
 
 def _keyed(names: list[str], values: list[np.ndarray], lengths: list[np.ndarray], stride: int) -> KeyedJaggedTensor:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lightning_ccn.data.parquet import parts_of
+from lightning_ccn.data.parquet import FILES_AT_ONCE, parts_of
 from lightning_ccn.errors import DataError
 
 FOOTER = 8  # the last bytes of a Parquet file: the length of its footer (4 bytes), then "PAR1"
@@ -40,7 +41,9 @@ def file_digests(folder: Path, splits: Iterable[str]) -> dict[str, str]:
     paths += sorted((folder / "vocabulary").glob("*.parquet"))
     for split in splits:
         paths += parts_of(folder / split)
-    return {path.relative_to(folder).as_posix(): file_digest(path) for path in paths}
+    with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+        digests = pool.map(file_digest, paths)
+        return {path.relative_to(folder).as_posix(): digest for path, digest in zip(paths, digests, strict=True)}
 
 
 def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ PageRows = Mapping[str, np.ndarray | Ragged]  # page rows by column; [pages] eac
 NULL = np.iinfo(np.int64).min  # what a null integer decodes to: never a valid id, click or time
 
 ENDING = ".parquet"
+FILES_AT_ONCE = 16  # whose ends are read at the same time: a file system over a network takes its time for each
 BESIDE_DATA = (".crc", ".md")  # checksums and notes, which nobody takes for data
 
 
@@ -66,9 +68,37 @@ def open_part(path: Path) -> Iterator[pq.ParquetFile]:
     Raises:
         DataError: The file is missing, truncated or corrupt, or a requested column is corrupt.
     """
+    with _errors_of(path), pq.ParquetFile(path) as file:
+        yield file
+
+
+class OpenParts:
+    """Parquet files that stay open: a footer describes every row group of its file, so it is read once, not each time.
+
+    Args:
+        most: How many stay open; the one that was used least recently is closed.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._files: OrderedDict[Path, pq.ParquetFile] = OrderedDict()
+
+    @contextmanager
+    def __call__(self, path: Path) -> Iterator[pq.ParquetFile]:
+        """Like `open_part`, but the file stays open."""
+        with _errors_of(path):
+            if path not in self._files:
+                self._files[path] = pq.ParquetFile(path)
+            self._files.move_to_end(path)
+            while len(self._files) > self.most:
+                self._files.popitem(last=False)[1].close()
+            yield self._files[path]
+
+
+@contextmanager
+def _errors_of(path: Path) -> Iterator[None]:
     try:
-        with pq.ParquetFile(path) as file:
-            yield file
+        yield
     except (OSError, pa.ArrowException) as error:
         if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):  # too many open files: not the part's fault
             raise
@@ -90,7 +120,8 @@ def decode(file: pq.ParquetFile, row_group: int, columns: Sequence[str]) -> dict
     Returns:
         An array [pages] or a `Ragged` [pages] per column, with the stored dtype.
     """
-    table = file.read_row_group(row_group, columns=list(columns))
+    # no threads: workers are one process each, and a decoder's threads would get in the way of the training's
+    table = file.read_row_group(row_group, columns=list(columns), use_threads=False)
     return {name: _column(table.column(name)) for name in columns}
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler
@@ -17,9 +17,10 @@ from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.collate import Collator
 from lightning_ccn.data.copy_ahead import copied_ahead
 from lightning_ccn.data.dataset import Dataset
-from lightning_ccn.data.parquet import PageRows, decode, open_part
-from lightning_ccn.data.ragged import concatenate, take
+from lightning_ccn.data.parquet import OpenParts, PageRows, decode
+from lightning_ccn.data.ready_pages import Blocks, ReadyPages, joined
 from lightning_ccn.data.rules import check_columns, check_rows, read_items
+from lightning_ccn.data.shared_reading import SharedReading
 from lightning_ccn.data.stream import PageOrder
 from lightning_ccn.data.workers import Workers
 from lightning_ccn.errors import DataError
@@ -64,20 +65,24 @@ class PageBatches(TorchDataset[PageBatch]):
         self.dataset = dataset
         self.columns = needed_columns(dataset, with_clicks)
         self.rank, self.world_size = rank, world_size
-        check_columns(dataset, split, self.columns)
-        self.pages_digest = dataset.fingerprint(split)
         self.parts = dataset.parts(split)
-        row_groups = []
-        for part, path in enumerate(self.parts):
-            metadata = pq.read_metadata(path)
-            row_groups += [(part, g, metadata.row_group(g).num_rows) for g in range(metadata.num_row_groups)]
-        if not sum(rows for *_, rows in row_groups):
+        rows = check_columns(dataset, split, self.columns)  # [parts][row groups]
+        self.pages_digest = dataset.fingerprint(split)
+        if not sum(map(sum, rows)):
             raise DataError(f"{dataset.folder / split}: no page views in this split")
-        self.row_groups = [(part, group) for part, group, _ in row_groups]
-        self.order = PageOrder(np.array([rows for *_, rows in row_groups]), batch_pages, lanes, seed)
-        self.order.lanes_of(rank, world_size)  # raises for too many ranks here rather than in a worker
-        self._capacity = len(self.order.lanes_of(rank, world_size)) + 2
-        self._decoded: OrderedDict[int, PageRows] = OrderedDict()  # row groups in use, the most recently used last
+        # (part, number in the part, first row in the part) of each row group
+        self.row_groups = [
+            (part, group, first)
+            for part, of_part in enumerate(rows)
+            for group, first in enumerate(accumulate(of_part[:-1], initial=0))
+        ]
+        self.order = PageOrder(np.array([size for of_part in rows for size in of_part]), batch_pages, lanes, seed)
+        self.lanes = len(self.order.lanes_of(rank, world_size))  # raises for too many ranks here, not in a worker
+        # A lane reads one row group at a time. It keeps its first one too, whose other pages are the end of the lane
+        # before it.
+        self._capacity = 2 * self.lanes + 2
+        self._ready: OrderedDict[tuple[int, int], ReadyPages] = OrderedDict()  # the most recently used last
+        self._open = OpenParts(self.lanes + 1)
         self.collator = Collator(
             dataset.schema, read_items(dataset), dataset.numbers, short_length=short_length, long_length=long_length
         )
@@ -98,12 +103,28 @@ class PageBatches(TorchDataset[PageBatch]):
 
     def __getitem__(self, at: tuple[int, int]) -> PageBatch:
         """This rank's slice of a global batch; `at` is (epoch, step)."""
+        return self.batch(self.blocks(at))
+
+    def batch(self, blocks: Blocks) -> PageBatch:
+        """The batch of the pages that `blocks` returned."""
+        return self.collator.batch(blocks)
+
+    def blocks(self, at: tuple[int, int], share: int = 0, shares: int = 1) -> Blocks:
+        """The pages of a share of this rank's lanes, ready to be collated; the shares, in order, are the slice."""
         epoch, step = at
-        pieces = self.order.pages(epoch, step, self.rank, self.world_size) or [(0, np.zeros(0, np.int64))]
-        groups = [(self.row_group(number), rows) for number, rows in pieces]
-        return self.collator(
-            {name: concatenate([take(group[name], rows) for group, rows in groups]) for name in self.columns}
-        )
+        stretches = self.order.stretches(epoch, step, self.rank * shares + share, self.world_size * shares)
+        # without pages, the blocks are those of no page of any row group
+        return joined(self.ready(epoch, group).between(*ends) for group, *ends in stretches or [(0, 0, 0)])
+
+    def ready(self, epoch: int, number: int) -> ReadyPages:
+        """The pages of a row group in an epoch's order, ready for batches; see `row_group`."""
+        key = (epoch, number)
+        if key not in self._ready:
+            self._ready[key] = self.collator.prepare(self.row_group(number), self.order.rows_of(epoch, number))
+            if len(self._ready) > self._capacity:
+                self._ready.popitem(last=False)
+        self._ready.move_to_end(key)
+        return self._ready[key]
 
     def row_group(self, number: int) -> PageRows:
         """The decoded and checked page rows of one row group.
@@ -114,18 +135,12 @@ class PageBatches(TorchDataset[PageBatch]):
         Raises:
             DataError: The file is corrupt, or a value breaks a rule of `rules`.
         """
-        if number not in self._decoded:
-            part, within = self.row_groups[number]
-            path = self.parts[part]
-            with open_part(path) as file:
-                rows = decode(file, within, self.columns)
-                first = sum(file.metadata.row_group(g).num_rows for g in range(within))
-            check_rows(self.dataset.schema, rows, path, first)  # rejects bad ids here rather than in a GPU kernel
-            self._decoded[number] = rows
-            if len(self._decoded) > self._capacity:
-                self._decoded.popitem(last=False)
-        self._decoded.move_to_end(number)
-        return self._decoded[number]
+        part, group, first = self.row_groups[number]
+        path = self.parts[part]
+        with self._open(path) as file:
+            rows = decode(file, group, self.columns)
+        check_rows(self.dataset.schema, rows, path, first)  # rejects bad ids here rather than in a GPU kernel
+        return rows
 
 
 class PageLoader:
@@ -135,7 +150,8 @@ class PageLoader:
 
     Args:
         batches: The slices to iterate over.
-        workers: Number of worker processes that decode and collate; 0 does it in this process.
+        workers: Number of worker processes: 0 reads in this process; one reads and collates; of several, one collates
+            what the others read.
         gpu: The GPU on which to hand the batches out, see `copy_ahead`; None for batches in the host's memory.
     """
 
@@ -168,7 +184,8 @@ class PageLoader:
         if not self.workers:
             yield from (self.batches[at] for at in steps)
             return
-        with Workers(self.batches, steps, self.workers) as workers:
+        shares = min(self.workers - 1, self.batches.lanes)
+        with Workers(SharedReading(self.batches, steps, shares) if shares else self.batches, steps, 1) as workers:
             yield from workers
 
     def state_dict(self) -> dict[str, Any]:

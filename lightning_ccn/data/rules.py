@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 from lightning_ccn.data import page_row
 from lightning_ccn.data.columns import LARGEST, Column, item_columns, page_columns
 from lightning_ccn.data.dataset import Dataset
-from lightning_ccn.data.parquet import NULL, PageRows, decode, open_part
+from lightning_ccn.data.parquet import FILES_AT_ONCE, NULL, PageRows, decode, open_part
 from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.data.schema import Schema
 from lightning_ccn.errors import DataError
@@ -46,17 +47,25 @@ class Problem:
         ]
 
 
-def check_columns(dataset: Dataset, split: str, columns: Sequence[str]) -> None:
+def check_columns(dataset: Dataset, split: str, columns: Sequence[str]) -> list[list[int]]:
     """Checks that a split's files have these columns, by their footers alone.
+
+    Returns:
+        By file, the number of rows of each of its row groups.
 
     Raises:
         DataError: A file is truncated, or a column is missing or has a wrong type.
     """
     wanted = [column for column in page_columns(dataset.schema) if column.name in columns]
-    for path in dataset.parts(split):
+
+    def rows_of(path: Path) -> list[int]:
         with open_part(path) as file:
             for message in type_problems(wanted, file.schema_arrow, path):
                 raise DataError(message)
+            return [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+
+    with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+        return list(pool.map(rows_of, dataset.parts(split)))
 
 
 def check_rows(schema: Schema, rows: PageRows, path: Path, first_row: int) -> None:

@@ -32,8 +32,8 @@ class PageOrder:
     >>> order = PageOrder(np.array([4, 4]), batch_pages=4, lanes=2, seed=None)
     >>> order.steps
     2
-    >>> [pages.tolist() for group, pages in order.pages(epoch=0, step=1, rank=0, world_size=1)]
-    [[2, 3], [2, 3]]
+    >>> order.stretches(epoch=0, step=1, rank=0, world_size=1)  # rows 2 and 3 of either row group
+    [(0, 2, 4), (1, 2, 4)]
     """
 
     def __init__(self, row_groups: np.ndarray, batch_pages: int, lanes: int, seed: int | None) -> None:
@@ -63,26 +63,35 @@ class PageOrder:
             )
         return range(self.lanes * rank // world_size, self.lanes * (rank + 1) // world_size)
 
-    def pages(self, epoch: int, step: int, rank: int, world_size: int) -> list[tuple[int, np.ndarray]]:
-        """A rank's slice of one global batch: pairs of a row group and int64 rows in it, in order.
+    def stretches(self, epoch: int, step: int, rank: int, world_size: int) -> list[tuple[int, int, int]]:
+        """A rank's slice of one global batch: (row group, begin, end), in order.
 
-        The slice may be smaller or empty in the last steps of an epoch, when lanes have run out of pages.
+        `begin` and `end` are places in `rows_of` that row group. The slice may be smaller or empty in the last steps of
+        an epoch, when lanes have run out of pages.
 
         Raises:
             DataError: There are more ranks than lanes.
         """
         groups, starts = self._order(epoch)
+        lanes = self.lanes_of(rank, world_size)
+        bounds = self.bounds[lanes.start : lanes.stop + 1]
+        begins = bounds[:-1] + step * self.lane_pages
+        ends = np.minimum(begins + self.lane_pages, bounds[1:])
+        places = np.searchsorted(starts, begins, side="right") - 1
         found = []
-        for lane in self.lanes_of(rank, world_size):
-            begin = self.bounds[lane] + step * self.lane_pages
-            end = min(begin + self.lane_pages, self.bounds[lane + 1])
+        for begin, end, at in zip(begins.tolist(), ends.tolist(), places.tolist(), strict=True):
+            place = at
             while begin < end:
-                place = int(np.searchsorted(starts, begin, side="right")) - 1
-                group, stop = int(groups[place]), min(end, starts[place + 1])
-                within = np.arange(begin - starts[place], stop - starts[place])
-                found.append((group, self._shuffled(epoch, group)[within] if self.seed is not None else within))
-                begin = stop
+                start, stop = int(starts[place]), min(end, int(starts[place + 1]))
+                found.append((int(groups[place]), begin - start, stop - start))
+                begin, place = stop, place + 1
         return found
+
+    def rows_of(self, epoch: int, group: int) -> np.ndarray | None:
+        """The rows of a row group in the order in which an epoch reads them: int64 [pages]; None for the file's own."""
+        if self.seed is None:
+            return None
+        return np.random.default_rng([self.seed, epoch, group]).permutation(int(self.row_groups[group]))
 
     def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         if self._epoch is None or self._epoch[0] != epoch:
@@ -91,13 +100,4 @@ class PageOrder:
                 groups = np.random.default_rng([self.seed, epoch]).permutation(groups)
             starts = np.concatenate([[0], np.cumsum(self.row_groups[groups])])
             self._epoch = (epoch, groups, starts)
-            self._rows: dict[int, np.ndarray] = {}
         return self._epoch[1], self._epoch[2]
-
-    def _shuffled(self, epoch: int, group: int) -> np.ndarray:
-        if group not in self._rows:
-            if len(self._rows) > 2 * self.lanes:  # lanes never return to an earlier row group: drop the oldest
-                self._rows.pop(next(iter(self._rows)))
-            generator = np.random.default_rng([self.seed or 0, epoch, group])
-            self._rows[group] = generator.permutation(int(self.row_groups[group]))
-        return self._rows[group]

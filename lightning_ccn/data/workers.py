@@ -72,7 +72,7 @@ class Workers(Generic[Key, Batch]):
                 self._pipes.append(ours)
                 with theirs:
                     process = context.Process(
-                        target=_work, args=(batches, keys[number::count], theirs, self._pipes), daemon=True
+                        target=_work, args=(batches, keys[number::count], theirs, self._pipes), daemon=False
                     )
                     process.start()
                 self._processes.append(process)

@@ -15,6 +15,7 @@ from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.packing import pack, unpack
 from lightning_ccn.data.ragged import take
 from lightning_ccn.data.reader import PageBatches
+from tests.segments import group_of_target
 
 META = torch.device("meta")
 
@@ -72,8 +73,9 @@ def test_what_the_reader_knows_agrees_with_the_lengths(batch: PageBatch) -> None
     assert batch.of_page.longest == max(int(batch.page_lengths.max()), 1)
     assert batch.longest_short == max(int(batch.short_lengths.max()), 1)
     assert batch.longest_long == max([*batch.long_lengths.tolist(), 1])
-    assert torch.equal(batch.group_of_targets, batch.target_group.unique())
-    for places, segment in ((batch.of_page, batch.page), (batch.of_group, batch.target_group)):
+    target_group = group_of_target(batch)
+    assert torch.equal(batch.group_of_targets, target_group.unique())
+    for places, segment in ((batch.of_page, batch.page), (batch.of_group, target_group)):
         assert places.place is not None
         rows = torch.arange(batch.items)[:, None] + 1
         padded = places.pad(rows)

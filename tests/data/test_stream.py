@@ -13,8 +13,11 @@ GROUPS = np.array([5, 0, 7, 3, 12, 1])
 
 def slice_of(order: PageOrder, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> list[tuple[int, int]]:
     """(row group, row) of each page of a rank's slice."""
-    pieces = order.pages(epoch, step, rank, world_size)
-    return [(group, int(row)) for group, rows in pieces for row in rows]
+    found = []
+    for group, begin, end in order.stretches(epoch, step, rank, world_size):
+        rows = order.rows_of(epoch, group)
+        found += [(group, row if rows is None else int(rows[row])) for row in range(begin, end)]
+    return found
 
 
 @pytest.mark.parametrize("seed", [None, 3])
