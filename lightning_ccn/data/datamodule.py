@@ -27,14 +27,15 @@ class PageData(L.LightningDataModule):
         long_length: How many of the most recent behaviours of the long sequence are kept for each category on the page.
         lanes: Upper bound of the number of ranks; the largest divisor of batch_pages up to this is used.
         seed: Seed of the order of the training pages.
-        workers: Number of processes per rank that prefetch batches; 0 reads in the training process.
+        workers: Number of processes per rank that make batches ahead: 0 reads in the training process; one reads and
+            collates; of several, one collates what the others read.
         predict_split: Split that `ccn predict` scores.
         same_ids: Vouch that the rows of tables without a file in vocabulary/ mean the same ids as in the checkpoint.
             Nothing else can show it for a folder that the checkpoint was not trained on.
 
     Raises:
         DataError: The folder is missing or malformed.
-        OptionError: A number is out of range.
+        OptionError: A number is out of range, or the folder is cut to fewer long behaviours than `long_length`.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class PageData(L.LightningDataModule):
             if value < least:
                 raise OptionError(f"data.{name} is {value}: it must be {least} or more")
         self.dataset = Dataset.open(folder)
+        self.dataset.schema.refuse_longer_search(long_length, folder)
         self.dataset.same_ids = same_ids
         self.batch_pages, self.lanes, self.seed, self.workers = batch_pages, lanes, seed, workers
         self.short_length, self.long_length = short_length, long_length

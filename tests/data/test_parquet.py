@@ -10,7 +10,7 @@ import pytest
 
 from lightning_ccn.data.check.check import check
 from lightning_ccn.data.dataset import Dataset
-from lightning_ccn.data.parquet import parts_of
+from lightning_ccn.data.parquet import OpenParts, parts_of
 from lightning_ccn.data.reader import PageBatches
 from lightning_ccn.errors import DataError
 
@@ -90,3 +90,23 @@ def test_folders_and_parts_beside_the_splits_are_warned_of(make_dataset: Callabl
         f"{folder}/{name}: not read; page views are read from train/, validation/, test/"
         for name in ("part-0.parquet", "valid")
     ]
+
+
+def test_parts_stay_open_up_to_a_number_of_them(make_dataset: Callable[..., Path]) -> None:
+    parts = [path for split in ("train", "validation", "test") for path in (make_dataset() / split).glob("*.parquet")]
+    opened = OpenParts(most=2)
+
+    def files() -> list[pq.ParquetFile]:
+        found = []
+        for path in parts:
+            with opened(path) as file:
+                found.append(file)
+        return found
+
+    first, second, third = files()
+    assert [file.closed for file in (first, second, third)] == [True, False, False]
+    with opened(parts[1]) as again:
+        assert again is second
+    parts[0].write_bytes(b"cut off")
+    with pytest.raises(DataError, match="not a complete Parquet file; write it again"):
+        files()
