@@ -93,7 +93,7 @@ def test_folders_and_parts_beside_the_splits_are_warned_of(make_dataset: Callabl
 
 
 def test_parts_stay_open_up_to_a_number_of_them(make_dataset: Callable[..., Path]) -> None:
-    parts = [path for split in ("train", "validation", "test") for path in (make_dataset() / split).glob("*.parquet")]
+    parts = sorted(make_dataset().glob("*/*.parquet"))[:3]
     opened = OpenParts(most=2)
 
     def files() -> list[pq.ParquetFile]:
