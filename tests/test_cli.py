@@ -184,7 +184,7 @@ def test_ccn_data_lists_its_commands_and_converters(capsys: pytest.CaptureFixtur
         assert main(words) == 0
         text = capsys.readouterr().out
         assert all(
-            f"\n  {name} " in text for name in ("world", "convert ebnerd", "convert mind", "check", "heuristics")
+            f"\n  {name} " in text for name in ("world", "convert ebnerd", "convert mind", "check", "cut", "heuristics")
         )
     for words in (["data", "convert"], ["data", "convert", "--help"]):
         assert main(words) == 0
@@ -196,7 +196,7 @@ def test_ccn_data_lists_its_commands_and_converters(capsys: pytest.CaptureFixtur
     [
         (
             "wrld",
-            "ccn data: there is no command 'wrld'; did you mean world? It has world, convert, check, heuristics",
+            "ccn data: there is no command 'wrld'; did you mean world? It has world, convert, check, cut, heuristics",
         ),
         (
             "convert ebnred a b",

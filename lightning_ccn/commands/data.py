@@ -16,6 +16,7 @@ from rich.table import Table
 from lightning_ccn.data.check.check import check
 from lightning_ccn.data.convert.ebnerd import convert_ebnerd
 from lightning_ccn.data.convert.mind import convert_mind
+from lightning_ccn.data.cut_folder import cut_folder
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.world import WorldConfig, generate_world
 from lightning_ccn.errors import OptionError
@@ -30,7 +31,12 @@ CONVERTERS: dict[str, Callable[..., object]] = {"ebnerd": convert_ebnerd, "mind"
 
 MAKES_A_WORLD = "write page views of a synthetic world with known click probabilities"
 CHECKS = "check a dataset folder, and report its errors by file, row and column"
+CUTS = "copy a dataset folder, with long sequences cut to what a search can ask for"
 SCORES = "score the test split without a model, by click rate and by recency"
+LONG_LENGTH = (
+    "The largest data.long_length that OUT can be read with: as many long behaviours of each category of a page are "
+    "left, the most recent ones."
+)
 
 
 def run(args: list[str]) -> int:
@@ -55,11 +61,19 @@ def run(args: list[str]) -> int:
     making = add("world", _world, MAKES_A_WORLD)
     making.add_argument("folder", type=Path, help="Dataset folder to write.")
     making.add_class_arguments(WorldConfig)
+    making.add_argument(
+        "--cut_long_length",
+        type=int | None,
+        help="Cut the long sequences as `ccn data cut` does, while they are written. The world stays the same.",
+    )
     for name, convert in CONVERTERS.items():
         converting = add(f"convert-{name}", _converting(convert), _about(convert))
         converting.add_function_arguments(convert, as_positional=True)
     checking = add("check", _check, CHECKS)
     checking.add_function_arguments(check, as_positional=True)
+    cutting = add("cut", _cut, CUTS)
+    cutting.add_function_arguments(cut_folder, as_positional=True, skip={"long_length"})  # which is no position
+    cutting.add_argument("--long_length", type=int, required=True, help=LONG_LENGTH)
     measuring = add("heuristics", _heuristics, SCORES)
     measuring.add_function_arguments(heuristic_scores, as_positional=True)
 
@@ -85,7 +99,7 @@ def _overview(prefix: str = "") -> str:
     """The commands of `ccn data`, or with `convert ` the converters."""
     about = {f"convert {name}": _about(convert) for name, convert in CONVERTERS.items()}
     if not prefix:
-        about = {"world": MAKES_A_WORLD, **about, "check": CHECKS, "heuristics": SCORES}
+        about = {"world": MAKES_A_WORLD, **about, "check": CHECKS, "cut": CUTS, "heuristics": SCORES}
     lines = [f"  {name:16}{words}" for name, words in about.items()]
     title = f"usage: ccn data {prefix or 'COMMAND '}...        `ccn data {prefix or 'COMMAND '}--help` explains each"
     if prefix:
@@ -129,6 +143,10 @@ def _check(options: Namespace) -> int:
     if not failed and options.write_stats:
         write_yardstick(Path(options.folder))
     return 1 if failed else 0
+
+
+def _cut(options: Namespace) -> None:
+    print(cut_folder(**options.as_dict()))
 
 
 def _yardstick(folder: Path) -> None:

@@ -1,8 +1,8 @@
-"""Batches on their way to a GPU: each is copied while the training works on the one before it."""
+"""Batches on their way to a GPU: each is copied, and announced, while the training works on the one before it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
@@ -39,3 +39,15 @@ def _arrived(ahead: tuple[PageBatch, PageBatch, torch.cuda.Event], device: torch
     current.wait_event(there)
     batch.record_stream(current)  # its memory is not used again before the work on it is done
     return batch
+
+
+def announced_ahead(batches: Iterable[PageBatch], announce: Callable[[PageBatch], None]) -> Iterator[PageBatch]:
+    """The batches; `announce` gets each one before the one that precedes it is handed out."""
+    ahead: PageBatch | None = None
+    for batch in batches:
+        announce(batch)
+        if ahead is not None:
+            yield ahead
+        ahead = batch
+    if ahead is not None:
+        yield ahead

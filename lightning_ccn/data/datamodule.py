@@ -119,6 +119,9 @@ class PageData(L.LightningDataModule):
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=self.trainer.world_size if self.trainer else 1,
         )
-        device = self.trainer.strategy.root_device if self.trainer else None
+        strategy: Any = self.trainer.strategy if self.trainer else None
+        device = strategy.root_device if strategy else None
         gpu = device if device is not None and device.type == "cuda" else None
-        return PageLoader(batches, workers=self.workers, gpu=gpu)
+        # what a strategy that exchanges ids ahead offers, see `sharding.exchange_ahead`; `data/` knows no strategy
+        ahead = split == "train" and getattr(strategy, "exchanges_ahead", False)
+        return PageLoader(batches, self.workers, gpu, announce=strategy.begin_exchange if ahead else None)

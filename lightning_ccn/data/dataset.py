@@ -89,6 +89,7 @@ class Dataset:
             by its own: they are a part of the model.
         digests: Digest of the vocabulary of each table that has one.
         files: Digest of each file when stats.json was written, by path in the folder; None in an older stats.json.
+        cut_of: Fingerprint of each split of the folder that this one was cut from; empty if it is not a cut copy.
         same_ids: Whether the user vouches that the rows of tables without a vocabulary mean the same ids as in the
             checkpoint that the data is used with.
     """
@@ -102,9 +103,10 @@ class Dataset:
         numbers: dict[str, tuple[float, float]],
         digests: dict[str, str],
         files: dict[str, str] | None = None,
+        cut_of: dict[str, str] | None = None,
     ) -> None:
         self.folder, self.schema, self.splits = folder, schema, splits
-        self.numbers, self.digests, self.files = numbers, digests, files
+        self.numbers, self.digests, self.files, self.cut_of = numbers, digests, files, cut_of or {}
         self.same_ids = False
         self._fingerprints: dict[str, str] = {}
 
@@ -135,7 +137,9 @@ class Dataset:
         return parts_of(self.folder / split)
 
     def fingerprint(self, split: str) -> str:
-        """A digest of the files of a split, see `fingerprint.file_digest`. Equal digests mean equal pages.
+        """A digest of the files of a split, see `fingerprint.file_digest`. Equal digests mean equal batches.
+
+        A cut copy of a folder has the digest of the folder: batches are the same, and in the same order.
 
         Raises:
             DataError: A file has changed since stats.json was written, or cannot be read.
@@ -143,7 +147,7 @@ class Dataset:
         if split not in self._fingerprints:
             now = {name: d for name, d in file_digests(self.folder, [split]).items() if name.startswith(f"{split}/")}
             self.refuse_changes(f"{split}/", now)
-            self._fingerprints[split] = combined(now)
+            self._fingerprints[split] = self.cut_of.get(split) or combined(now)
         return self._fingerprints[split]
 
     def refuse_changes(self, prefix: str, now: dict[str, str]) -> None:
@@ -198,6 +202,7 @@ class Dataset:
                 numbers={name: (float(mean), float(std)) for name, (mean, std) in stats["numbers"].items()},
                 digests=dict(stats["digests"]),
                 files=dict(stats["files"]) if "files" in stats else None,
+                cut_of={str(split): str(digest) for split, digest in dict(stats.get("cut_of", {})).items()},
             )
         except KeyError as error:
             raise DataError(f"{path}: {error.args[0]}: missing; {remedy}") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch.utils.data import Sampler
 from lightning_ccn.data import page_row
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.collate import Collator
-from lightning_ccn.data.copy_ahead import copied_ahead
+from lightning_ccn.data.copy_ahead import announced_ahead, copied_ahead
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.parquet import OpenParts, PageRows, decode
 from lightning_ccn.data.ready_pages import Blocks, ReadyPages, joined
@@ -46,6 +46,7 @@ class PageBatches(TorchDataset[PageBatch]):
     Raises:
         DataError: The split is empty, a file of it is truncated, or a column is missing or has a wrong type; or there
             are more ranks than lanes.
+        OptionError: The folder is cut to fewer long behaviours than `long_length`.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class PageBatches(TorchDataset[PageBatch]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        dataset.schema.refuse_longer_search(long_length, dataset.folder)
         self.dataset = dataset
         self.columns = needed_columns(dataset, with_clicks)
         self.rank, self.world_size = rank, world_size
@@ -153,12 +155,21 @@ class PageLoader:
         workers: Number of worker processes: 0 reads in this process; one reads and collates; of several, one collates
             what the others read.
         gpu: The GPU on which to hand the batches out, see `copy_ahead`; None for batches in the host's memory.
+        announce: Called with each batch before the one that precedes it is handed out; None to hand out a batch as soon
+            as it is there.
     """
 
-    def __init__(self, batches: PageBatches, workers: int = 0, gpu: torch.device | None = None) -> None:
+    def __init__(
+        self,
+        batches: PageBatches,
+        workers: int = 0,
+        gpu: torch.device | None = None,
+        announce: Callable[[PageBatch], None] | None = None,
+    ) -> None:
         self.batches = batches
         self.workers = workers
         self.gpu = gpu
+        self.announce = announce
         self.sampler = GlobalSteps(len(batches))
         self.batch_sampler = None  # Lightning reads it of every loader with a sampler
         self._done = 0
@@ -176,7 +187,11 @@ class PageLoader:
         # A generator, because Lightning calls iter() before it restores the position and sets the epoch.
         self._done = self.sampler.start
         batches = self._batches(list(self.sampler))
-        for batch in batches if self.gpu is None else copied_ahead(batches, self.gpu):
+        if self.gpu is not None:
+            batches = copied_ahead(batches, self.gpu)
+        if self.announce is not None:
+            batches = announced_ahead(batches, self.announce)
+        for batch in batches:
             self._done += 1
             yield batch
 

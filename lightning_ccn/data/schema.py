@@ -15,7 +15,7 @@ column per profile feature, and one list column per per-item number.
 from __future__ import annotations
 
 import re
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import yaml
 from torch import nn
 
 from lightning_ccn.data.page_row import ITEM, RESERVED
-from lightning_ccn.errors import DataError
+from lightning_ccn.errors import DataError, OptionError
 
 NAME = re.compile(r"[\w-]{1,100}")  # a name becomes part of a file name, of a parameter's path and of a column's path
 MOST_ROWS = {ITEM: 2**31 - 1}  # items.parquet is kept as int32
@@ -70,6 +70,10 @@ class Schema:
         numbers: Per-item numbers, float list columns of page rows; the reader standardises them.
         category: The attribute by which the long sequence is searched (SIM's hard search).
             None: there is no category, and the search takes the most recent behaviours of any item.
+        cut_long_length: The folder's long sequences are cut: of each page, only the most recent `cut_long_length` long
+            behaviours of each category of its items are left, see `cut.LongCut`. None: they are whole. It says how
+            pages were written, and not what a row means: schemas are equal without it, and a checkpoint does not
+            keep it.
 
     Raises:
         DataError: The schema is inconsistent, see `problems`.
@@ -80,6 +84,7 @@ class Schema:
     attributes: tuple[Feature, ...] = ()
     numbers: tuple[str, ...] = ()
     category: str | None = None
+    cut_long_length: int | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         for problem in self.problems():
@@ -130,16 +135,41 @@ class Schema:
                 found.append(f"table '{name}' has mapping '{table.mapping}': choose dense or hash")
         if self.category is not None and self.category not in {f.name for f in self.attributes}:
             found.append(f"category is '{self.category}', which is not an item attribute")
+        if self.cut_long_length is not None and not 1 <= self.cut_long_length < 2**31:
+            found.append(f"cut_long_length is {self.cut_long_length}: it must be from 1 to {2**31 - 1}")
         return found
 
+    def refuse_longer_search(self, long_length: int, folder: Path) -> None:
+        """Checks that the folder has all behaviours that a search may ask for.
+
+        Args:
+            long_length: How many of the most recent long behaviours are to be kept for each category on the page.
+            folder: The folder that this is the schema of, for the message.
+
+        Raises:
+            OptionError: The folder was cut to fewer.
+        """
+        if self.cut_long_length is not None and long_length > self.cut_long_length:
+            raise OptionError(
+                f"data.long_length is {long_length}, but the long sequences of {folder} are cut to the most recent "
+                f"{self.cut_long_length} behaviours of each category (cut_long_length in schema.yaml): make it "
+                f"{self.cut_long_length} or less, or use the folder that this one was cut from"
+            )
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as stored in schema.yaml and in checkpoints."""
+        """Tables and features as plain values, as stored in checkpoints; without `cut_long_length`."""
         plain = asdict(self)
+        del plain["cut_long_length"]
         return {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
+
+    def to_yaml(self) -> str:
+        """The contents of schema.yaml."""
+        mark = {} if self.cut_long_length is None else {"cut_long_length": self.cut_long_length}
+        return yaml.safe_dump({**self.to_dict(), **mark}, sort_keys=False)
 
     @staticmethod
     def from_dict(plain: dict[str, Any], source: str = "schema") -> Schema:
-        """The inverse of `to_dict`.
+        """The inverse of `to_dict`; also of the values in schema.yaml.
 
         Raises:
             DataError: A field is missing, unknown or of the wrong type; the message starts with `source`.
@@ -154,6 +184,8 @@ class Schema:
                     raise DataError(f"{name}: missing; a schema needs tables and user")
             if not isinstance(plain.get("category"), str | None):
                 raise DataError(f"category: {plain['category']!r} is not the name of an item attribute")
+            if type(mark := plain.get("cut_long_length")) not in (int, type(None)):  # true is an int for isinstance
+                raise DataError(f"cut_long_length: {mark!r} is not a whole number")
             return Schema(
                 tables={str(name): _entry(Table, table, f"tables.{name}") for name, table in _items(plain, "tables")},
                 user=tuple(_entry(Feature, feature, f"user.{at}") for at, feature in _items(plain, "user")),
@@ -162,6 +194,7 @@ class Schema:
                 ),
                 numbers=tuple(str(name) for _, name in _items(plain, "numbers")),
                 category=plain.get("category"),
+                cut_long_length=mark,
             )
         except DataError as error:
             raise DataError(f"{source}: {error}") from None

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from lightning_ccn.data import page_row
 from lightning_ccn.data.columns import LARGEST
+from lightning_ccn.data.cut import CutCounts, LongCut
 from lightning_ccn.data.dataset import SPLITS, SplitStats
 from lightning_ccn.data.fingerprint import file_digests
 from lightning_ccn.data.new_folder import NewFolder
+from lightning_ccn.data.parquet import parts_of
 from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.data.schema import Schema
 from lightning_ccn.data.vocabulary import Vocabulary
@@ -114,12 +115,15 @@ class DatasetWriter:
     Args:
         folder: Dataset folder to write; it must be empty or not exist.
         schema: Schema of the rows. If tables may still grow, pass the final schema to `close`.
+        items: Item attributes as for `close`, if they are known before the pages. With them, a folder whose long
+            sequences are to be cut (`Schema.cut_long_length`) is cut as it is written; without them, in a second pass
+            over its parts, one at a time, in `close`.
 
     Raises:
         DataError: The folder is not empty, or another process writes it.
     """
 
-    def __init__(self, folder: str | Path, schema: Schema) -> None:
+    def __init__(self, folder: str | Path, schema: Schema, items: Mapping[str, np.ndarray] | None = None) -> None:
         self.folder = Path(folder)
         self.schema = schema
         own = (self.folder / "schema.yaml").is_file() and not (self.folder / "stats.json").is_file()
@@ -133,6 +137,7 @@ class DatasetWriter:
         self._pending: dict[str, list[pa.Table]] = {split: [] for split in SPLITS}
         self._open: dict[str, pq.ParquetWriter] = {}
         self._groups = dict.fromkeys(SPLITS, 0)
+        self._cut = None if items is None or schema.cut_long_length is None else LongCut(schema, items)
 
     def __enter__(self) -> DatasetWriter:
         return self
@@ -151,6 +156,7 @@ class DatasetWriter:
             split: `train`, `validation` or `test`.
             rows: An array [pages] or a `Ragged` [pages] per column.
         """
+        rows = self._cut(rows) if self._cut else rows
         table = pa.table({name: _arrow(column) for name, column in rows.items()})
         if table.num_rows == 0:
             return
@@ -184,6 +190,8 @@ class DatasetWriter:
         for writer in self._open.values():
             writer.close()
         self._open.clear()
+        if self.schema.cut_long_length is not None and self._cut is None:
+            self._cut_parts(LongCut(self.schema, items))
         table = {page_row.ITEM: pa.array(np.arange(self.schema.tables[page_row.ITEM].rows))}
         table |= {f.name: pa.array(np.asarray(items[f.name], np.int64)) for f in self.schema.attributes}
         pq.write_table(pa.table(table), self.part / "items.parquet", compression="zstd")
@@ -191,7 +199,7 @@ class DatasetWriter:
             vocabulary.save(self.part / "vocabulary" / f"{name}.parquet")
         for name, text in (extra or {}).items():
             (self.part / name).write_text(text)
-        (self.part / "schema.yaml").write_text(yaml.safe_dump(self.schema.to_dict(), sort_keys=False))
+        (self.part / "schema.yaml").write_text(self.schema.to_yaml())
         digests = {name: vocabulary.digest() for name, vocabulary in vocabularies.items()}
         write_stats(self.part, self.stats, self._tally.numbers(), digests)
         self._new.finish()
@@ -213,20 +221,32 @@ class DatasetWriter:
             self._groups[split] += 1
         self._pending[split] = [table.slice(complete)] if complete < table.num_rows else []
 
+    def _cut_parts(self, cut: LongCut) -> None:
+        for split in SPLITS:
+            counts = CutCounts()
+            for path in parts_of(self.part / split):
+                whole = path.rename(path.with_name(f"_{path.name}"))
+                counts += cut.part(whole, path)
+                whole.unlink()
+            self.stats[split].pages_with_long = counts.pages_with_long
+
 
 def write_stats(
     folder: Path,
     splits: Mapping[str, SplitStats],
     numbers: Mapping[str, tuple[float, float]],
     digests: Mapping[str, str],
+    cut_of: Mapping[str, str] | None = None,
 ) -> None:
     """Writes stats.json of a dataset folder, after all its other files; see `Dataset` for the arguments."""
-    plain = {
+    plain: dict[str, Any] = {
         "splits": {split: asdict(stats) for split, stats in splits.items()},
         "numbers": {name: list(pair) for name, pair in numbers.items()},
         "digests": dict(digests),
         "files": file_digests(folder, SPLITS),
     }
+    if cut_of:
+        plain["cut_of"] = dict(cut_of)
     (folder / "stats.json").write_text(json.dumps(plain, indent=2) + "\n")
 
 

@@ -16,7 +16,7 @@ They differ from TorchRec's in four ways:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -102,7 +102,7 @@ class BagSharder(EmbeddingBagCollectionSharder):
                 replace_reduce_scatter(output, PaddedReduceScatter(group, codecs))
         if pools_by_mean(sharded):
             advice = "pool its features by sum, place its tables table_wise, or give every rank at least one row"
-            sharded.register_forward_pre_hook(partial(_refuse_empty_batch, advice))
+            _check_before_exchange(sharded, partial(_refuse_empty_batch, advice))
         _check_ids(sharded, self.fused_params, module.embedding_bag_configs())
         sharded.register_forward_hook(partial(_restore_order, embedding_names(module)))
         return sharded
@@ -123,7 +123,7 @@ class SequenceSharder(EmbeddingCollectionSharder):
         """Shard one collection."""
         sharded = super().shard(module, *args, **kwargs)
         advice = "look up one row without ids instead (stride 1, lengths 0), or give every rank at least one row"
-        sharded.register_forward_pre_hook(partial(_refuse_empty_batch, advice))
+        _check_before_exchange(sharded, partial(_refuse_empty_batch, advice))
         _check_ids(sharded, self.fused_params, module.embedding_configs())
         return sharded
 
@@ -177,4 +177,15 @@ def _refuse_empty_batch(advice: str, collection: nn.Module, inputs: tuple[KeyedJ
 
 def _check_ids(sharded: nn.Module, fused_params: dict[str, Any] | None, configs: Sequence[Any]) -> None:
     if (fused_params or {}).get("bounds_check_mode") == BoundsCheckMode.FATAL:
-        sharded.register_forward_pre_hook(IdCheck(configs))
+        _check_before_exchange(sharded, IdCheck(configs))
+
+
+def _check_before_exchange(sharded: Any, check: Callable[[nn.Module, tuple[KeyedJaggedTensor]], None]) -> None:
+    """Checks every input before its ids are sent, which may be before the forward pass, see `exchange_ahead`."""
+    exchange = sharded.input_dist
+
+    def checked(context: Any, features: KeyedJaggedTensor) -> Any:
+        check(sharded, (features,))
+        return exchange(context, features)
+
+    sharded.input_dist = checked

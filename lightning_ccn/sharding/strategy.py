@@ -46,6 +46,7 @@ from lightning_ccn.sharding.checks import (
     check_settings,
 )
 from lightning_ccn.sharding.errors import ShardingError, disk_words
+from lightning_ccn.sharding.exchange_ahead import ExchangeAhead
 from lightning_ccn.sharding.manifest import read_manifest
 from lightning_ccn.sharding.plain_values import read_trainer_state
 from lightning_ccn.sharding.plan import Automatic, Plan
@@ -85,6 +86,8 @@ class TorchRecStrategy(DDPStrategy):
         bounds_check: What an id outside of its table does: `fatal` ends the run; `warning` and `ignore` look up row 0.
         communication_dtype: Type in which vectors and their gradients travel between ranks. `fp16` and `bf16` halve
             the bytes and round every value; `bf16` needs GPUs.
+        exchange_ahead: Whether the ids of the next batch are sent while this one is computed, see
+            `sharding.exchange_ahead`; by default on GPUs. It needs a loader that calls `begin_exchange`.
         tf32: Whether the layers' matrix products on GPUs round their inputs to TF32, for the whole process.
         plan_file: File to which rank 0 writes the plan as JSON; by default `plan.json` in `trainer.default_root_dir`.
         background_saves: Whether a thread writes the checkpoints while training continues, see `sharding.saver`.
@@ -109,6 +112,7 @@ class TorchRecStrategy(DDPStrategy):
         planner_batch: int | None = None,
         bounds_check: BoundsCheck = "fatal",
         communication_dtype: CommunicationDtype = "fp32",
+        exchange_ahead: bool | None = None,
         tf32: bool = False,
         plan_file: str | None = None,
         background_saves: bool = False,
@@ -130,6 +134,7 @@ class TorchRecStrategy(DDPStrategy):
         self.planner_batch = planner_batch
         self.bounds_check: BoundsCheck = bounds_check
         self.communication_dtype: CommunicationDtype = communication_dtype
+        self.exchange_ahead = exchange_ahead
         self.tf32 = tf32
         self.plan_file = plan_file
         self.background_saves = background_saves
@@ -137,6 +142,7 @@ class TorchRecStrategy(DDPStrategy):
         self.find_unused_parameters = find_unused_parameters
         self.plan: Plan | None = None
         self._dmp: DistributedModelParallel | None = None
+        self._ahead: ExchangeAhead | None = None
         self._saver: Saver | None = None
         self._random_state: dict[str, Tensor] = {}
 
@@ -164,9 +170,13 @@ class TorchRecStrategy(DDPStrategy):
         fitting = trainer.state.fn == TrainerFn.FITTING
         if self._dmp is None or self._dmp.module is not self.module:
             self._dmp = self._shard(trainer)
+            if self.exchanges_ahead:
+                self._ahead = ExchangeAhead([found for _, found, _ in collections(self.module)], self.root_device)
         elif fitting:
             reset_table_state(self._dmp)  # for a second fit, Lightning resets the module's optimizer too
         self.model = self._dmp
+        if self._ahead is not None:
+            self._ahead.forget()
         if fitting:
             self.setup_optimizers(trainer)
         self.setup_precision_plugin()
@@ -232,7 +242,20 @@ class TorchRecStrategy(DDPStrategy):
         if self._random_state:  # only now, since creating the loaders' iterators draws numbers too
             set_random_state(self._random_state, self.root_device)
             self._random_state = {}
+        if self._ahead is not None:
+            self._ahead.start_step(args[0] if args else None)
         return super().training_step(*args, **kwargs)
+
+    def begin_exchange(self, batch: Any) -> None:
+        """Start to send a batch's ids, if `exchange_ahead` is on; see `ExchangeAhead.begin`."""
+        if self._ahead is not None:
+            self._ahead.begin(batch)
+
+    def pre_backward(self, closure_loss: Tensor) -> None:
+        """Send the ids of the batch that was begun, while the backward pass runs."""
+        if self._ahead is not None:
+            self._ahead.send()
+        super().pre_backward(closure_loss)
 
     def on_exception(self, exception: BaseException) -> None:
         """Tell the other ranks of the error; add the remedy to DDP's about layers without gradients."""
@@ -266,6 +289,12 @@ class TorchRecStrategy(DDPStrategy):
         """Saves the checkpoints."""
         assert self._saver is not None, "setup_environment comes first"
         return self._saver
+
+    @property
+    def exchanges_ahead(self) -> bool:
+        """Whether a loader should call `begin_exchange` with the next batch before it hands out this one."""
+        on = self.root_device.type == "cuda" if self.exchange_ahead is None else self.exchange_ahead
+        return on and self.world_size > 1
 
     @property
     def table_lr_now(self) -> float:

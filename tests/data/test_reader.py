@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,21 @@ def test_a_loader_continues_at_its_saved_position(dataset: Path, workers: int) -
     assert [batch.page_id.tolist() for batch in other] == whole[2:]
     other.sampler.set_epoch(1)
     assert len(list(other)) == len(whole)
+
+
+def test_a_batch_is_announced_before_the_one_that_precedes_it_is_handed_out(dataset: Path) -> None:
+    told: list[str] = []
+    loader = PageLoader(batches(dataset), announce=lambda batch: told.append(f"announced {int(batch.page_id[0])}"))
+    pages = [batch.page_id.tolist() for batch in PageLoader(batches(dataset))]
+    for at, batch in enumerate(loader):
+        told.append(f"handed out {int(batch.page_id[0])}")
+        assert batch.page_id.tolist() == pages[at]
+        assert loader.state_dict()["step"] == at + 1  # what is announced only is read again after a restart
+    first = [own[0] for own in pages]
+    expected = [f"announced {first[0]}"]
+    for now, after in pairwise(first):
+        expected += [f"announced {after}", f"handed out {now}"]
+    assert told == [*expected, f"handed out {first[-1]}"]
 
 
 def test_a_position_at_the_end_of_an_epoch_is_the_start_of_the_next(dataset: Path) -> None:

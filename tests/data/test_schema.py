@@ -42,6 +42,18 @@ def test_attributes_numbers_and_category_may_be_left_out() -> None:
     assert (schema.attributes, schema.numbers, schema.category) == ((), (), None)
 
 
+def test_the_mark_of_a_cut_folder_is_in_its_schema_file_and_makes_no_other_schema(tmp_path: Path) -> None:
+    whole = Schema.from_dict(PLAIN)
+    cut = Schema.from_dict({**PLAIN, "cut_long_length": 50})
+    assert (cut.cut_long_length, whole.cut_long_length) == (50, None)
+    for schema in (cut, whole):
+        (tmp_path / "schema.yaml").write_text(schema.to_yaml())
+        assert read_schema(tmp_path).cut_long_length == schema.cut_long_length
+    assert cut == whole
+    assert cut.to_dict() == whole.to_dict()  # what a checkpoint keeps and compares
+    assert "cut_long_length" not in whole.to_yaml()  # an older version reads it
+
+
 def with_(field: str, value: object) -> dict:
     """`PLAIN` with one field replaced: `tables.item.rows`, `user.0.table`; None removes it."""
     changed = json.loads(json.dumps(PLAIN))
@@ -87,6 +99,10 @@ def with_(field: str, value: object) -> dict:
         ("category", ["category"], "category: ['category'] is not the name of an item attribute"),
         ("numbers.0", "price in $", "the name 'price in $' of a column: choose letters, digits, _ and -, 1 to 100"),
         ("tables.item.rows", 2**31, "table 'item' has 2147483648 rows: 2147483647 is the most"),
+        ("cut_long_length", 0, "cut_long_length is 0: it must be from 1 to 2147483647"),
+        ("cut_long_length", 2**31, "cut_long_length is 2147483648: it must be from 1 to 2147483647"),
+        ("cut_long_length", True, "cut_long_length: True is not a whole number"),
+        ("cut_long_length", "50", "cut_long_length: '50' is not a whole number"),
         ("tables.user.rows", 10**30, f"table 'user' has {10**30} rows: {2**40 + 1} is the most"),
     ],
 )

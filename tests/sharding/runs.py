@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from lightning_ccn.sharding import ShardingError, TorchRecStrategy
 from lightning_ccn.sharding.sharded_rows import ShardedRows
 from lightning_ccn.sharding.state import module_state, optimizer_state, table_optimizer_state
 from lightning_ccn.sharding.tables import dense_names
-from tests.sharding.dlrm import DLRM, META, UNEQUAL, Loader
+from tests.sharding.dlrm import DLRM, META, UNEQUAL, Batch, Loader
 from tests.sharding.ranks import on_ranks
 
 SEED = 7
@@ -132,15 +133,20 @@ def fit(
     trainer: dict[str, Any] | None = None,
     ckpt_path: str | None = None,
     crash_after: int | None = None,
+    loader: Callable[[TorchRecStrategy, Loader], Iterable[Batch]] | None = None,
 ) -> dict[str, Any]:
-    """On one rank: fit a new model in epochs of `steps` batches, and return `own_part`."""
+    """On one rank: fit a new model in epochs of `steps` batches, and return `own_part`.
+
+    `loader` makes another loader of the usual one.
+    """
     module = make_model(**(model or {}))
     settings = dict(trainer or {})
     if crash_after is not None:
         settings["callbacks"] = [*settings.get("callbacks", []), Crash(crash_after)]
-    runner = make_trainer(folder, TorchRecStrategy(**(strategy or {})), **settings)
+    placed = TorchRecStrategy(**(strategy or {}))
+    runner, batches = make_trainer(folder, placed, **settings), Loader(steps, sizes)
     with suppress(Crashed):
-        runner.fit(module, Loader(steps, sizes), ckpt_path=ckpt_path)
+        runner.fit(module, loader(placed, batches) if loader else batches, ckpt_path=ckpt_path)
     return own_part(runner, module)
 
 

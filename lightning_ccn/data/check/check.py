@@ -13,10 +13,12 @@ import pyarrow.parquet as pq
 from lightning_ccn.data import page_row
 from lightning_ccn.data.check.collisions import collisions, estimated_collisions
 from lightning_ccn.data.check.counted import stale
+from lightning_ccn.data.check.cut_mark import CutMark
 from lightning_ccn.data.check.leaks import Leaks
 from lightning_ccn.data.check.numbers import NumberSigns
 from lightning_ccn.data.check.page_ids import PageIds
 from lightning_ccn.data.check.report import CheckReport, Messages, utc
+from lightning_ccn.data.check.row_groups import RowGroups
 from lightning_ccn.data.check.usage import Usage
 from lightning_ccn.data.columns import Column, page_columns
 from lightning_ccn.data.dataset import SPLITS, Dataset
@@ -30,7 +32,6 @@ from lightning_ccn.errors import DataError
 
 FILES = ("schema.yaml", "items.parquet", "stats.json", "vocabulary", *SPLITS)
 BESIDE_DATA = ("world.yaml", "report.json")  # what a world and a converter write about their work
-MOST_PAGES = 4096  # per row group, without a warning: the reader holds one decoded row group per lane
 TRUTHS = (page_row.TRUE_PROBABILITY, page_row.ATTAINABLE_PROBABILITY)
 
 
@@ -67,6 +68,8 @@ class _Check:
         self.unwritten = ""
         self.tally = Tally(schema)
         self.usage, self.leaks, self.numbers = Usage(schema), Leaks(schema), NumberSigns(schema)
+        self.row_groups = RowGroups(schema)
+        self.cut_mark: CutMark | None = None
         self.hashed = {name for name, table in schema.tables.items() if table.mapping == "hash"}
         self.page_ids = PageIds()
         self.pages: dict[str, int] = {}  # of each split that could be read
@@ -86,7 +89,7 @@ class _Check:
                 self.notes.append(f"table {name}: {table.rows:,} rows are too many to note which are used")
             elif name in self.hashed:
                 self.notes.append(f"table {name} (hash): {estimated_collisions(self.usage.seen[name] != 0)}")
-        for sign in (self.leaks, self.usage):
+        for sign in (self.row_groups, self.leaks, self.usage):
             self.warnings.add(sign, list(sign.warnings(self.folder)))
         self.warnings.add("numbers", list(self.numbers.warnings(self.folder / "train")))
         self._stats(write, digests)
@@ -102,6 +105,9 @@ class _Check:
         self.errors.add("items", problems)
         if not problems:
             self.usage.add_items(self.schema.attributes, items)
+            if self.schema.cut_long_length is not None:
+                self.cut_mark = CutMark(self.schema, items)
+                self.notes.append(self.cut_mark.note)
 
     def _split(self, split: str) -> None:
         folder = self.folder / split
@@ -150,7 +156,10 @@ class _Check:
                 self.tally.add(split, rows)
             if pages:
                 bad = {problem.column for problem in problems}
-                self._remember(split, path, first, {n: v for n, v in rows.items() if n not in bad})
+                good = {n: v for n, v in rows.items() if n not in bad}
+                self._remember(split, path, first, good)
+                if self.cut_mark:
+                    self.errors.add((split, "cut"), *self.cut_mark.problems(path, first, good))
             first += pages
 
     def _columns(self, split: str) -> list[Column]:
@@ -161,7 +170,7 @@ class _Check:
         return [c for c in columns if c.name not in TRUTHS]
 
     def _file(self, split: str, path: Path, file: pq.ParquetFile, columns: list[Column]) -> None:
-        """Checks the footer of a file: columns, types, sizes of row groups."""
+        """Checks the footer of a file: columns and types; sizes of row groups are looked at together."""
         stored = file.schema_arrow
         for text in type_problems(columns, stored, path):
             self.errors.add((split, "columns"), [text])
@@ -172,12 +181,7 @@ class _Check:
             else:
                 text = "not in schema.yaml, so it is not read; leave it out, or add it to schema.yaml"
                 self.warnings.add((split, name), [f"{path}: column {name}: {text}"])
-        for group in range(file.num_row_groups):
-            pages = file.metadata.row_group(group).num_rows
-            if pages > MOST_PAGES:
-                text = f"{path}: row group {group} has {pages} pages; the reader keeps up to 64 row groups in "
-                text += f"memory: write at most {MOST_PAGES} pages per row group (Spark: parquet.block.size)"
-                self.warnings.add((split, "row group"), [text])
+        self.row_groups.add(split, path, file.metadata)
 
     def _remember(self, split: str, path: Path, first: int, rows: PageRows) -> None:
         """Stores what is checked across the folder: page ids, times, and which rows of hash tables are used."""
@@ -261,6 +265,16 @@ class _Check:
                 self.errors.add("vocabulary", [f"{path}: {text}, but {other}"])
         return digests
 
+    def _cut_of(self) -> dict[str, str]:
+        """Whose cut copy the folder is, if no file of it has changed since it was cut."""
+        try:
+            stored = Dataset.open(self.folder)
+            for split in SPLITS:
+                stored.fingerprint(split)  # refuses changes
+        except DataError:
+            return {}
+        return stored.cut_of
+
     def _stats(self, write: bool, digests: dict[str, str]) -> None:
         path, bad = self.folder / "stats.json", bool(self.errors.lines())
         remedy = f"`ccn data check {self.folder} --write_stats true` writes it"
@@ -268,7 +282,7 @@ class _Check:
             self.notes.append(f"{path}: not written; fix the errors first")
         elif write:
             try:
-                write_stats(self.folder, self.tally.splits, self.tally.numbers(), digests)
+                write_stats(self.folder, self.tally.splits, self.tally.numbers(), digests, self._cut_of())
             except OSError as error:
                 self.unwritten = f"{path}: cannot be written: {error.strerror}; make {self.folder} writable, or copy it"
             else:

@@ -66,6 +66,7 @@ def convert_ebnerd(
     long: int = 300,
     log_clicks: bool = False,
     hash_users: int = 0,
+    cut_long_length: int | None = None,
     extends: str | Path | None = None,
 ) -> ConversionReport:
     """Writes a dataset folder from EB-NeRD logs.
@@ -97,6 +98,8 @@ def convert_ebnerd(
             time of a click is the impression's time plus its read time. Off by default, because published results use
             the fixed histories.
         hash_users: Number of rows of a hashed user table; 0 gives every user a row in a vocabulary.
+        cut_long_length: Cut the long sequences to what a search for this many or fewer behaviours of each category of a
+            page can ask for, as `ccn data cut` does, but without a second folder.
         extends: Older dataset folder to extend: its ids keep their rows, and the new dataset has its features.
 
     Returns:
@@ -125,7 +128,7 @@ def convert_ebnerd(
         return impressions, _pages(impressions, profile, pages == "impression", front_page, drop_trigger, counts)
 
     with (
-        DatasetWriter(folder, encoder.schema(profile, attributes)) as writer,
+        DatasetWriter(folder, encoder.schema(profile, attributes, cut_long_length)) as writer,
         TemporaryDirectory(dir=writer.part.parent, prefix=f"{writer.part.name}.") as spill,
     ):
         spills = 1 + sum(pq.read_metadata(log / "behaviors.parquet").num_rows for log in logs) // IMPRESSIONS_PER_SPILL
@@ -146,7 +149,7 @@ def convert_ebnerd(
         columns, missing = encoder.attributes(attributes, catalogue)
         if catalogue.num_rows:
             report.add("articles", "noted", "on pages or in behaviours, not in articles.parquet", missing)
-        schema = encoder.schema(profile, attributes)
+        schema = encoder.schema(profile, attributes, cut_long_length)
         writer.close(columns, encoder.vocabularies, schema, {"report.json": report.to_json()})
     return report
 

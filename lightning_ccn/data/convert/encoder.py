@@ -93,7 +93,7 @@ class Encoder:
         vocabulary.extend(ids)
         return vocabulary.encode(ids)
 
-    def schema(self, user: Sequence[str], attributes: Sequence[str]) -> Schema:
+    def schema(self, user: Sequence[str], attributes: Sequence[str], cut_long_length: int | None) -> Schema:
         """The schema with the current sizes of the tables."""
         tables = {}
         for name in (ITEM, *user, *attributes):
@@ -108,6 +108,7 @@ class Encoder:
             attributes=tuple(Feature(name, name) for name in attributes),
             numbers=(ITEM_AGE,),
             category=category if self.older is None else self.older.schema.category,
+            cut_long_length=cut_long_length,
         )
 
     def attributes(self, names: Sequence[str], catalogue: pa.Table) -> tuple[dict[str, np.ndarray], int]:

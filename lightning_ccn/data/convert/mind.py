@@ -50,6 +50,7 @@ def convert_mind(
     test: float = 0.2,
     short: int = 20,
     long: int = 300,
+    cut_long_length: int | None = None,
     extends: str | Path | None = None,
 ) -> ConversionReport:
     """Writes a dataset folder from MIND logs.
@@ -72,6 +73,8 @@ def convert_mind(
         test: Share of the page views for the test, the latest ones; ignored with `official`.
         short: Length of the short behaviour sequence, which is the end of the long one.
         long: How many of the most recent behaviours are kept per page view.
+        cut_long_length: Cut the long sequences to what a search for this many or fewer behaviours of each category of a
+            page can ask for, as `ccn data cut` does, but without a second folder.
         extends: Older dataset folder to extend: its ids keep their rows, and the new dataset has its features.
 
     Returns:
@@ -100,7 +103,7 @@ def convert_mind(
         times.append(np.concatenate(found))
     begin = int(times[1].min(initial=np.iinfo(np.int64).max)) if split == "official" else None
     cuts = Cuts.at(np.concatenate(times), validation, test, begin)
-    with DatasetWriter(folder, encoder.schema(profile, attributes)) as writer:
+    with DatasetWriter(folder, encoder.schema(profile, attributes, cut_long_length)) as writer:
         for pages, behaviours in _pages(logs, drop_trigger, without_history, long, report):
             write_pages(writer, encoder, pages, behaviours, ages, cuts, short, report)
         if not writer.stats["train"].pages:
@@ -110,7 +113,7 @@ def convert_mind(
         )
         columns, missing = encoder.attributes(attributes, catalogue)
         report.add("news", "noted", "on pages or in histories, not in news.tsv", missing)
-        schema = encoder.schema(profile, attributes)
+        schema = encoder.schema(profile, attributes, cut_long_length)
         writer.close(columns, encoder.vocabularies, schema, {"report.json": report.to_json()})
     return report
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,20 @@ from lightning_ccn.data.writer import DatasetWriter
 BEHAVIOURS_AT_ONCE = 1 << 17  # bounds memory; a chunk's arrays about fit the CPU cache
 
 
-def generate(config: WorldConfig, folder: str | Path, *, chunk: int | None = None, progress: bool = False) -> Path:
+def generate(
+    config: WorldConfig,
+    folder: str | Path,
+    *,
+    cut_long_length: int | None = None,
+    chunk: int | None = None,
+    progress: bool = False,
+) -> Path:
     """Writes the page views of a world as a stream.
 
     Args:
         config: The knobs.
         folder: Dataset folder to write; it must be empty or not exist.
+        cut_long_length: Cut the long sequences, as `cut_folder` would; None leaves them whole.
         chunk: Number of page views to generate at a time; it does not affect the result.
         progress: Whether to show a progress bar.
 
@@ -39,14 +48,15 @@ def generate(config: WorldConfig, folder: str | Path, *, chunk: int | None = Non
     total = config.train_pages + config.validation_pages + config.test_pages
     world = World(config)
     look = (TextColumn("page views"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with DatasetWriter(folder, world.schema) as writer, Progress(*look, disable=not progress) as bar:
+    schema = replace(world.schema, cut_long_length=cut_long_length)
+    attributes = {"category": world.catalogue.category, "seller": world.catalogue.seller}
+    with DatasetWriter(folder, schema, attributes) as writer, Progress(*look, disable=not progress) as bar:
         task = bar.add_task("page views", total=total)
         for split in SPLITS:
             for visits in split_visits(world, split, chunk):
                 items = world.recommender.exposures(visits, world.recommender.page_lengths(visits))
                 writer.write(split, world.rows(visits, items, truth=split == "test"))
                 bar.advance(task, len(visits.time))
-        attributes = {"category": world.catalogue.category, "seller": world.catalogue.seller}
         vocabularies = original_ids(config, world.schema)
         return writer.close(attributes, vocabularies, extra={FILE: config.to_yaml()})
 
@@ -60,18 +70,20 @@ def split_visits(world: World, split: str, chunk: int) -> Iterator[Visits]:
             yield world.entrance.visits(window.promotion, number, window.times(number))
 
 
-def generate_world(folder: Path, **knobs: Any) -> None:
+def generate_world(folder: Path, *, cut_long_length: int | None = None, **knobs: Any) -> None:
     """Writes page views of a synthetic promotion world with known click probabilities, and prints their counts.
 
     Args:
         folder: Dataset folder to write; it must be empty or not exist.
+        cut_long_length: Cut the long sequences to what a search for this many or fewer behaviours of each category of a
+            page can ask for, as `ccn data cut` does; None leaves them whole. Not a knob: the world is the same.
         knobs: Fields of `WorldConfig`.
 
     Raises:
         DataError: The folder is not empty, or a knob is out of range.
     """
     config = WorldConfig(**knobs)
-    generate(config, folder, progress=True)
+    generate(config, folder, cut_long_length=cut_long_length, progress=True)
     for split, stats in Dataset.open(folder).splits.items():
         rate = stats.clicks / stats.items
         print(f"{split:>10} {stats.pages:>13,} pages {stats.items:>15,} items   click rate {rate:.4f}")
