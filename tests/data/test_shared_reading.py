@@ -18,6 +18,7 @@ import torch
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.parquet import PageRows
 from lightning_ccn.data.reader import PageBatches, PageLoader
+from lightning_ccn.data.ready_pages import Blocks
 from lightning_ccn.errors import DataError, TrainingError
 from tests.data.stats import accept_changes
 
@@ -32,8 +33,16 @@ class Counting(PageBatches):
         return super().row_group(number)
 
 
-def reader_of(folder: Path, batch_pages: int = 8) -> Counting:
-    made = Counting(Dataset.open(folder), "train", batch_pages=batch_pages, short_length=3, long_length=2, seed=1)
+class Slow(Counting):
+    """Takes its time, so that it can be stopped before its end."""
+
+    def blocks(self, at: tuple[int, int], share: int = 0, shares: int = 1) -> Blocks:
+        time.sleep(0.05)
+        return super().blocks(at, share, shares)
+
+
+def reader_of(folder: Path, batch_pages: int = 8, kind: type[Counting] = Counting) -> Counting:
+    made = kind(Dataset.open(folder), "train", batch_pages=batch_pages, short_length=3, long_length=2, seed=1)
     made.decoded = Counter()
     return made
 
@@ -76,7 +85,7 @@ def test_a_row_group_is_decoded_once_in_an_epoch(many_row_groups: Path, shares: 
 
 def test_a_reader_that_is_killed_ends_the_training_in_words(many_row_groups: Path) -> None:
     before = children_of(os.getpid())  # other tests' processes
-    batches = iter(PageLoader(reader_of(many_row_groups, batch_pages=2), workers=3))
+    batches = iter(PageLoader(reader_of(many_row_groups, batch_pages=2, kind=Slow), workers=3))
     next(batches)
     [collating] = set(children_of(os.getpid())) - set(before)
     readers = children_of(collating)
@@ -88,7 +97,7 @@ def test_a_reader_that_is_killed_ends_the_training_in_words(many_row_groups: Pat
 
 def test_readers_end_with_the_loop(many_row_groups: Path) -> None:
     before = children_of(os.getpid())
-    batches = iter(PageLoader(reader_of(many_row_groups, batch_pages=2), workers=3))
+    batches = iter(PageLoader(reader_of(many_row_groups, batch_pages=2, kind=Slow), workers=3))
     list(islice(batches, 2))
     [collating] = set(children_of(os.getpid())) - set(before)
     readers = children_of(collating)
