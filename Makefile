@@ -5,7 +5,8 @@
 #? DATA        dataset folder (default: data/world, a synthetic world that is made if it is missing)
 #? CKPT        checkpoint folder to start or predict from
 #? OUT         output folder of predict (default: in a run's folder), compare and simulate (default: runs/compare)
-#? QUICK       1: compare all systems with one seed each and without a search; takes minutes
+#? QUICK       1: compare all systems with one seed each and without a search; bench: try it out; takes minutes
+#? WALL        1: bench measures two threads by wall clock, on an idle machine
 #? NODES       nodes of a *-multinode job (default: 2)
 #? GPUS        GPUs per node, one rank per GPU (default: 8); 0: one rank on the CPU
 #? TASKS       jobs of compare-multinode, which has no NODES (default: 8, with GPUS=1)
@@ -23,7 +24,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help install data train finetune predict compare train-multinode finetune-multinode predict-multinode \
-	compare-multinode simulate plan doctor docs test test-gpu test-slurm lint
+	compare-multinode simulate plan bench doctor docs test test-gpu test-slurm lint
 
 VENV ?= .venv
 CCN := $(VENV)/bin/ccn
@@ -159,6 +160,26 @@ simulate: install  ## let the compared systems rank pages of an unseen promotion
 
 plan: install  ## show which rank would hold which part of which table: CONFIG= ARGS=
 	$(CCN) plan $(CONFIGS) $(ARGS)
+
+# The libraries of the benchmark have an environment of their own, beside the project's, whose torch they use: both sides
+# of a comparison run on one build, and nothing large is installed twice. FuxiCTR's models are in its source distribution
+# only.
+BENCH := $(VENV)-bench
+BENCH_PIP = $(BENCH)/bin/python -m pip --quiet --quiet --disable-pip-version-check
+SITE_PACKAGES := import sysconfig; print(sysconfig.get_path("purelib"))
+$(BENCH)/installed: benchmarks/peers.txt | install
+	@echo "installing the libraries of the benchmark into $(BENCH)"
+	@$(VENV)/bin/python -m venv $$(test -f $(BENCH)/pyvenv.cfg && echo --clear) $(BENCH)
+	@cd $$($(BENCH)/bin/python -c '$(SITE_PACKAGES)') && \
+		$(abspath $(VENV))/bin/python -c '$(SITE_PACKAGES)' > environment_of_the_project.pth
+	@$(BENCH_PIP) install --requirement benchmarks/peers.txt
+	@$(BENCH_PIP) download --no-deps --no-binary fuxictr --dest $(BENCH)/fuxictr $$(grep '^fuxictr==' benchmarks/peers.txt)
+	@tar --extract --gzip --file $(BENCH)/fuxictr/fuxictr-*.tar.gz --directory $(BENCH)/fuxictr --strip-components 1
+	@touch $@
+
+bench: $(BENCH)/installed  ## measure the speed of training, beside other libraries and the machine's limits: QUICK= WALL=
+	$(VENV)/bin/python -m benchmarks.bench --peers $(BENCH) $(if $(WALL),--wall true) $(if $(QUICK),--quick true) $(ARGS)
+	$(if $(QUICK),,$(VENV)/bin/python -m benchmarks.report)
 
 doctor:  ## check the installation, and say how to repair it
 	@$$(test -x $(VENV)/bin/python && echo $(VENV)/bin/python || echo $(PYTHON)) -m lightning_ccn.doctor

@@ -23,6 +23,7 @@ VARIABLES: tuple[str, ...] = (
     "QUICK",
     "TRIO",
     "VENV",
+    "WALL",
     "WORLD_ARGS",
 )
 VARIABLES += ("DRY_RUN", "GPUS", "NODES", "PARTITION", "RESUME", "SBATCH", "TASKS", "TIME")
@@ -63,6 +64,18 @@ def test_compare_and_simulate_share_a_folder_that_quick_and_out_change(installed
     assert 'ccn simulate --comparison "elsewhere" --visits 9' in dry_run(
         "simulate", installed, "OUT=elsewhere", "ARGS=--visits 9"
     )
+
+
+def test_bench_measures_with_the_peers_and_renews_the_page_unless_it_is_quick(installed: str) -> None:
+    venv = installed.removeprefix("VENV=")
+    commands = dry_run("bench", installed)
+    assert f"{venv}/bin/python -m venv" in commands
+    assert f"{venv}-bench/bin/python -m pip --quiet" in commands
+    assert f"{venv}/bin/python -m benchmarks.bench --peers {venv}-bench" in commands
+    assert f"{venv}/bin/python -m benchmarks.report" in commands
+    quick = dry_run("bench", installed, "QUICK=1", "WALL=1")
+    assert "--wall true --quick true" in quick
+    assert "benchmarks.report" not in quick
 
 
 def test_variables_reach_train(installed: str) -> None:

@@ -1,0 +1,80 @@
+"""The pages of the benchmark: each feed carries the same instances."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.pages import Shape, feed, write
+from lightning_ccn.data.batch import PageBatch
+from lightning_ccn.data.datamodule import PageData
+
+SHAPE = Shape(pages=12, items=3, short=4, long=12, users=50, catalogue=40, categories=4, sellers=7)
+Instance = tuple[Any, ...]
+
+
+def batches(folder: Path) -> list[PageBatch]:
+    data = PageData(folder, batch_pages=4, short_length=SHAPE.short, long_length=SHAPE.found, workers=0)
+    return list(data.train_dataloader())
+
+
+def instances_of(batch: PageBatch) -> list[Instance]:
+    """(user, target, its category and seller, trigger, short, long of its category, click) of each exposed item."""
+    item, rows = batch.item["item"].values(), batch.item.values().view(len(batch.item.keys()), -1).T.tolist()
+    short = item[batch.short].split(batch.short_lengths.tolist())
+    long = item[batch.long].split(batch.long_lengths.tolist())
+    assert batch.clicks is not None and batch.of_group.place is not None
+    group = batch.group_of_targets[batch.of_group.place // batch.of_group.longest]  # [items]
+    return [
+        (
+            int(batch.user.values()[page]),
+            tuple(rows[batch.target[n]]),
+            int(item[batch.trigger[page]]),
+            tuple(short[page].tolist()),
+            tuple(long[group[n]].tolist()),
+            float(batch.clicks[n]),
+        )
+        for n, page in enumerate(batch.page.tolist())
+    ]
+
+
+@pytest.fixture(scope="module")
+def page_major(tmp_path_factory: pytest.TempPathFactory) -> list[Instance]:
+    folder = write(tmp_path_factory.mktemp("pages") / "pages", SHAPE)
+    return [instance for batch in batches(folder) for instance in instances_of(batch)]
+
+
+def test_instance_major_pages_carry_the_instances_of_the_pages(page_major: list[Instance], tmp_path: Path) -> None:
+    alone = batches(write(tmp_path / "instances", SHAPE, instance_major=True))
+    assert all(batch.items == batch.pages == 4 for batch in alone)
+    assert Counter(instance for batch in alone for instance in instances_of(batch)) == Counter(page_major)
+    assert len(page_major) == SHAPE.pages * SHAPE.items
+
+
+def test_the_feed_of_the_peers_carries_the_instances_of_the_pages(page_major: list[Instance]) -> None:
+    arrays = feed(SHAPE, batches=3, batch_pages=4)
+    found = Counter(
+        (int(user), int(target), int(arrays["category"][target]), tuple(short.tolist()), float(click))
+        for user, target, short, click in zip(
+            *(arrays[name] for name in ("user", "target", "short", "click")), strict=True
+        )
+    )
+    names = ("item", "category", "seller")
+    wanted = Counter(
+        (user, target[0], target[names.index("category")], short, click)
+        for user, target, _, short, _, click in page_major
+    )
+    assert found == wanted
+
+
+def test_the_search_finds_equally_many_behaviours_for_every_target(page_major: list[Instance]) -> None:
+    assert {len(long) for *_, long, _ in page_major} == {SHAPE.found} == {3}
+
+
+def test_the_long_sequence_ends_with_the_short_one() -> None:
+    arrays = feed(SHAPE, batches=1, batch_pages=4)
+    assert np.array_equal(arrays["long"][:, -SHAPE.short :], arrays["short"])
