@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
-from torch.optim import Adagrad, Optimizer
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from lightning_ccn.data.batch import PageBatch
@@ -26,6 +26,8 @@ from lightning_ccn.evaluation.item_means import ItemMeans
 from lightning_ccn.evaluation.metrics import AUC, CTRMetrics
 from lightning_ccn.lightning_private import epoch_was_left, log_interval
 from lightning_ccn.models.system import Prediction, System
+from lightning_ccn.nn.dense_adagrad import DenseAdagrad
+from lightning_ccn.nn.freed_memory import keep_freed_memory
 from lightning_ccn.nn.freezing import freeze
 from lightning_ccn.nn.head_size import slow_heads
 from lightning_ccn.nn.intent import intent_label
@@ -112,6 +114,8 @@ class CTRModule(L.LightningModule):
         except ValueError as error:
             raise OptionError(f"model.{error}") from error
         on_gpu = self.trainer.strategy.root_device.type == "cuda"
+        if not on_gpu:
+            keep_freed_memory()
         if on_gpu and self.trainer.precision == "bf16-mixed" and (words := slow_heads(self.model)):
             rank_zero_warn(f"model.system.init_args.heads: {words}")
         self.val_metrics.to(self.trainer.strategy.root_device)
@@ -231,7 +235,7 @@ class CTRModule(L.LightningModule):
         if self.optimizer is not None:
             optimizer = self.optimizer(dense, self.lr)
         else:
-            optimizer = Adagrad(dense, self.lr, initial_accumulator_value=self.initial_accumulator, foreach=True)
+            optimizer = DenseAdagrad(dense, self.lr, self.initial_accumulator)
         schedule = self.lr_scheduler(optimizer) if self.lr_scheduler is not None else self._linear_fall(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

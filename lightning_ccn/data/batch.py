@@ -91,6 +91,11 @@ class PageBatch(Pipelineable):
         """Places of one query per page, such as the triggers."""
         return Places(None, self.pages, 1)
 
+    @property
+    def each_target(self) -> Places:
+        """Places of one query per target."""
+        return Places(None, self.items, 1)
+
     @cached_property
     def short_of_page(self) -> PaddedBehaviours:
         """The short sequence of each page: [pages, longest_short]."""
@@ -98,9 +103,11 @@ class PageBatch(Pipelineable):
         return pad_behaviours(self.short, starts, self.short_lengths, self.longest_short)
 
     @cached_property
-    def long_of_group(self) -> PaddedBehaviours:
-        """The long behaviours of each group that has a target: [groups of targets, longest_long]."""
-        return self._long_of(self.group_of_targets)
+    def long_of_target(self) -> PaddedBehaviours:
+        """The long behaviours of each target's category: [items, longest_long]."""
+        assert self.of_group.place is not None
+        group = self.of_group.place // self.of_group.longest  # [items], in group_of_targets
+        return self._long_of(self.group_of_targets[group])
 
     @cached_property
     def long_of_trigger(self) -> PaddedBehaviours:

@@ -41,10 +41,6 @@ class Places:
         flat = padded.flatten(0, 1)
         return flat if self.place is None else flat.index_select(0, self.place)
 
-    def of_segment(self, values: Tensor) -> Tensor:
-        """For each row, the value of its segment: [segments, 1] -> [rows, 1]."""
-        return values if self.place is None else self.unpad(values.expand(-1, self.longest).unsqueeze(2))
-
 
 @dataclass(frozen=True)
 class PaddedBehaviours:
@@ -54,14 +50,14 @@ class PaddedBehaviours:
         index: Int64 [segments, longest], index into the batch's distinct items; any valid index where there is none.
         seen: Bool [segments, longest], whether there is a behaviour.
         filled: Bool [segments, 1], whether the segment has any.
-        mask: Bool [segments, 1, 1, longest], what attention may look at: all of an empty segment, since a softmax over
-            nothing would be NaN.
+        bias: Float32 [segments, 1, 1, longest], added to attention's logits: -inf where there is no behaviour, else 0;
+            0 throughout an empty segment, since a softmax over nothing would be NaN.
     """
 
     index: Tensor
     seen: Tensor
     filled: Tensor
-    mask: Tensor
+    bias: Tensor
 
 
 def pad_behaviours(behaviour: Tensor, starts: Tensor, lengths: Tensor, longest: int) -> PaddedBehaviours:
@@ -81,5 +77,5 @@ def pad_behaviours(behaviour: Tensor, starts: Tensor, lengths: Tensor, longest: 
     # beyond a segment's end there are others' behaviours, and beyond the last one nothing
     index = behaviour.take(places.clamp_(max=behaviours - 1)) if behaviours else torch.zeros_like(places)
     empty = lengths == 0
-    mask = (seen | empty)[:, None, None]
-    return PaddedBehaviours(index, seen, ~empty, mask)
+    bias = torch.where(seen | empty, 0.0, -torch.inf)[:, None, None]
+    return PaddedBehaviours(index, seen, ~empty, bias)

@@ -76,7 +76,7 @@ class TAN(System):
         of_item = [  # [items, .]
             e.target,
             self.target_short(e.target, batch.of_page, e.item, batch.short_of_page),
-            self.target_long(e.target, batch.of_group, e.item, batch.long_of_group),
+            self.target_long(e.target, batch.each_target, e.item, batch.long_of_target),
             batch.numbers,
         ]
         if self.trigger_interaction:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding as gather
 
@@ -20,8 +21,8 @@ class ActivationUnit(nn.Module):
     large sum, which expresses a strong interest. (DIN's code also feeds the difference of the two, which adds nothing
     to a linear layer that sees both.)
 
-    The first layer is linear, so it splits into three terms: the behaviour's is computed once per distinct item of the
-    batch, the target's once per target, and only the product's for each (target, behaviour) pair.
+    The first layer is linear: for a given target, it is a matrix of its own for the behaviours, plus a constant. So all
+    targets of a page are one product with the page's behaviours.
 
     Args:
         dim: Width of an item's embedding.
@@ -36,7 +37,7 @@ class ActivationUnit(nn.Module):
         self.of_target = nn.Linear(dim, hidden)
         self.of_behaviour = nn.Linear(dim, hidden, bias=False)
         self.of_product = nn.Linear(dim, hidden, bias=False)
-        self.activation = nn.PReLU(hidden) if activation == "prelu" else Dice(hidden)
+        self.activation: nn.PReLU | Dice = nn.PReLU(hidden) if activation == "prelu" else Dice(hidden)
         self.weight = nn.Linear(hidden, 1)
         self.gain = gain
 
@@ -54,22 +55,34 @@ class ActivationUnit(nn.Module):
         """
         targets = places.pad(target)  # [pages, T, dim]
         sequence = gather(behaviours.index, item)  # [pages, B, dim]
+        scaled = self.gain * targets
         # W (behaviour * target) = (W * target) behaviour: one product per page, and no row per pair
-        of_each = (self.gain * targets)[:, :, None] * self.of_product.weight  # [pages, T, hidden, dim]
-        product = sequence @ of_each.flatten(1, 2).transpose(1, 2)  # [pages, B, T * hidden]
-        hidden = (
-            product.unflatten(2, of_each.shape[1:3])
-            + self.of_target(targets)[:, None]
-            + gather(behaviours.index, self.of_behaviour(item))[:, :, None]
-        )  # [pages, B, T, hidden]
-        seen = behaviours.seen[:, :, None]  # [pages, B, 1]
-        weight = self.weight(self._activated(hidden, seen, places)).squeeze(3) * seen  # [pages, B, T]
-        return places.unpad(weight.transpose(1, 2) @ sequence)
-
-    def _activated(self, hidden: Tensor, seen: Tensor, places: Places) -> Tensor:
-        if not isinstance(self.activation, Dice):
-            activated: Tensor = self.activation(hidden.flatten(0, 2))
+        of_each = torch.addcmul(self.of_behaviour.weight, scaled[:, :, None], self.of_product.weight)
+        of_target = self.of_target(targets)  # [pages, T, hidden]
+        hidden = torch.baddbmm(of_target.flatten(1)[:, :, None], of_each.flatten(1, 2), sequence.mT)
+        hidden = hidden.view(-1, of_target.shape[2], sequence.shape[1])  # [pages * T, hidden, B]
+        if isinstance(self.activation, Dice):
+            pairs = self._are_pairs(places, behaviours)  # [pages, T, B]
+            weight = self.weight(self.activation(hidden.mT.flatten(0, 1), pairs.flatten())).view_as(pairs)
         else:
-            is_target = places.pad(hidden.new_ones(places.rows, 1)).transpose(1, 2)  # [pages, 1, T]
-            activated = self.activation(hidden.flatten(0, 2), (seen * is_target).flatten())
-        return activated.view_as(hidden)
+            weight = self._after_prelu(self.activation.weight, hidden, sequence, scaled, of_target)
+        return places.unpad((weight * behaviours.seen[:, None]) @ sequence)
+
+    def _after_prelu(
+        self, slope: Tensor, hidden: Tensor, sequence: Tensor, scaled: Tensor, of_target: Tensor
+    ) -> Tensor:
+        """The weights, float [pages, T, B].
+
+        PReLU with slope s is s x + (1 - s) relu(x). The part that is linear in x is a product of target and behaviour,
+        without the hidden layer; what is left of the hidden layer is a ReLU, whose backward pass is short.
+        """
+        last = self.weight.weight[0]  # [hidden]
+        bent = torch.bmm(((1 - slope) * last).expand(hidden.shape[0], 1, -1), hidden.relu_())  # [pages * T, 1, B]
+        straight = slope * last
+        of_behaviour = torch.addcmul(straight @ self.of_behaviour.weight, scaled, straight @ self.of_product.weight)
+        of_target = (of_target @ straight + self.weight.bias)[:, :, None]  # [pages, T, 1]
+        return torch.baddbmm(of_target, of_behaviour, sequence.mT) + bent.view(*scaled.shape[:2], -1)
+
+    def _are_pairs(self, places: Places, behaviours: PaddedBehaviours) -> Tensor:
+        is_target = places.pad(behaviours.filled.new_ones(places.rows, 1))  # [pages, T, 1]
+        return is_target * behaviours.seen[:, None]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding as gather
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import linear, scaled_dot_product_attention
 
 from lightning_ccn.data.padding import PaddedBehaviours, Places
 
@@ -15,8 +16,8 @@ class TargetAttention(nn.Module):
     """Attention of items to a behaviour sequence.
 
     Items are the queries (targets or triggers); behaviours are keys and values. Both are in *segments*: a page with its
-    short sequence, or a (page, category) group with the long behaviours of that category (SIM's hard search). Keys and
-    values are projected once per distinct item of the batch, however many pages it appears on.
+    short sequence, or a target with the long behaviours of its category (SIM's hard search). For segments of several
+    queries, keys and values are projected once per distinct item of the batch, however many pages it appears on.
 
     Eq. 2 prints its sqrt(d) outside the softmax. Here the logits are divided by sqrt(d / heads), as is usual.
 
@@ -50,12 +51,38 @@ class TargetAttention(nn.Module):
         Returns:
             float [queries, dim]; zeros where the segment has no behaviours.
         """
-        queries = self._split(places.pad(self.query(query)))
+        if places.place is None:
+            return self._of_one(query, item, behaviours)
+        queries = self._split(places.pad(linear(query, self.query.weight * self.scale)))
         keys, values = (self._split(gather(behaviours.index, of(item))) for of in (self.key, self.value))
-        attended = scaled_dot_product_attention(queries, keys, values, attn_mask=behaviours.mask, scale=self.scale)
-        attended = places.unpad(attended.transpose(1, 2).flatten(2))  # [queries, dim]
-        return attended * places.of_segment(behaviours.filled)  # what an empty segment attended to was padding
+        attended = _attend(queries, keys, values, behaviours.bias).transpose(1, 2).flatten(2)  # [segments, n, dim]
+        # what an empty segment attended to was padding
+        return places.unpad(attended * behaviours.filled[:, :, None])
+
+    def _of_one(self, query: Tensor, item: Tensor, behaviours: PaddedBehaviours) -> Tensor:
+        """The same for one query per segment: float [segments, dim] -> float [segments, dim].
+
+        With few queries, it is less work to bring the query to the items than the keys and values to the query:
+        (W_q q) (W_k x) = (q W_q^T W_k) x and sum_j p_j (W_v x_j) = W_v (sum_j p_j x_j). So the items are gathered once,
+        and all heads share them.
+        """
+        w_query, w_key, w_value = (
+            of.weight.unflatten(0, (self.heads, -1)) for of in (self.query, self.key, self.value)
+        )
+        asked = torch.bmm(w_query.mT * self.scale, w_key).transpose(0, 1).flatten(1)  # [dim, heads * dim]
+        queries = (query @ asked).unflatten(1, (self.heads, -1))  # [segments, heads, dim]
+        items = gather(behaviours.index, item)  # [segments, longest, dim]
+        weights = torch.baddbmm(behaviours.bias.squeeze(1), queries, items.mT).softmax(2)  # [segments, heads, longest]
+        attended = torch.bmm(torch.bmm(weights, items).transpose(0, 1), w_value.mT)  # [heads, segments, dim / heads]
+        return attended.transpose(0, 1).flatten(1) * behaviours.filled
 
     def _split(self, x: Tensor) -> Tensor:
         """[segments, n, dim] -> [segments, heads, n, dim / heads]."""
         return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+def _attend(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+    """[segments, heads, n, size]; on a CPU, torch's fused kernel takes up to twice as long for sequences this short."""
+    if queries.is_cuda:
+        return scaled_dot_product_attention(queries, keys, values, attn_mask=bias, scale=1.0)
+    return (queries @ keys.mT + bias).softmax(3) @ values

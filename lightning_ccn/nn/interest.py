@@ -38,7 +38,7 @@ class InterestExtraction(nn.Module):
             float [items, 2 * dim]; zeros where a sequence is empty.
         """
         short = self.short(target, batch.of_page, item, batch.short_of_page)
-        long = self.long(target, batch.of_group, item, batch.long_of_group)
+        long = self.long(target, batch.each_target, item, batch.long_of_target)
         return torch.cat([short, long], dim=1)
 
     def of_triggers(self, trigger: Tensor, item: Tensor, batch: PageBatch) -> Tensor:
