@@ -121,6 +121,12 @@ class CTRModule(L.LightningModule):
         self.val_metrics.to(self.trainer.strategy.root_device)
         self.test_metrics.to(self.trainer.strategy.root_device)
 
+    @property
+    def reads_long(self) -> bool:
+        """Whether the system reads the long behaviours; `PageData` asks."""
+        assert self.model is not None, "configure_model comes first"
+        return self.model.reads_long
+
     def new_system(self, device_type: str = "cpu") -> System:
         """The system for the dataset, with its layers on the CPU and its tables on the meta device.
 

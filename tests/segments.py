@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 
-from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.padding import PaddedBehaviours, Places, pad_behaviours
 
 
@@ -23,9 +22,3 @@ def behaviours_of(segments: Sequence[Sequence[int]]) -> PaddedBehaviours:
     lengths = torch.tensor([len(own) for own in segments], dtype=torch.int64)
     flat = torch.tensor([index for own in segments for index in own], dtype=torch.int64)
     return pad_behaviours(flat, lengths.cumsum(0) - lengths, lengths, max(map(len, segments), default=0) or 1)
-
-
-def group_of_target(batch: PageBatch) -> torch.Tensor:
-    """The group of each target's category on its page: int64 [items]."""
-    assert batch.of_group.place is not None
-    return batch.group_of_targets[batch.of_group.place // batch.of_group.longest]

@@ -52,10 +52,9 @@ class PageBatch(Pipelineable):
         longest_short: The largest of `short_lengths`; at least 1.
         long: Int64 [searched behaviours], index into the distinct items; group-major, oldest first.
         long_lengths: Int64 [groups]; groups are page-major.
-        longest_long: The largest of `long_lengths`; at least 1.
+        longest_long: The largest of `long_lengths`; at least 1, or 0 if the reader was told to leave them out.
+        target_group: Int64 [items], the group of each target's category on its page.
         trigger_group: Int64 [pages], the group of each trigger's category.
-        group_of_targets: Int64 [groups of targets], the groups that are the group of a target, ascending.
-        of_group: Where the targets are in a tensor that is padded by `group_of_targets`.
         numbers: Float32 [items, numbers], standardised.
         clicks: Float32 [items] in {0, 1}; None when the data has no clicks (predict).
     """
@@ -74,9 +73,8 @@ class PageBatch(Pipelineable):
     long: Tensor
     long_lengths: Tensor
     longest_long: int
+    target_group: Tensor
     trigger_group: Tensor
-    group_of_targets: Tensor
-    of_group: Places
     numbers: Tensor
     clicks: Tensor | None
 
@@ -105,9 +103,7 @@ class PageBatch(Pipelineable):
     @cached_property
     def long_of_target(self) -> PaddedBehaviours:
         """The long behaviours of each target's category: [items, longest_long]."""
-        assert self.of_group.place is not None
-        group = self.of_group.place // self.of_group.longest  # [items], in group_of_targets
-        return self._long_of(self.group_of_targets[group])
+        return self._long_of(self.target_group)
 
     @cached_property
     def long_of_trigger(self) -> PaddedBehaviours:
@@ -115,6 +111,8 @@ class PageBatch(Pipelineable):
         return self._long_of(self.trigger_group)
 
     def _long_of(self, group: Tensor) -> PaddedBehaviours:
+        if not self.longest_long:
+            raise ValueError("the batch has no long behaviours, since the system says `reads_long = False`")
         return pad_behaviours(self.long, self._long_starts[group], self.long_lengths[group], self.longest_long)
 
     @cached_property

@@ -36,12 +36,10 @@ from lightning_ccn.errors import DataError
 MOST_DEVIATIONS = 1e15  # the squares of larger numbers overflow float32 after a layer or two
 
 # Columns of the block PAGES, int64; then one per profile feature: its value, or the number of its values
-PAGE_ID, TRIGGER, TRIGGER_GROUP, ITEM_COUNT, SHORT_COUNT, GROUP_COUNT, ASKED_COUNT, FIRST_FEATURE = range(8)
-# Columns of the block ITEMS, int32: the item row; the target's group among those of its page that have a target; the
-# target's place among the targets of that group; and the click, where the data has clicks
-ROW, ASKED, PLACE, CLICK = range(4)
-# Columns of the block GROUPS, int32: number of behaviours, and 1 if a target has this group
-LENGTH, HAS_TARGET = range(2)
+PAGE_ID, TRIGGER, TRIGGER_GROUP, ITEM_COUNT, SHORT_COUNT, GROUP_COUNT, FIRST_FEATURE = range(7)
+# Columns of the block ITEMS, int32: the item row; the target's group among those of its page; and the click, where the
+# data has clicks
+ROW, GROUP, CLICK = range(3)
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class Collator:
         items: Item attributes by name, int [rows of the item table] each.
         moments: (mean, standard deviation) of each per-item number.
         short_length: How many of the most recent short behaviours are kept.
-        long_length: How many of the most recent long behaviours are kept for each category.
+        long_length: How many of the most recent long behaviours are kept for each category; 0 leaves them out.
     """
 
     schema: Schema
@@ -91,32 +89,29 @@ class Collator:
         pages = len(trigger)
         target_page = np.repeat(np.arange(pages), exposed.lengths)
         short = most_recent(list_column(rows, page_row.SHORT_ITEMS), self.short_length)
-        long = list_column(rows, page_row.LONG_ITEMS)
+        nothing = Ragged(np.zeros(0, np.int64), np.zeros(pages + 1, np.int64))
+        long = list_column(rows, page_row.LONG_ITEMS) if self.long_length else nothing
         found = self._search(long, exposed.values, target_page, trigger, self.long_length)
-        groups, has_target = len(found.lengths), np.zeros(len(found.lengths), np.int32)
-        has_target[found.target_group] = 1
-        group_page = np.empty(groups, np.int64)
+        group_page = np.empty(len(found.lengths), np.int64)
         group_page[found.target_group], group_page[found.trigger_group] = target_page, np.arange(pages)
         group_count = np.bincount(group_page, minlength=pages)
-        asked_count = np.bincount(group_page, has_target, minlength=pages).astype(np.int64)
-        asked = (np.cumsum(has_target) - 1)[found.target_group] - _before(asked_count)[target_page]
+        first_group = _before(group_count)
         columns = [
             value_column(rows, page_row.PAGE_ID),
             trigger,
-            found.trigger_group - _before(group_count),
+            found.trigger_group - first_group,
             exposed.lengths,
             short.lengths,
             group_count,
-            asked_count,
         ]
-        of_item = [exposed.values, asked, _place_in(found.target_group, groups)]
+        of_item = [exposed.values, found.target_group - first_group[target_page]]
         if isinstance(clicks := rows.get(page_row.CLICKS), Ragged):
             of_item.append(clicks.values)
         blocks = {
             ITEMS: _columns(of_item, np.int32),
             SHORT: short.values.astype(np.int32),
             LONG: long.values[found.place].astype(np.int32),
-            GROUPS: _columns([found.lengths, has_target], np.int32),
+            GROUPS: found.lengths.astype(np.int32),
         }
         long_count = np.bincount(group_page, found.lengths, minlength=pages).astype(np.int64)
         lengths = {ITEMS: exposed.lengths, SHORT: short.lengths, LONG: long_count, GROUPS: group_count}
@@ -137,19 +132,19 @@ class Collator:
 
         Without a page, it holds one placeholder page, see `PageBatch`.
         """
-        page, target, group = (blocks[name].T.copy() for name in (PAGES, ITEMS, GROUPS))  # each column in one piece
+        page, target = blocks[PAGES].T.copy(), blocks[ITEMS].T.copy()  # each column in one piece
+        long_lengths = blocks[GROUPS]
         if not page.shape[1]:  # an unknown user and trigger, and no behaviours
-            page, group = np.zeros((len(page), 1), np.int64), np.zeros((len(group), 1), np.int32)
+            page, long_lengths = np.zeros((len(page), 1), np.int64), np.zeros(1, np.int64)
             page[PAGE_ID], page[GROUP_COUNT] = -1, 1
         pages, items = page.shape[1], target.shape[1]
         item_count, short_count, trigger = page[ITEM_COUNT], page[SHORT_COUNT], page[TRIGGER]
         target_page = np.repeat(np.arange(pages), item_count)
-        place = np.arange(items) - _before(item_count)[target_page]
-        asked = target[ASKED] + _before(page[ASKED_COUNT])[target_page]
+        place, longest = np.arange(items) - _before(item_count)[target_page], _longest(item_count)
+        first_group = _before(page[GROUP_COUNT])
         distinct, (target_at, trigger_at, short_at, long_at) = _distinct(
             [target[ROW], trigger.astype(np.int32), blocks[SHORT], blocks[LONG]]
         )
-        group_of_targets = np.flatnonzero(group[HAS_TARGET])
         numbers = blocks[NUMBERS] if self.schema.numbers else np.zeros((items, 0), np.float32)
         return PageBatch(
             page_id=_tensor(page[PAGE_ID]),
@@ -158,17 +153,16 @@ class Collator:
             target=_tensor(target_at),
             page_lengths=_tensor(item_count),
             page=_tensor(target_page),
-            of_page=_places(target_page, place, pages),
+            of_page=Places(_tensor(target_page * longest + place), pages, longest),
             trigger=_tensor(trigger_at),
             short=_tensor(short_at),
             short_lengths=_tensor(short_count),
             longest_short=_longest(short_count),
             long=_tensor(long_at),
-            long_lengths=_tensor(group[LENGTH]),
-            longest_long=_longest(group[LENGTH]),
-            trigger_group=_tensor(page[TRIGGER_GROUP] + _before(page[GROUP_COUNT])),
-            group_of_targets=_tensor(group_of_targets),
-            of_group=_places(asked, target[PLACE], len(group_of_targets)),
+            long_lengths=_tensor(long_lengths),
+            longest_long=_longest(long_lengths) if self.long_length else 0,
+            target_group=_tensor(target[GROUP] + first_group[target_page]),
+            trigger_group=_tensor(page[TRIGGER_GROUP] + first_group),
             numbers=torch.from_numpy(numbers),
             clicks=torch.from_numpy(target[CLICK].astype(np.float32)) if len(target) > CLICK else None,
         )
@@ -234,25 +228,12 @@ def _before(counts: np.ndarray) -> np.ndarray:
     return np.cumsum(counts) - counts
 
 
-def _place_in(segment: np.ndarray, segments: int) -> np.ndarray:
-    """The place of each row among the rows of its segment, in order; the rows of a segment need not be neighbours."""
-    order = np.argsort(segment.astype(np.int16) if segments < 1 << 15 else segment, kind="stable")  # 16 bits: by radix
-    place = np.empty(len(segment), np.int64)
-    place[order] = np.arange(len(segment)) - _before(np.bincount(segment, minlength=segments))[segment[order]]
-    return place
-
-
 def _tensor(values: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64))
 
 
 def _longest(lengths: np.ndarray) -> int:
     return max(int(lengths.max(initial=0)), 1)
-
-
-def _places(segment: np.ndarray, place: np.ndarray, segments: int) -> Places:
-    longest = int(place.max(initial=0)) + 1
-    return Places(_tensor(segment * longest + place), segments, longest)
 
 
 def _keyed(names: list[str], values: list[np.ndarray], lengths: list[np.ndarray], stride: int) -> KeyedJaggedTensor:

@@ -107,12 +107,14 @@ class PageData(L.LightningDataModule):
         PageOrder(np.zeros(0), self.batch_pages, self.lanes, self.seed).lanes_of(0, world_size)
 
     def _loader(self, split: str, seed: int | None = None, with_clicks: bool = True) -> PageLoader:
+        module = self.trainer.lightning_module if self.trainer else None
+        reads_long = getattr(module, "reads_long", True)  # what `CTRModule` says; `data/` knows no module
         batches = PageBatches(
             self.dataset,
             split,
             batch_pages=self.batch_pages,
             short_length=self.short_length,
-            long_length=self.long_length,
+            long_length=self.long_length if reads_long else 0,
             lanes=self.lanes,
             seed=seed,
             with_clicks=with_clicks,

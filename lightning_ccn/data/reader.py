@@ -36,7 +36,8 @@ class PageBatches(TorchDataset[PageBatch]):
         split: `train`, `validation` or `test`.
         batch_pages: Number of pages of a global batch.
         short_length: How many of the most recent short behaviours are kept.
-        long_length: How many of the most recent long behaviours are kept for each category on the page.
+        long_length: How many of the most recent long behaviours are kept for each category on the page; 0 leaves them
+            out.
         lanes: Upper bound of the world size, see `PageOrder`.
         seed: Seed of the page order of each epoch; None keeps the order of the files.
         with_clicks: Whether to read clicks; False for a split without them.
@@ -66,6 +67,8 @@ class PageBatches(TorchDataset[PageBatch]):
         dataset.schema.refuse_longer_search(long_length, dataset.folder)
         self.dataset = dataset
         self.columns = needed_columns(dataset, with_clicks)
+        if not long_length:
+            self.columns.remove(page_row.LONG_ITEMS)
         self.rank, self.world_size = rank, world_size
         self.parts = dataset.parts(split)
         rows = check_columns(dataset, split, self.columns)  # [parts][row groups]

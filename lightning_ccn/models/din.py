@@ -26,6 +26,8 @@ class DIN(System):
         table_dtype: Type of the tables' values in memory, see `nn.tables.PageEmbedding`.
     """
 
+    reads_long = False
+
     def __init__(
         self,
         dataset: Dataset,

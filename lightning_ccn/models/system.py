@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
@@ -34,9 +35,13 @@ class System(nn.Module):
     `PageBatch` -> `Prediction`. `forward` scores a target from the page and the target itself. It never reads clicks
     or the page's other items, because neither exists when a target is served.
 
+    A system whose `forward` reads no long behaviours says so with `reads_long = False`, and the reader leaves them out.
+
     `lightning_ccn.CTRModule` trains it on the cross entropy of the clicks, plus the losses that `auxiliary_losses`
     returns.
     """
+
+    reads_long: ClassVar[bool] = True
 
     def auxiliary_losses(self, prediction: Prediction, batch: PageBatch) -> dict[str, tuple[Tensor, float]]:
         """Training losses on top of the cross entropy: none by default.

@@ -27,15 +27,14 @@ def instances_of(batch: PageBatch) -> list[Instance]:
     item, rows = batch.item["item"].values(), batch.item.values().view(len(batch.item.keys()), -1).T.tolist()
     short = item[batch.short].split(batch.short_lengths.tolist())
     long = item[batch.long].split(batch.long_lengths.tolist())
-    assert batch.clicks is not None and batch.of_group.place is not None
-    group = batch.group_of_targets[batch.of_group.place // batch.of_group.longest]  # [items]
+    assert batch.clicks is not None
     return [
         (
             int(batch.user.values()[page]),
             tuple(rows[batch.target[n]]),
             int(item[batch.trigger[page]]),
             tuple(short[page].tolist()),
-            tuple(long[group[n]].tolist()),
+            tuple(long[batch.target_group[n]].tolist()),
             float(batch.clicks[n]),
         )
         for n, page in enumerate(batch.page.tolist())

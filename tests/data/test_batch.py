@@ -15,7 +15,6 @@ from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.packing import pack, unpack
 from lightning_ccn.data.ragged import take
 from lightning_ccn.data.reader import PageBatches
-from tests.segments import group_of_target
 
 META = torch.device("meta")
 
@@ -73,16 +72,11 @@ def test_what_the_reader_knows_agrees_with_the_lengths(batch: PageBatch) -> None
     assert batch.of_page.longest == max(int(batch.page_lengths.max()), 1)
     assert batch.longest_short == max(int(batch.short_lengths.max()), 1)
     assert batch.longest_long == max([*batch.long_lengths.tolist(), 1])
-    target_group = group_of_target(batch)
-    assert torch.equal(batch.group_of_targets, target_group.unique())
-    for places, segment in ((batch.of_page, batch.page), (batch.of_group, target_group)):
-        assert places.place is not None
-        rows = torch.arange(batch.items)[:, None] + 1
-        padded = places.pad(rows)
-        assert torch.equal(places.unpad(padded), rows)
-        own = padded.expand(-1, -1, 1).squeeze(2)
-        for row, index in enumerate(segment.unique().tolist() if places is batch.of_group else range(batch.pages)):
-            assert own[row][own[row] > 0].tolist() == (torch.nonzero(segment == index)[:, 0] + 1).tolist()
+    rows = torch.arange(batch.items)[:, None] + 1
+    padded = batch.of_page.pad(rows)  # [pages, longest, 1]
+    assert torch.equal(batch.of_page.unpad(padded), rows)
+    for page, own in enumerate(padded.squeeze(2)):
+        assert own[own > 0].tolist() == (torch.nonzero(batch.page == page)[:, 0] + 1).tolist()
 
 
 def test_keys_know_their_lengths_without_a_look_at_the_tensors(batch: PageBatch) -> None:

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from lightning_ccn.data.cut_folder import cut_folder
 from lightning_ccn.data.datamodule import PageData
 from lightning_ccn.errors import OptionError
+
+
+@pytest.mark.parametrize(("reads_long", "expected"), [(True, 5), (False, 0)])
+def test_long_behaviours_are_left_out_for_a_module_that_reads_none(
+    dataset: Path, reads_long: bool, expected: int
+) -> None:
+    data = PageData(dataset, long_length=5)
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    data.trainer = SimpleNamespace(  # type: ignore[assignment]  # what the loaders ask of it
+        lightning_module=SimpleNamespace(reads_long=reads_long), strategy=strategy, global_rank=0, world_size=1
+    )
+    batches = data.test_dataloader().batches
+    assert batches.collator.long_length == expected
+    assert ("long_items" in batches.columns) == reads_long
 
 
 def test_a_search_for_more_than_a_folder_was_cut_to_is_refused(

@@ -17,7 +17,6 @@ from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.reader import PageBatches, PageLoader, needed_columns
 from lightning_ccn.errors import DataError
 from tests.data.stats import accept_changes
-from tests.segments import group_of_target
 
 SHORT, LONG = 3, 2
 
@@ -49,7 +48,7 @@ def plain_pages(batch: PageBatch) -> dict[int, dict[str, Any]]:
             "clicks": part(batch.clicks, "items", at).tolist(),
             "trigger": int(item[batch.trigger[at]]),
             "short": item[part(batch.short, "short", at)].tolist(),
-            "of_target": [group(g) for g in part(group_of_target(batch), "items", at).tolist()],
+            "of_target": [group(g) for g in part(batch.target_group, "items", at).tolist()],
             "of_trigger": group(int(batch.trigger_group[at])),
             "price": part(batch.numbers[:, 0], "items", at).tolist(),
             "interests": batch.user["interests"].to_dense()[at].tolist(),

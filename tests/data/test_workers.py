@@ -89,8 +89,15 @@ def test_a_batch_arrives_as_it_was_made(dataset: Path) -> None:
 def _numbers(batch: PageBatch) -> list[object]:
     """What a batch knows besides its tensors."""
     keyed = [(k.keys(), k.stride(), k.length_per_key()) for k in (batch.user, batch.item)]
-    places = [(p.segments, p.longest) for p in (batch.of_page, batch.of_group)]
-    return [*keyed, *places, batch.longest_short, batch.longest_long, batch.pages, batch.items]
+    return [
+        *keyed,
+        batch.of_page.segments,
+        batch.of_page.longest,
+        batch.longest_short,
+        batch.longest_long,
+        batch.pages,
+        batch.items,
+    ]
 
 
 def test_batches_take_no_shared_memory_and_no_files(dataset: Path) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 
 from lightning_ccn.data.ragged import Ragged, take
 from lightning_ccn.data.reader import PageBatches
+from lightning_ccn.models.system import System
 
 from .pages import (
     OF_ITEMS,
@@ -58,6 +59,19 @@ def test_a_score_does_not_depend_on_labels_or_on_other_pages(system: nn.Module, 
         page = {name: take(column, np.array([at])) for name, column in reader.row_group(0).items()}
         alone = scores(system, reader, page)
         torch.testing.assert_close(alone, together[ends[at] - batch.page_lengths[at] : ends[at]])
+
+
+@every_system
+def test_a_system_that_reads_no_long_behaviours_says_so(make: Make, reader: PageBatches) -> None:
+    system = far_from_the_start(make(reader.dataset, dim=8)).eval()
+    assert isinstance(system, System)
+    without = PageBatches(reader.dataset, "test", batch_pages=24, short_length=5, long_length=0)[0, 0]
+    if system.reads_long:
+        with pytest.raises(ValueError, match="the batch has no long behaviours, since the system says"):
+            system(without)
+    else:
+        torch.testing.assert_close(system(without).logit, system(reader[0, 0]).logit)
+        assert without.item.stride() < reader[0, 0].item.stride()  # their items are not looked up
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
