@@ -67,11 +67,10 @@ class Stage:
             ranks: Number of ranks.
             options: More options of `ccn fit`.
         """
-        found = 1 if system == "din" else shape.found  # DIN reads no long behaviours, and 1 is the least
         command = [sys.executable, "-m", "benchmarks.ours", "{pipe}", self.clock, str(self.threads), "fit"]
         command += ["--config", "conf/experiment/default.yaml", "--config", f"conf/model/{system}.yaml"]
         command += ["--data.folder", str(folder), "--data.batch_pages", str(ranks * batch_pages(shape))]
-        command += ["--data.short_length", str(shape.short), "--data.long_length", str(found)]
+        command += ["--data.short_length", str(shape.short), "--data.long_length", str(shape.found)]
         command += ["--data.workers", "0" if self.clock == "cpu" else "1"]
         command += ["--model.system.init_args.hidden", "[200,80]", "--trainer.devices", str(ranks)]
         command += ["--trainer.limit_val_batches", "0", "--test_after_fit", "false", "--wandb", "off"]
