@@ -27,7 +27,7 @@ class PageBatch(Pipelineable):
 
     User, trigger and behaviours are stored once per page. Targets, triggers and behaviours are indices into the batch's
     distinct items, so that each row of an item table is fetched, communicated and updated once, and each item is
-    projected once.
+    projected once. The same holds for the item's attributes: the batch stores each distinct category once.
 
     The long sequence has already been searched: each pair of a page and a category (of a target or of the trigger) has
     a group with the most recent K behaviours of that category, oldest first. A group may be empty.
@@ -41,7 +41,10 @@ class PageBatch(Pipelineable):
     Attributes:
         page_id: Int64 [pages].
         user: Profile features; one key per feature, stride = pages.
-        item: Features of the distinct items; one key per feature, exactly one value each.
+        item: The distinct values of the item features; one key per feature, stride = distinct items. The first key is
+            the item itself. A key has one value per row, and none in the rows after its last value.
+        attribute: Int64 [attributes, distinct], for each item feature after the first, which of the key's values each
+            distinct item has; see `feature_of_item`.
         target: Int64 [items], index into the distinct items; page-major.
         page_lengths: Int64 [pages], number of exposed items of each page; sums to `items`.
         page: Int64 [items], the page of each exposed item.
@@ -62,6 +65,7 @@ class PageBatch(Pipelineable):
     page_id: Tensor
     user: KeyedJaggedTensor
     item: KeyedJaggedTensor
+    attribute: Tensor
     target: Tensor
     page_lengths: Tensor
     page: Tensor
@@ -83,6 +87,12 @@ class PageBatch(Pipelineable):
         self.pages, self.items = self.page_lengths.numel(), self.target.numel()
         self.device = self.page_id.device
         self.buffer: Tensor | None = None  # what all tensors are parts of, if they are
+
+    def feature_of_item(self, name: str) -> Tensor:
+        """The value of an item feature, for each distinct item: int64 [distinct]."""
+        values: Tensor = self.item[name].values()
+        at = self.item.keys().index(name)
+        return values[self.attribute[at - 1]] if at else values
 
     @property
     def each_page(self) -> Places:

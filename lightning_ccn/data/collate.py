@@ -146,10 +146,12 @@ class Collator:
             [target[ROW], trigger.astype(np.int32), blocks[SHORT], blocks[LONG]]
         )
         numbers = blocks[NUMBERS] if self.schema.numbers else np.zeros((items, 0), np.float32)
+        item, attribute = self._item(distinct)
         return PageBatch(
             page_id=_tensor(page[PAGE_ID]),
             user=self._user(blocks, page),
-            item=self._item(distinct),
+            item=item,
+            attribute=attribute,
             target=_tensor(target_at),
             page_lengths=_tensor(item_count),
             page=_tensor(target_page),
@@ -178,10 +180,17 @@ class Collator:
             lengths.append(column if feature.many else np.ones(page.shape[1], np.int64))
         return _keyed([f.name for f in self.schema.user], values, lengths, page.shape[1])
 
-    def _item(self, distinct: np.ndarray) -> KeyedJaggedTensor:
-        names = [feature.name for feature in self.schema.item]
-        values = [distinct if name == ITEM else self.items[name][distinct] for name in names]
-        return _keyed(names, values, [np.ones(len(distinct), np.int64)] * len(names), len(distinct))
+    def _item(self, distinct: np.ndarray) -> tuple[KeyedJaggedTensor, Tensor]:
+        """The distinct values of each item feature, and which of its attributes' values each item has."""
+        names, values, places = [ITEM], [distinct], []
+        for feature in self.schema.attributes:
+            of_feature, (place,) = _distinct([self.items[feature.name][distinct]])
+            names.append(feature.name)
+            values.append(of_feature)
+            places.append(place)
+        lengths = [np.arange(len(distinct)) < len(of_feature) for of_feature in values]
+        attribute = np.array(places, np.int64).reshape(len(places), len(distinct))
+        return _keyed(names, values, lengths, len(distinct)), torch.from_numpy(attribute)
 
     def _numbers(self, rows: PageRows, items: int) -> np.ndarray:
         scaled = np.zeros((items, len(self.schema.numbers)), dtype=np.float32)

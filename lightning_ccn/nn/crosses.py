@@ -60,7 +60,7 @@ class HashedCrosses(nn.Module):
     def ids(self, batch: PageBatch) -> Tensor:
         """int64 [items, crosses]: the table row of each pair; never 0, the unknown row."""
         of_page = torch.stack([batch.user[name].values() for name in self.of_page], 1)[batch.page]  # [items, .]
-        of_item = torch.stack([batch.item[name].values() for name in self.of_item], 1)[batch.target]  # [items, .]
+        of_item = torch.stack([batch.feature_of_item(name) for name in self.of_item], 1)[batch.target]  # [items, .]
         pair = (splitmix64(of_page)[:, :, None] + of_item[:, None, :]).flatten(1)  # [items, crosses]
         crossing = torch.arange(pair.shape[1], device=pair.device)  # equal values of other feature pairs get other rows
         return 1 + splitmix64(splitmix64(pair) + crossing) % (self.rows - 1)

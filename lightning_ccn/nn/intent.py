@@ -49,7 +49,7 @@ def intent_label(batch: PageBatch, category: str) -> Tensor:
         float32 [pages] in {0, 1}.
     """
     assert batch.clicks is not None, "the label is derived from clicks"
-    of_item = batch.item[category].values()  # [distinct]
+    of_item = batch.feature_of_item(category)  # [distinct]
     of_trigger, page = of_item[batch.trigger], batch.page
     alike = (of_item[batch.target] == of_trigger[page]) & (of_trigger[page] != 0)  # [items]
     clicks_alike = torch.zeros_like(of_trigger, dtype=torch.float32).index_add(0, page, batch.clicks.float() * alike)

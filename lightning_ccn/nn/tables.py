@@ -153,9 +153,14 @@ class ItemTables(nn.Module):
         """float [distinct, features * dim]."""
         looked_up = self.collection(batch.item)
         if self.kernel == "bag":
-            return _concatenate(looked_up.to_dict(), self.tables, self.frozen)
-        vectors = {name: looked_up[name].values() for name in self.tables}
-        return _concatenate(vectors, self.tables, self.frozen)
+            bags, counts = looked_up.to_dict(), batch.item.length_per_key()
+            rows = {name: bags[name][:count] for name, count in zip(batch.item.keys(), counts, strict=True)}
+        else:
+            rows = {name: looked_up[name].values() for name in self.tables}
+        _, *attributes = self.tables
+        for name, place in zip(attributes, batch.attribute, strict=True):
+            rows[name] = gather(place, rows[name])
+        return _concatenate(rows, self.tables, self.frozen)
 
 
 def _concatenate(vectors: Mapping[str, Tensor], tables: Mapping[str, str], frozen: set[str]) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.pages import Shape, feed, write
 from lightning_ccn.data.batch import PageBatch
@@ -24,7 +25,8 @@ def batches(folder: Path) -> list[PageBatch]:
 
 def instances_of(batch: PageBatch) -> list[Instance]:
     """(user, target, its category and seller, trigger, short, long of its category, click) of each exposed item."""
-    item, rows = batch.item["item"].values(), batch.item.values().view(len(batch.item.keys()), -1).T.tolist()
+    item = batch.feature_of_item("item")
+    rows = torch.stack([batch.feature_of_item(name) for name in batch.item.keys()], 1).tolist()  # noqa: SIM118
     short = item[batch.short].split(batch.short_lengths.tolist())
     long = item[batch.long].split(batch.long_lengths.tolist())
     assert batch.clicks is not None

@@ -99,6 +99,16 @@ def test_each_item_of_a_batch_is_looked_up_once(dataset: Path) -> None:
     assert item.stride() == len(ids)
 
 
+def test_each_value_of_an_attribute_is_looked_up_once(dataset: Path) -> None:
+    batch = batches(dataset)[0, 0]
+    stored = pq.read_table(dataset / "items.parquet")
+    items = batch.item["item"].values().numpy()
+    for name in ("category", "seller"):
+        values = batch.item[name].values()
+        assert len(values) == len(values.unique()) < len(items)
+        assert batch.feature_of_item(name).tolist() == stored.column(name).to_numpy()[items].tolist()
+
+
 def test_long_behaviours_of_categories_not_on_the_page_are_not_looked_up(dataset: Path) -> None:
     batch = batches(dataset)[0, 0]
     used = [batch.target, batch.trigger, batch.short, batch.long]

@@ -44,7 +44,7 @@ def test_equal_pairs_have_equal_rows_and_others_do_not(crosses: HashedCrosses, b
         for crossing, (of_page, of_item) in enumerate((u, i) for u in crosses.of_page for i in crosses.of_item)
         for user, item in zip(
             batch.user[of_page].values()[batch.page].tolist(),
-            batch.item[of_item].values()[batch.target].tolist(),
+            batch.feature_of_item(of_item)[batch.target].tolist(),
             strict=True,
         )
     ]
