@@ -214,6 +214,12 @@ class Dataset:
             mean, std = dataset.numbers[name]
             if not (math.isfinite(mean) and 0 < std < math.inf):
                 raise DataError(f"{path}: numbers.{name}: the mean is {mean:g} and the deviation {std:g}; {remedy}")
+        if (cut_to := stats.get("cut_long_length")) != schema.cut_long_length:
+            was, now_is = (str(mark or "not there") for mark in (cut_to, schema.cut_long_length))
+            raise DataError(
+                f"{folder / 'schema.yaml'}: cut_long_length is {now_is}, and was {was} when stats.json was written: "
+                f"correct it, or let `ccn data check {folder} --write_stats true` take the folder as it is"
+            )
         now = file_digests(folder, ())
         for prefix in ("items.parquet", "vocabulary/"):
             dataset.refuse_changes(prefix, {name: d for name, d in now.items() if name.startswith(prefix)})

@@ -79,7 +79,7 @@ class PageBatches(TorchDataset[PageBatch]):
         self.row_groups = [
             (part, group, first)
             for part, of_part in enumerate(rows)
-            for group, first in enumerate(accumulate(of_part[:-1], initial=0))
+            for group, first in zip(range(len(of_part)), accumulate(of_part, initial=0), strict=False)
         ]
         self.order = PageOrder(np.array([size for of_part in rows for size in of_part]), batch_pages, lanes, seed)
         self.lanes = len(self.order.lanes_of(rank, world_size))  # raises for too many ranks here, not in a worker
@@ -202,7 +202,8 @@ class PageLoader:
         if not self.workers:
             yield from (self.batches[at] for at in steps)
             return
-        shares = min(self.workers - 1, self.batches.lanes)
+        # no more than the lanes of the rank that has the fewest: a share is the slice of a larger world's rank
+        shares = min(self.workers - 1, self.batches.order.lanes // self.batches.world_size)
         with Workers(SharedReading(self.batches, steps, shares) if shares else self.batches, steps, 1) as workers:
             yield from workers
 

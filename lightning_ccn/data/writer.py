@@ -21,7 +21,7 @@ from lightning_ccn.data.fingerprint import file_digests
 from lightning_ccn.data.new_folder import NewFolder
 from lightning_ccn.data.parquet import parts_of
 from lightning_ccn.data.ragged import Ragged
-from lightning_ccn.data.schema import Schema
+from lightning_ccn.data.schema import Schema, read_schema
 from lightning_ccn.data.vocabulary import Vocabulary
 
 PAGES_PER_ROW_GROUP = 512  # the reader holds one decoded row group per lane, so they are small
@@ -247,6 +247,8 @@ def write_stats(
     }
     if cut_of:
         plain["cut_of"] = dict(cut_of)
+    if (cut_to := read_schema(folder).cut_long_length) is not None:
+        plain["cut_long_length"] = cut_to
     (folder / "stats.json").write_text(json.dumps(plain, indent=2) + "\n")
 
 

@@ -193,3 +193,17 @@ def test_without_vocabularies_there_is_nothing_of_them_to_copy(make_dataset: Mak
     cut_folder(folder, tmp_path / "cut", long_length=2)
     assert not (tmp_path / "cut" / "vocabulary").exists()
     assert json.loads((tmp_path / "cut" / "stats.json").read_text())["digests"] == {}
+
+
+@pytest.mark.parametrize("mark", ["cut_long_length: 50\n", ""])
+def test_a_mark_that_was_changed_by_hand_is_refused_and_no_longer_the_source(
+    make_dataset: Make, tmp_path: Path, mark: str
+) -> None:
+    folder, cut = make_dataset(), tmp_path / "cut"
+    cut_folder(folder, cut, long_length=2)
+    schema = cut / "schema.yaml"
+    schema.write_text(schema.read_text().replace("cut_long_length: 2\n", mark))
+    with pytest.raises(DataError, match=r"cut_long_length is (50|not there), and was 2 when stats\.json was written"):
+        Dataset.open(cut)
+    check(cut, write_stats=True)
+    assert Dataset.open(cut).fingerprint("train") != Dataset.open(folder).fingerprint("train")

@@ -209,3 +209,17 @@ def test_a_split_without_pages_is_rejected(make_dataset: Callable[..., Path]) ->
     folder = make_dataset(pages={"train": 4, "validation": 0, "test": 2}, numbers=("price",))
     with pytest.raises(DataError, match="validation: no page views"):
         batches(folder, "validation")
+
+
+@pytest.mark.parametrize("at", ["part-00000-a.parquet", "part-0.parquet", "part-9.parquet"])
+def test_a_part_without_row_groups_changes_nothing(make_dataset: Callable[..., Path], at: str) -> None:
+    folder = make_dataset(pages={"train": 96, "validation": 2, "test": 2})
+    (part,) = (folder / "train").glob("*.parquet")
+    table = pq.read_table(part)
+    pq.write_table(table.slice(0, 48), part)
+    pq.write_table(table.slice(48), folder / "train" / "part-00001.parquet")
+    accept_changes(folder)
+    expected = [batch.page_id.tolist() for batch in PageLoader(batches(folder, seed=None))]
+    pq.ParquetWriter(folder / "train" / at, table.schema).close()
+    accept_changes(folder)
+    assert [batch.page_id.tolist() for batch in PageLoader(batches(folder, seed=None))] == expected

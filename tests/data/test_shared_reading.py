@@ -118,3 +118,21 @@ def test_a_bad_value_is_named_whoever_reads_it(make_dataset: Callable[..., Path]
     accept_changes(folder)
     with pytest.raises(DataError, match=f"row {len(pages) - 1}, column trigger: 1000000"):
         list(PageLoader(reader_of(folder), workers=3))
+
+
+def test_more_workers_than_lanes_read_what_one_reads(many_row_groups: Path) -> None:
+    def pages(rank: int, workers: int) -> list[list[int]]:
+        batches = PageBatches(
+            Dataset.open(many_row_groups),
+            "train",
+            batch_pages=5,  # 5 lanes: 2 of one rank and 3 of the other
+            short_length=3,
+            long_length=2,
+            seed=1,
+            rank=rank,
+            world_size=2,
+        )
+        return [batch.page_id.tolist() for batch in PageLoader(batches, workers=workers)]
+
+    for rank in (0, 1):
+        assert pages(rank, workers=5) == pages(rank, workers=0)
