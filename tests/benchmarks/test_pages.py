@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from benchmarks.pages import Shape, feed, write
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.datamodule import PageData
+from lightning_ccn.models import DIN, SIM, TAN
+from lightning_ccn.models.system import System
 
 SHAPE = Shape(pages=12, items=3, short=4, long=12, users=50, catalogue=40, categories=4, sellers=7)
 Instance = tuple[Any, ...]
@@ -79,3 +82,29 @@ def test_the_search_finds_equally_many_behaviours_for_every_target(page_major: l
 def test_the_long_sequence_ends_with_the_short_one() -> None:
     arrays = feed(SHAPE, batches=1, batch_pages=4)
     assert np.array_equal(arrays["long"][:, -SHAPE.short :], arrays["short"])
+
+
+@pytest.mark.parametrize("kind", [DIN, SIM, TAN])
+def test_page_major_training_learns_what_instance_major_training_learns(kind: type[System], tmp_path: Path) -> None:
+    learned: list[dict[str, torch.Tensor]] = []
+    scored: list[dict[Instance, float]] = []
+    for instance_major in (False, True):
+        folder = write(tmp_path / str(instance_major), SHAPE, instance_major=instance_major)
+        everything = SHAPE.pages * SHAPE.items
+        data = PageData(
+            folder, batch_pages=everything, short_length=SHAPE.short, long_length=SHAPE.found, lanes=1, workers=0
+        )
+        (batch,) = data.train_dataloader()
+        assert batch.items == everything and batch.clicks is not None
+        torch.manual_seed(0)
+        system = kind(data.dataset, dim=4)
+        optimizer = torch.optim.Adagrad(system.parameters(), 0.05, initial_accumulator_value=1e-3)
+        for _ in range(10):
+            optimizer.zero_grad()
+            binary_cross_entropy_with_logits(system(batch).logit, batch.clicks).backward()
+            optimizer.step()
+        learned.append({name: p.detach() for name, p in system.named_parameters()})
+        scored.append(dict(zip(instances_of(batch), system(batch).logit.tolist(), strict=True)))
+    for name, value in learned[0].items():
+        torch.testing.assert_close(learned[1][name], value, atol=1e-4, rtol=1e-3)
+    assert scored[1] == pytest.approx(scored[0], abs=1e-3)  # so every metric is the same too
