@@ -41,7 +41,7 @@ class Effort:
 
     Attributes:
         rounds: Rounds of the main contest.
-        steps: Steps of a turn of ours; the peers, which are slower, take `peer_steps`.
+        steps: Steps of a turn of our systems; the peers, which are slower, take `peer_steps`.
         peer_steps: See `steps`.
         scaling_rounds, scaling_steps: The same for each series of the scaling.
         world_pages: Pages of the synthetic world that the reader reads.

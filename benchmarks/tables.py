@@ -70,7 +70,7 @@ def setting(one: Numbers) -> str:
 
 
 def steps(one: Numbers) -> str:
-    """Milliseconds of a step of ours: end to end, without the reader, in a bare loop."""
+    """Milliseconds of a step of our systems: end to end, without the reader, in a bare loop."""
     rows = [["milliseconds a step", "end to end", "without the reader", "bare loop", "items per CPU-second, bare loop"]]
     for system in SYSTEMS:
         times = [one.step(f"ours_{system}", turn) for turn in ("epoch", "kept", "bare")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,16 +35,6 @@ def take(column: np.ndarray | Ragged, rows: np.ndarray) -> np.ndarray | Ragged:
     if not isinstance(column, Ragged):
         return column[rows]
     return slices(column, column.offsets[rows], column.lengths[rows])
-
-
-def concatenate(parts: Sequence[np.ndarray | Ragged]) -> np.ndarray | Ragged:
-    """Joins the rows of several columns, in order."""
-    if not isinstance(parts[0], Ragged):
-        return np.concatenate([part for part in parts if not isinstance(part, Ragged)])
-    ragged = [part for part in parts if isinstance(part, Ragged)]
-    return Ragged.from_lengths(
-        np.concatenate([part.values for part in ragged]), np.concatenate([part.lengths for part in ragged])
-    )
 
 
 def slices(column: Ragged, starts: np.ndarray, lengths: np.ndarray) -> Ragged:

@@ -71,6 +71,7 @@ class Workers(Generic[Key, Batch]):
                 ours, theirs = context.Pipe(duplex=False)
                 self._pipes.append(ours)
                 with theirs:
+                    # not a daemon, which could not start processes of its own, see `shared_reading`
                     process = context.Process(
                         target=_work, args=(batches, keys[number::count], theirs, self._pipes), daemon=False
                     )
