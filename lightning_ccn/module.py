@@ -13,7 +13,6 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
@@ -22,16 +21,17 @@ from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.identity import check_same_data, data_identity, saved_numbers
 from lightning_ccn.errors import DataError, OptionError
 from lightning_ccn.evaluation.finite_loss import FiniteLoss
-from lightning_ccn.evaluation.item_means import ItemMeans
+from lightning_ccn.evaluation.item_means import DEGREES, ItemMeans
 from lightning_ccn.evaluation.metrics import AUC, CTRMetrics
 from lightning_ccn.lightning_private import epoch_was_left, log_interval
+from lightning_ccn.losses import batch_losses
 from lightning_ccn.models.system import Prediction, System
+from lightning_ccn.nn.compiler import missing_for_compile
 from lightning_ccn.nn.dense_adagrad import DenseAdagrad
 from lightning_ccn.nn.freed_memory import keep_freed_memory
 from lightning_ccn.nn.freezing import freeze
 from lightning_ccn.nn.head_size import slow_heads
 from lightning_ccn.nn.intent import intent_label
-from lightning_ccn.nn.listwise import listwise_softmax_loss
 from lightning_ccn.nn.tables import tables_on
 from lightning_ccn.sharding import ShardingError, TorchRecStrategy
 
@@ -59,6 +59,8 @@ class CTRModule(L.LightningModule):
             is small: with 1e-3 or more, the first epochs barely move (TensorFlow starts at 0.1, but for sums).
         listwise_weight: Weight of a softmax loss over each page's logits, see `nn.listwise`; works with any system.
         freeze: Names of tables and layers that are not trained, see `nn.freezing`.
+        compile_layers: Whether torch.compile makes fewer, larger kernels of what follows the lookups in a training
+            step. The first step then takes a minute.
 
     Raises:
         OptionError: An option is out of range, or the given `optimizer` or `lr_scheduler` would ignore it.
@@ -75,6 +77,7 @@ class CTRModule(L.LightningModule):
         initial_accumulator: float = INITIAL_ACCUMULATOR,
         listwise_weight: float = 0.0,
         freeze: Sequence[str] = (),
+        compile_layers: bool = False,
     ) -> None:
         super().__init__()
         for name, value in (
@@ -93,7 +96,10 @@ class CTRModule(L.LightningModule):
         self.lr, self.optimizer, self.lr_scheduler = lr, optimizer, lr_scheduler
         self.final_lr, self.initial_accumulator = final_lr, initial_accumulator
         self.listwise_weight, self.freeze_names = listwise_weight, list(freeze)
+        self.compile_layers = compile_layers
         self.model: System | None = None
+        self._forward: Callable[[PageBatch], Prediction] = self.forward  # in training; compiled if so wanted
+        self._losses = batch_losses
         self.train_means, self.finite_loss = ItemMeans(), FiniteLoss()
         self.val_metrics, self.test_metrics = CTRMetrics(), CTRMetrics()
         self.intent_auc: AUC | None = None  # over pages; made when a system first estimates an intent
@@ -118,6 +124,14 @@ class CTRModule(L.LightningModule):
             keep_freed_memory()
         if on_gpu and self.trainer.precision == "bf16-mixed" and (words := slow_heads(self.model)):
             rank_zero_warn(f"model.system.init_args.heads: {words}")
+        if self.compile_layers:
+            if words := missing_for_compile(self.trainer.strategy.root_device.type):
+                raise OptionError(
+                    f"model.compile_layers: this machine lacks {words}; install it, or leave the option out"
+                )
+            # sizes differ from batch to batch; scoring is not compiled, which would take another minute
+            self._forward = torch.compile(self.model.forward, dynamic=True)
+            self._losses = torch.compile(batch_losses, dynamic=True)
         self.val_metrics.to(self.trainer.strategy.root_device)
         self.test_metrics.to(self.trainer.strategy.root_device)
 
@@ -156,25 +170,16 @@ class CTRModule(L.LightningModule):
 
     def training_step(self, batch: PageBatch, batch_idx: int) -> Tensor:
         """The rank's loss, scaled so that its average over ranks is the mean over the global batch's items."""
-        prediction = self(batch)
-        assert batch.clicks is not None
-        ce = binary_cross_entropy_with_logits(prediction.logit.float(), batch.clicks, reduction="sum")
-        terms = {"ce": ce / max(batch.items, 1)}
-        loss = terms["ce"]
+        prediction = self._forward(batch)
         assert self.model is not None
-        for name, (value, weight) in self.model.auxiliary_losses(prediction, batch).items():
-            terms[name] = value
-            loss = loss + weight * value
-        if self.listwise_weight:
-            terms["listwise"] = listwise_softmax_loss(prediction.logit, batch.clicks, batch.page_lengths)
-            loss = loss + self.listwise_weight * terms["listwise"]
-        terms["loss"] = loss
+        losses = self._losses(self.model, self.listwise_weight, prediction, batch)
+        names, loss = tuple(losses.terms), losses.terms["loss"]
         self.finite_loss.check()  # the step before
         where = f"step {self.trainer.global_step} (epoch {self.trainer.current_epoch}, rank {self.trainer.global_rank})"
-        self.finite_loss.watch(terms, batch.page_id, where)
-        self.train_means.add(terms, batch.items)
-        if prediction.degree is not None:
-            self.train_means.add_degrees(prediction.degree, batch.clicks)
+        self.finite_loss.watch(names, losses.values, batch.page_id, where)
+        self.train_means.add(names, losses.values, batch.items)
+        if losses.degrees is not None:
+            self.train_means.add_sums(DEGREES, losses.degrees)
         ranks = self.trainer.world_size
         if ranks == 1:
             return loss

@@ -35,7 +35,14 @@ DECIDING = (
     "trainer.strategy.init_args.tf32",
 )
 # The data may lie elsewhere: their digests are compared.
-NOT_DECIDING = ("data.folder", "data.workers", "data.predict_split", "data.same_ids", "data.lanes")
+NOT_DECIDING = (
+    "data.folder",
+    "data.workers",
+    "data.predict_split",
+    "data.same_ids",
+    "data.lanes",
+    "model.compile_layers",
+)
 PRECISIONS = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed", "64": "64-true"}  # Lightning's short forms
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +15,8 @@ from torchrec.streamable import Pipelineable
 
 from lightning_ccn.data.packing import pack, unpack
 from lightning_ccn.data.padding import PaddedBehaviours, Places, pad_behaviours
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -87,6 +88,7 @@ class PageBatch(Pipelineable):
         self.pages, self.items = self.page_lengths.numel(), self.target.numel()
         self.device = self.page_id.device
         self.buffer: Tensor | None = None  # what all tensors are parts of, if they are
+        self._made: dict[str, Any] = {}
 
     def feature_of_item(self, name: str) -> Tensor:
         """The value of an item feature, for each distinct item: int64 [distinct]."""
@@ -104,30 +106,39 @@ class PageBatch(Pipelineable):
         """Places of one query per target."""
         return Places(None, self.items, 1)
 
-    @cached_property
+    @property
     def short_of_page(self) -> PaddedBehaviours:
         """The short sequence of each page: [pages, longest_short]."""
+        return self._once("short_of_page", self._pad_short)
+
+    @property
+    def long_of_target(self) -> PaddedBehaviours:
+        """The long behaviours of each target's category: [items, longest_long]."""
+        return self._once("long_of_target", lambda: self._pad_long(self.target_group))
+
+    @property
+    def long_of_trigger(self) -> PaddedBehaviours:
+        """The long behaviours of the trigger's category: [pages, longest_long]."""
+        return self._once("long_of_trigger", lambda: self._pad_long(self.trigger_group))
+
+    def _pad_short(self) -> PaddedBehaviours:
         starts = self.short_lengths.cumsum(0) - self.short_lengths
         return pad_behaviours(self.short, starts, self.short_lengths, self.longest_short)
 
-    @cached_property
-    def long_of_target(self) -> PaddedBehaviours:
-        """The long behaviours of each target's category: [items, longest_long]."""
-        return self._long_of(self.target_group)
-
-    @cached_property
-    def long_of_trigger(self) -> PaddedBehaviours:
-        """The long behaviours of the trigger's category: [pages, longest_long]."""
-        return self._long_of(self.trigger_group)
-
-    def _long_of(self, group: Tensor) -> PaddedBehaviours:
+    def _pad_long(self, group: Tensor) -> PaddedBehaviours:
         if not self.longest_long:
             raise ValueError("the batch has no long behaviours, since the system says `reads_long = False`")
-        return pad_behaviours(self.long, self._long_starts[group], self.long_lengths[group], self.longest_long)
+        starts = self._once("long_starts", lambda: self.long_lengths.cumsum(0) - self.long_lengths)
+        return pad_behaviours(self.long, starts[group], self.long_lengths[group], self.longest_long)
 
-    @cached_property
-    def _long_starts(self) -> Tensor:
-        return self.long_lengths.cumsum(0) - self.long_lengths
+    def _once(self, name: str, make: Callable[[], T]) -> T:
+        """What `make` returns, made once; torch.compile makes it where it is used, as part of a larger kernel."""
+        if torch.compiler.is_compiling():
+            return make()
+        if name not in self._made:
+            self._made[name] = make()
+        made: T = self._made[name]
+        return made
 
     def to(self, device: torch.device, non_blocking: bool = False) -> PageBatch:
         """The batch on another device: in one copy from page-locked memory, or itself if it is there already."""

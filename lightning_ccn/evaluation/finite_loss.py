@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -20,15 +20,16 @@ class FiniteLoss:
     def __init__(self) -> None:
         self._pending: _Step | None = None
 
-    def watch(self, terms: Mapping[str, Tensor], page_id: Tensor, where: str) -> None:
-        """Notes a step's loss terms, scalars; one of them is named `loss`.
+    def watch(self, names: Sequence[str], values: Tensor, page_id: Tensor, where: str) -> None:
+        """Notes a step's loss terms.
 
         Args:
-            terms: The loss and what it is made of.
+            names: Names of the terms; one is `loss`.
+            values: float [terms].
             page_id: int64 [pages], the batch's pages.
             where: The step, for the message.
         """
-        self._pending = _Step([*terms], torch.stack([*terms.values()]).detach(), page_id, where)
+        self._pending = _Step(names, values, page_id, where)
 
     def check(self) -> None:
         """Checks the step noted last, once.
@@ -54,7 +55,7 @@ class FiniteLoss:
 class _Step:
     """The values of a step, on their way to the host."""
 
-    def __init__(self, names: list[str], values: Tensor, page_id: Tensor, where: str) -> None:
+    def __init__(self, names: Sequence[str], values: Tensor, page_id: Tensor, where: str) -> None:
         self.names, self.page_id, self.where = names, page_id, where
         self._host, self._copied = values, None
         if values.is_cuda:

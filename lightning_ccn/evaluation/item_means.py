@@ -11,6 +11,25 @@ OverRanks = Callable[[Tensor], Tensor]  # gives the sum of a tensor over all ran
 Names = tuple[str, ...]  # of means that are added together
 Sums = dict[str, list[float]]  # name -> sum over items, and their weight
 
+DEGREES: Names = ("degree_clicked", "degree_unclicked")
+
+
+def degree_sums(degree: Tensor, clicks: Tensor) -> Tensor:
+    """Sums of a batch's collaborative degrees over clicked and unclicked items (`DEGREES`), and the numbers of items.
+
+    A collaborative degree says how well an item fits the user and the trigger (Eq. 4 of the CCN paper).
+
+    Args:
+        degree: Float [items].
+        clicks: Float [items], 0 or 1.
+
+    Returns:
+        float64 [2, 2], for `ItemMeans.add_sums`.
+    """
+    clicks = clicks.double()
+    label = torch.stack([clicks, 1 - clicks])  # [2, items]
+    return torch.stack([(label * degree.detach()).sum(1), label.sum(1)])
+
 
 class ItemMeans:
     """Item-weighted means since the start of the epoch, and since the last call of `window`.
@@ -24,24 +43,20 @@ class ItemMeans:
         self._logged: dict[Names, Tensor] = {}  # the totals at the last call of `window`
         self._loaded: tuple[Sums, Sums, float] = {}, {}, 0.0  # totals and logged over all ranks, and this rank's share
 
-    def add(self, means: Mapping[str, Tensor], items: int) -> None:
-        """Adds a batch's means over its items."""
-        sums = torch.stack([*means.values()]).detach().double() * items
-        self._add(tuple(means), torch.stack([sums, torch.full_like(sums, items)]))
+    def add(self, names: Names, means: Tensor, items: int) -> None:
+        """Adds a batch's means over its items, float [names]."""
+        sums = means.double() * items
+        self.add_sums(names, torch.stack([sums, torch.full_like(sums, items)]))
 
-    def add_degrees(self, degree: Tensor, clicks: Tensor) -> None:
-        """Adds a batch's collaborative degrees, for clicked and unclicked items separately.
-
-        A collaborative degree says how well an item fits the user and the trigger (Eq. 4 of the CCN paper).
-
-        Args:
-            degree: Float [items].
-            clicks: Float [items], 0 or 1.
-        """
-        clicks = clicks.double()
-        label = torch.stack([clicks, 1 - clicks])  # [2, items]
-        sums = torch.stack([(label * degree.detach()).sum(1), label.sum(1)])
-        self._add(("degree_clicked", "degree_unclicked"), sums)
+    def add_sums(self, names: Names, sums: Tensor) -> None:
+        """Adds a batch's sums and their weights, float64 [2, names]."""
+        if names not in self._totals:
+            totals, logged, share = self._loaded
+            if any(name in totals for name in names):  # the first batch after a resume
+                self._totals[names] = _restored(names, totals, share, sums.device)
+                self._logged[names] = _restored(names, logged, share, sums.device)
+        before = self._totals.get(names)
+        self._totals[names] = sums if before is None else before + sums
 
     def window(self, over_ranks: OverRanks) -> dict[str, float]:
         """Means since the last call; names without items are left out."""
@@ -76,15 +91,6 @@ class ItemMeans:
         """
         self.reset()
         self._loaded = dict(state["totals"]), dict(state["logged"]), share
-
-    def _add(self, names: Names, sums: Tensor) -> None:
-        if names not in self._totals:
-            totals, logged, share = self._loaded
-            if any(name in totals for name in names):  # the first batch after a resume
-                self._totals[names] = _restored(names, totals, share, sums.device)
-                self._logged[names] = _restored(names, logged, share, sums.device)
-        before = self._totals.get(names)
-        self._totals[names] = sums if before is None else before + sums
 
 
 def _restored(names: Names, saved: Sums, share: float, device: torch.device) -> Tensor:

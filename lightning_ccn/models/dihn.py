@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding as gather
 
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.models.system import Prediction, System, warn_of_missing_inputs
+from lightning_ccn.nn.gather import gather
 from lightning_ccn.nn.head import PageMLP
 from lightning_ccn.nn.intent import IntentNet, intent_loss
 from lightning_ccn.nn.interest import InterestExtraction

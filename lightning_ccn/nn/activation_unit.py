@@ -6,10 +6,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding as gather
 
 from lightning_ccn.data.padding import PaddedBehaviours, Places
 from lightning_ccn.nn.dice import Dice
+from lightning_ccn.nn.gather import gather
 
 Activation = Literal["prelu", "dice"]
 

@@ -6,10 +6,10 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding as gather
 from torch.nn.functional import linear, scaled_dot_product_attention
 
 from lightning_ccn.data.padding import PaddedBehaviours, Places
+from lightning_ccn.nn.gather import gather
 
 
 class TargetAttention(nn.Module):
@@ -72,9 +72,8 @@ class TargetAttention(nn.Module):
         asked = torch.bmm(w_query.mT * self.scale, w_key).transpose(0, 1).flatten(1)  # [dim, heads * dim]
         queries = (query @ asked).unflatten(1, (self.heads, -1))  # [segments, heads, dim]
         items = gather(behaviours.index, item)  # [segments, longest, dim]
-        weights = torch.baddbmm(behaviours.bias.squeeze(1), queries, items.mT).softmax(2)  # [segments, heads, longest]
-        attended = torch.bmm(torch.bmm(weights, items).transpose(0, 1), w_value.mT)  # [heads, segments, dim / heads]
-        return attended.transpose(0, 1).flatten(1) * behaviours.filled
+        means = _means(queries, items, behaviours.bias.squeeze(1))  # [segments, heads, dim]
+        return _project(means, w_value) * behaviours.filled
 
     def _split(self, x: Tensor) -> Tensor:
         """[segments, n, dim] -> [segments, heads, n, dim / heads]."""
@@ -86,3 +85,21 @@ def _attend(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tens
     if queries.is_cuda:
         return scaled_dot_product_attention(queries, keys, values, attn_mask=bias, scale=1.0)
     return (queries @ keys.mT + bias).softmax(3) @ values
+
+
+def _means(queries: Tensor, items: Tensor, bias: Tensor) -> Tensor:
+    """Means of each segment's items, weighted for each query: [segments, heads, dim] from [segments, longest, dim]."""
+    if queries.is_cuda and torch.compiler.is_compiling():
+        # the sums of products become part of the kernels that gather the items, which are then never written to memory
+        logits = (queries[:, :, None] * items[:, None]).sum(3) + bias
+        return (logits.softmax(2)[:, :, :, None] * items[:, None]).sum(2)
+    return torch.bmm(torch.baddbmm(bias, queries, items.mT).softmax(2), items)
+
+
+def _project(means: Tensor, weight: Tensor) -> Tensor:
+    """Each head's own projection, [heads, size, dim], of its means: [segments, heads, dim] -> [segments, dim]."""
+    if means.is_cuda:
+        # The gradient of a batched product's weights is a sum over all segments for a few numbers: work for four of a
+        # GPU's multiprocessors. One larger product with zeros in it is split over all of them.
+        return means.flatten(1) @ torch.block_diag(*weight.mT)
+    return torch.bmm(means.transpose(0, 1), weight.mT).transpose(0, 1).flatten(1)

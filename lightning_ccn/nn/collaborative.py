@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor, nn
-from torch.nn.functional import embedding as gather
 
+from lightning_ccn.nn.gather import gather
 from lightning_ccn.nn.head import PageMLP
 
 Bound = Literal["sigmoid", "none"]

@@ -86,7 +86,7 @@ def repulsion_loss(
         log_mean = _with_gradient_of(log_mean, mean)
 
     other = group ^ 1  # the same page's other label
-    loss = -functional.logsigmoid(own - log_size[other] - log_mean[other])
+    loss = -functional.logsigmoid(own - (log_size + log_mean).index_select(0, other))
     return _mean(torch.where(size[other] > 0, loss, 0))
 
 
@@ -143,12 +143,14 @@ def attraction_loss(
     total_of_rest = exponent.new_zeros(groups).index_add(0, group, share_of_rest)
 
     reference = torch.where(is_lowest, second[group], lowest[group])
-    others = torch.where(is_lowest, total_of_rest[group], total[group] - share).masked_fill(alone, 1)
+    others = torch.where(
+        is_lowest, total_of_rest.index_select(0, group), total.index_select(0, group) - share
+    ).masked_fill(alone, 1)
     others_size = (size[group] - 1).clamp(min=1)
     log_mean = others_size.log() + reference - others.log()  # [items]
     if detach_weights:
         exponents = exponent.new_zeros(groups).index_add(0, group, exponent)
-        log_mean = _with_gradient_of(log_mean, (exponents[group] - exponent) / others_size)
+        log_mean = _with_gradient_of(log_mean, (exponents.index_select(0, group) - exponent) / others_size)
 
     # An item without a set gets two angles of 1, so its loss and gradient are exactly 0 whatever its degree. Far
     # beyond the cosine's first period an angle has no meaning, but it must not become inf - inf.

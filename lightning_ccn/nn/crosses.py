@@ -48,6 +48,7 @@ class HashedCrosses(nn.Module):
             ],
         )
 
+    @torch.compiler.disable  # ids travel between ranks here
     def forward(self, batch: PageBatch) -> Tensor:
         """float [items], the wide part's logit."""
         ids = pad(self.ids(batch), (0, 0, 0, 1))  # a lookup needs an entry, and a batch may be empty

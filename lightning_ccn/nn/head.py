@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torch.nn.functional import embedding as gather
+
+from lightning_ccn.nn.gather import gather
 
 
 class PageMLP(nn.Module):

@@ -16,12 +16,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding as gather
 from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, EmbeddingCollection, EmbeddingConfig, PoolingType
 from torchrec.modules.embedding_configs import DataType
 
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.schema import Feature, Schema
+from lightning_ccn.nn.gather import gather
 
 ItemKernel = Literal["auto", "bag", "sequence"]
 TableDtype = Literal["fp32", "fp16"]
@@ -92,6 +92,7 @@ class PageEmbedding(nn.Module):
         self.items = ItemTables(schema, dim, kernel, dtype)
         self.user_dim, self.item_dim = self.users.dim, self.items.dim
 
+    @torch.compiler.disable  # ids travel between ranks here
     def forward(self, batch: PageBatch) -> Embedded:
         """The batch's embeddings; shapes in `Embedded`."""
         item = self.items(batch)  # [distinct, item_dim]

@@ -6,13 +6,13 @@ one, only this file needs an update.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torchrec import EmbeddingBagCollection
-from torchrec.distributed import DistributedModelParallel, collective_utils
+from torchrec.distributed import DistributedModelParallel, collective_utils, dist_data
 from torchrec.distributed.dist_data import PooledEmbeddingsReduceScatter
 from torchrec.distributed.embedding import ShardedEmbeddingCollection
 from torchrec.distributed.embeddingbag import ShardedEmbeddingBagCollection
@@ -69,6 +69,14 @@ def forget_first_world() -> None:
     and others that have not, the others would wait for it forever. In 1.6.1 this function has no effect.
     """
     collective_utils._INITIALIZED = False
+
+
+torchrec_recat = dist_data._get_recat  # as TorchRec has it
+
+
+def use_recat(recat: Callable[..., Tensor | None]) -> None:
+    """Let TorchRec, in this process, order the ids of all ranks by another function than `dist_data._get_recat`."""
+    dist_data._get_recat = recat
 
 
 def assert_async(condition: Tensor, message: str) -> None:

@@ -12,11 +12,12 @@ from torchrec.distributed.types import ShardedModule
 
 from lightning_ccn.sharding.errors import ShardingError
 from lightning_ccn.sharding.plan import Plan
+from lightning_ccn.sharding.recat import recat
 from lightning_ccn.sharding.sharders import BoundsCheck, CommunicationDtype, sharders
 from lightning_ccn.sharding.table_optimizers import find_table_optimizer
 from lightning_ccn.sharding.tables import draw_rows, initial_rows
 from lightning_ccn.sharding.torchrec_plan import torchrec_plan
-from lightning_ccn.sharding.torchrec_private import sharded_parameter_names
+from lightning_ccn.sharding.torchrec_private import sharded_parameter_names, use_recat
 
 
 def refuse_sharded(module: nn.Module) -> None:
@@ -60,6 +61,8 @@ def wrap(
         bounds_check: What an id outside of its table does, see `sharding.sharders`.
         communication_dtype: Type in which vectors and gradients travel.
     """
+    if device.type == "cuda":
+        use_recat(recat)
     start = initial_rows(module)
     arguments = find_table_optimizer(plan.optimizer).kernel_arguments(lr, eps)
     # How many random numbers TorchRec draws here depends on the world size: keep the caller's generators unchanged.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 
@@ -10,13 +11,20 @@ from lightning_ccn.sharding import TorchRecStrategy
 
 
 def bare_trainer(
-    home: Path, strategy: TorchRecStrategy, accelerator: str, devices: int, steps: int, callback: L.Callback
+    home: Path,
+    strategy: TorchRecStrategy,
+    accelerator: str,
+    devices: int,
+    steps: int,
+    callback: L.Callback,
+    precision: Any = "32-true",
 ) -> L.Trainer:
     """The Trainer."""
     return L.Trainer(
         strategy=strategy,
         accelerator=accelerator,
         devices=devices,
+        precision=precision,
         max_steps=steps,
         callbacks=[callback],
         logger=False,

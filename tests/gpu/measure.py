@@ -1,7 +1,8 @@
 """Measures training steps with batches that are on the host already: `python -m tests.gpu.measure WORLD`.
 
-One line of JSON for each batch size: items a second, waits a step, the share of the time in which the GPU is busy, the
-share of that in table kernels, and the peak of its memory beside the plan's bytes. `--accelerator cpu` is a rehearsal.
+One line of JSON for each batch size: items a second, waits a step and who asked for them, the share of the time in
+which the GPU is busy, the share of that in table kernels, the slowest kernels, and the peak of its memory beside the
+plan's bytes. `--accelerator cpu` is a rehearsal.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import json
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from itertools import cycle, islice
 from pathlib import Path
@@ -21,15 +23,17 @@ import lightning as L
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from lightning_ccn import models
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.datamodule import PageData
 from lightning_ccn.data.reader import PageLoader
-from lightning_ccn.models import CCN
 from lightning_ccn.module import CTRModule
 from lightning_ccn.sharding import TorchRecStrategy
 from tests.gpu.bare_trainer import bare_trainer
+from tests.gpu.waits import asked_by
 
-WARM_UP, STEPS = 20, 10
+WARM_UP, STEPS, TRACED = 20, 20, 3
+LAST = WARM_UP + 3 * STEPS
 TABLES = ("embedding", "bounds_check", "linearize", "fbgemm", "grad_sum")  # parts of the names of table kernels
 MIB = 2**20
 
@@ -41,38 +45,65 @@ class Kept:
         self.batches = [loader.batches[0, step] for step in range(min(2, len(loader)))]
 
     def __call__(self, steps: Any) -> Iterator[PageBatch]:
-        return islice(cycle(self.batches), len(steps))
+        return islice(cycle(self.batches), LAST + TRACED)
+
+
+class Waits:
+    """Counts the calls that make the host wait for the GPU, as torch tells of them, by who asked."""
+
+    def __init__(self) -> None:
+        self.found: Counter[str] = Counter()
+
+    def __enter__(self) -> None:
+        self._kept = warnings.catch_warnings()
+        self._kept.__enter__()
+        warnings.simplefilter("always")
+        warnings.showwarning = self._count
+        torch.cuda.set_sync_debug_mode("warn")
+
+    def __exit__(self, *_: object) -> None:
+        torch.cuda.set_sync_debug_mode("default")
+        self._kept.__exit__(None, None, None)
+
+    def _count(self, message: Warning | str, *_: Any, **__: Any) -> None:
+        if "synchronizing" in str(message):
+            self.found[" ".join(asked_by())] += 1
 
 
 class Measured(L.Callback):
-    """Measures steps `WARM_UP` to `WARM_UP + STEPS`: once for the time, then for waits, then for kernels.
+    """Measures `STEPS` steps for the time, as many for waits, as many for kernels, and traces `TRACED` more.
+
+    Args:
+        trace: File for the trace, which chrome://tracing shows; None for none.
 
     Attributes:
         found: The figures.
     """
 
-    def __init__(self) -> None:
-        self.found: dict[str, float | str] = {}
+    def __init__(self, trace: Path | None) -> None:
+        self.trace = trace
+        self.found: dict[str, Any] = {}
         self._items = 0
 
     def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: PageBatch, batch_idx: int
     ) -> None:
         """Begins a measurement."""
         on_gpu = pl_module.device.type == "cuda"
-        if on_gpu and batch_idx in (WARM_UP, WARM_UP + STEPS, WARM_UP + 2 * STEPS):
+        if on_gpu and batch_idx >= WARM_UP and (batch_idx - WARM_UP) % STEPS == 0:
             torch.cuda.synchronize()
         if batch_idx == WARM_UP:
             self._since = time.perf_counter()
         if on_gpu and batch_idx == WARM_UP + STEPS:
-            self._warnings = warnings.catch_warnings(record=True)
-            self._waits = self._warnings.__enter__()
-            warnings.simplefilter("always")
-            torch.cuda.set_sync_debug_mode("warn")
+            self._waits = Waits()
+            self._waits.__enter__()
         if on_gpu and batch_idx == WARM_UP + 2 * STEPS:
             self._profile = profile(activities=[ProfilerActivity.CUDA])
             self._profile.start()
             self._since = time.perf_counter()
+        if on_gpu and batch_idx == LAST and self.trace:
+            self._profile = profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA])
+            self._profile.start()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: PageBatch, batch_idx: int
@@ -88,35 +119,67 @@ class Measured(L.Callback):
             self.found |= {"items_a_step": self._items / STEPS, "items_per_second": self._items / seconds}
             self.found["milliseconds_a_step"] = 1e3 * seconds / STEPS
         if on_gpu and batch_idx == WARM_UP + 2 * STEPS - 1:
-            torch.cuda.set_sync_debug_mode("default")
-            self._warnings.__exit__(None, None, None)
-            self.found["waits_a_step"] = sum("synchronizing" in str(w.message) for w in self._waits) / STEPS
-        if on_gpu and batch_idx == WARM_UP + 3 * STEPS - 1:
+            self._waits.__exit__()
+            self.found["waits_a_step"] = self._waits.found.total() / STEPS
+            self.found["waits"] = {place: count / STEPS for place, count in self._waits.found.most_common()}
+        if on_gpu and batch_idx == LAST - 1:
             torch.cuda.synchronize()
             seconds = time.perf_counter() - self._since
             self._profile.stop()
-            kernels = [(e.name.lower(), e.device_time) for e in self._profile.events() if e.device_time > 0]
-            busy = sum(microseconds for _, microseconds in kernels)
-            tables = sum(microseconds for name, microseconds in kernels if any(part in name for part in TABLES))
-            self.found |= {"gpu_busy": busy / 1e6 / seconds, "of_that_in_tables": tables / max(busy, 1e-9)}
-            self.found |= {"kernels_a_step": len(kernels) / STEPS, "peak_mib": torch.cuda.max_memory_allocated() / MIB}
+            self.found |= of_kernels(self._profile, seconds)
+            self.found["peak_mib"] = torch.cuda.max_memory_allocated() / MIB
+        if on_gpu and batch_idx == LAST + TRACED - 1 and self.trace:
+            torch.cuda.synchronize()
+            self._profile.stop()
+            self._profile.export_chrome_trace(str(self.trace))
 
 
-def measure(world: Path, accelerator: str, batch_pages: int) -> dict[str, Any]:
+def of_kernels(found: profile, seconds: float) -> dict[str, Any]:
+    """What the GPU did in `seconds` of `STEPS` steps.
+
+    `gpu_busy` is the share of the time in which at least one kernel or copy ran.
+    """
+    events = [e for e in found.events() if e.device_type.name == "CUDA" and e.time_range.elapsed_us() > 0]
+    busy, end = 0.0, 0.0
+    for event in sorted(events, key=lambda event: event.time_range.start):
+        busy += max(0.0, event.time_range.end - max(end, event.time_range.start))
+        end = max(end, event.time_range.end)
+    by_name: Counter[str] = Counter()
+    for event in events:
+        by_name[event.name] += event.time_range.elapsed_us()
+    tables = sum(us for name, us in by_name.items() if any(part in name.lower() for part in TABLES))
+    return {
+        "gpu_busy": busy / 1e6 / seconds,
+        "of_that_in_tables": tables / max(by_name.total(), 1e-9),
+        "kernels_a_step": len(events) / STEPS,
+        "microseconds_a_step": {name[:90]: us / STEPS for name, us in by_name.most_common(20)},
+    }
+
+
+def measure(
+    world: Path,
+    accelerator: str,
+    batch_pages: int,
+    system: str = "CCN",
+    precision: Any = "32-true",
+    compiled: bool = False,
+    trace: Path | None = None,
+) -> dict[str, Any]:
     """The figures of one batch size."""
     data = PageData(world, batch_pages=batch_pages, workers=0, lanes=1)
-    strategy, measured = TorchRecStrategy(), Measured()
+    strategy, measured = TorchRecStrategy(), Measured(trace)
     with TemporaryDirectory() as home:
-        trainer = bare_trainer(Path(home), strategy, accelerator, 1, WARM_UP + 3 * STEPS, measured)
+        trainer = bare_trainer(Path(home), strategy, accelerator, 1, LAST + TRACED, measured, precision)
         kept = Kept(data_loader(data))
         with (
             patch.object(PageLoader, "_batches", lambda loader, steps: kept(steps)),
-            patch.object(PageLoader, "__len__", lambda loader: WARM_UP + 3 * STEPS),
+            patch.object(PageLoader, "__len__", lambda loader: LAST + TRACED),
         ):
-            trainer.fit(CTRModule(data.dataset, CCN), data)
+            trainer.fit(CTRModule(data.dataset, getattr(models, system), compile_layers=compiled), data)
     device = torch.cuda.get_device_name() if accelerator == "gpu" else "CPU"
-    assert strategy.plan is not None
-    about = {"device": device, "torch": torch.__version__, "batch_pages": batch_pages}
+    assert strategy.plan is not None and "items_per_second" in measured.found
+    about = {"device": device, "torch": torch.__version__, "system": system, "precision": precision}
+    about |= {"compiled": compiled, "batch_pages": batch_pages}
     return {**about, **measured.found, "plan_mib": max(strategy.plan.rank_bytes()) / MIB}
 
 
@@ -131,6 +194,13 @@ if __name__ == "__main__":
     parser.add_argument("world", type=Path)
     parser.add_argument("--accelerator", default="gpu", choices=["gpu", "cpu"])
     parser.add_argument("--batch_pages", type=int, nargs="+", default=[576, 4680])  # about 8k and 65k items
+    parser.add_argument("--system", default="CCN", help="a class of lightning_ccn.models")
+    parser.add_argument("--precision", default="32-true", help="Lightning's, such as bf16-mixed")
+    parser.add_argument("--compile", action="store_true", help="with model.compile_layers")
+    parser.add_argument("--traces", type=Path, help="a folder for traces of a few steps")
     options = parser.parse_args()
     for pages in options.batch_pages:
-        print(json.dumps(measure(options.world, options.accelerator, pages)), flush=True)
+        name = f"{options.system}-{options.precision}{'-compiled' * options.compile}-{pages}.json"
+        trace = options.traces / name if options.traces else None
+        settings = (options.system, options.precision, options.compile, trace)
+        print(json.dumps(measure(options.world, options.accelerator, pages, *settings)), flush=True)

@@ -59,10 +59,15 @@ class Run:
         return found
 
 
-def fit(home: Path, name: str, world: Path, accelerator: str, *options: str) -> Run:
-    """A fit that must succeed."""
+def words_of_fit(home: Path, name: str, world: Path, accelerator: str, *options: str) -> list[str]:
+    """The words of a `ccn fit` on one device of each node."""
     place = ["--runs", str(home), "--experiment", "gpu", "--run_id", name, "--data.folder", str(world)]
-    words = ["fit", *place, "--trainer.accelerator", accelerator, "--trainer.devices", "1", *FIT, *QUIET, *options]
+    return ["fit", *place, "--trainer.accelerator", accelerator, "--trainer.devices", "1", *FIT, *QUIET, *options]
+
+
+def fit(home: Path, name: str, world: Path, accelerator: str, *options: str) -> Run:
+    """A fit on one rank that must succeed."""
+    words = words_of_fit(home, name, world, accelerator, *options)
     assert on_ranks(1, run, words=words) == [0], words
     return Run(home / "gpu" / name)
 

@@ -87,6 +87,28 @@ def test_less_memory_gives_nearly_the_same_losses(
     assert less.losses.keys() == plain.losses.keys()
 
 
+COMPILED = ["--model.compile_layers", "true"]
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_compiled_layers_train_alike(world: Path, tmp_path: Path) -> None:
+    plain, compiled = (fit(tmp_path, name, world, "gpu", *STEPS, *o) for name, o in (("plain", []), ("less", COMPILED)))
+    assert list(compiled.losses.values()) == pytest.approx(list(plain.losses.values()), abs=1e-3)
+    assert compiled.losses.keys() == plain.losses.keys()
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_a_deterministic_run_of_compiled_layers_that_continues_is_the_same_run(world: Path, tmp_path: Path) -> None:
+    same = [*STEPS, "--trainer.deterministic", "true", *COMPILED]
+    whole = fit(tmp_path, "whole", world, "gpu", *same, *saving_every(6))
+    half = fit(tmp_path, "half", world, "gpu", *same, "--ckpt_path", str(whole.checkpoint(6)))
+    expected = whole.tensors()
+    for name, value in half.tensors().items():
+        assert torch.equal(value, expected[name]), name
+
+
 @pytest.fixture(scope="module")
 def pages(dataset: Path) -> PageBatches:
     return PageBatches(Dataset.open(dataset), "test", batch_pages=24, short_length=5, long_length=4)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import traceback
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,21 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-import lightning_ccn
-
 ASK = {"item", "tolist", "__int__", "__float__", "__bool__", "__index__", "cpu", "numpy"}
 ASK |= {"unique", "unique_consecutive", "nonzero", "masked_select", "bincount"}
 FROM_HOST = {"tensor", "as_tensor", "new_tensor"}
-THEIRS = ("torchrec", "fbgemm_gpu", "lightning", "torchmetrics", "torch/optim", "torch/nn/parallel")
-# package -> a part of its files' paths
-PACKAGES = {"lightning_ccn": f"{Path(lightning_ccn.__file__).parent}/"} | {p: f"/site-packages/{p}/" for p in THEIRS}
+OURS_AND_THEIRS = (
+    "lightning_ccn",
+    "torchrec",
+    "fbgemm_gpu",
+    "lightning",
+    "torchmetrics",
+    "torch.optim",
+    "torch.nn.parallel",
+)
+PACKAGES = {
+    name: f"{Path(str(import_module(name).__file__)).parent}/" for name in OURS_AND_THEIRS
+}  # where their files are
 COLLECTIVES = {"barrier", "all_reduce", "all_to_all_single", "all_gather_into_tensor", "reduce_scatter_tensor"}
 
 

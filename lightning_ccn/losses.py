@@ -1,0 +1,53 @@
+"""The training loss of a batch: cross entropy of the clicks, plus what a system adds over each page's context."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from lightning_ccn.data.batch import PageBatch
+from lightning_ccn.evaluation.item_means import degree_sums
+from lightning_ccn.models.system import Prediction, System
+from lightning_ccn.nn.listwise import listwise_softmax_loss
+
+
+@dataclass
+class Losses:
+    """The losses of a rank's batch.
+
+    Attributes:
+        terms: `loss`, and what it is made of; scalars.
+        values: float [terms], the same without gradients.
+        degrees: What `degree_sums` returns; None for a system without a collaborative degree.
+    """
+
+    terms: dict[str, Tensor]
+    values: Tensor
+    degrees: Tensor | None
+
+
+def batch_losses(system: System, listwise_weight: float, prediction: Prediction, batch: PageBatch) -> Losses:
+    """The losses, means over the batch's items.
+
+    Args:
+        system: The system that made the prediction.
+        listwise_weight: Weight of the softmax loss over each page's logits; 0 for none.
+        prediction: The system's answer for the batch.
+        batch: The batch, with clicks.
+    """
+    assert batch.clicks is not None
+    ce = binary_cross_entropy_with_logits(prediction.logit.float(), batch.clicks, reduction="sum")
+    terms = {"ce": ce / max(batch.items, 1)}
+    loss = terms["ce"]
+    for name, (value, weight) in system.auxiliary_losses(prediction, batch).items():
+        terms[name] = value
+        loss = loss + weight * value
+    if listwise_weight:
+        terms["listwise"] = listwise_softmax_loss(prediction.logit, batch.clicks, batch.page_lengths)
+        loss = loss + listwise_weight * terms["listwise"]
+    terms["loss"] = loss
+    degrees = None if prediction.degree is None else degree_sums(prediction.degree, batch.clicks)
+    return Losses(terms, torch.stack([*terms.values()]).detach(), degrees)
