@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from lightning_ccn.data.batch import PageBatch
@@ -29,24 +29,54 @@ class Losses:
     degrees: Tensor | None
 
 
-def batch_losses(system: System, listwise_weight: float, prediction: Prediction, batch: PageBatch) -> Losses:
+class PositionBias(nn.Module):
+    """A bias for each position on a page: what is shown first is seen more often, whatever it is.
+
+    It is added to the logit in training. A score leaves it out, so it is a score at no position in particular. (Zhao et
+    al. 2019, the shallow tower, here of the position alone.)
+
+    Args:
+        positions: Number of positions with a bias of their own.
+    """
+
+    def __init__(self, positions: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(positions))
+
+    def forward(self, position: Tensor) -> Tensor:
+        """float [items] for int64 [items]."""
+        return self.bias.index_select(0, position)
+
+
+def batch_losses(
+    system: System,
+    position_bias: PositionBias | None,
+    listwise_weight: float,
+    prediction: Prediction,
+    batch: PageBatch,
+) -> Losses:
     """The losses, means over the batch's items.
 
     Args:
         system: The system that made the prediction.
+        position_bias: What the position adds to the logit, if the data says so.
         listwise_weight: Weight of the softmax loss over each page's logits; 0 for none.
         prediction: The system's answer for the batch.
         batch: The batch, with clicks.
     """
     assert batch.clicks is not None
-    ce = binary_cross_entropy_with_logits(prediction.logit.float(), batch.clicks, reduction="sum")
+    logit = prediction.logit.float()
+    if position_bias is not None:
+        assert batch.position is not None
+        logit = logit + position_bias(batch.position)
+    ce = binary_cross_entropy_with_logits(logit, batch.clicks, weight=batch.weight, reduction="sum")
     terms = {"ce": ce / max(batch.items, 1)}
     loss = terms["ce"]
     for name, (value, weight) in system.auxiliary_losses(prediction, batch).items():
         terms[name] = value
         loss = loss + weight * value
     if listwise_weight:
-        terms["listwise"] = listwise_softmax_loss(prediction.logit, batch.clicks, batch.page_lengths)
+        terms["listwise"] = listwise_softmax_loss(logit, batch.clicks, batch.page_lengths)
         loss = loss + listwise_weight * terms["listwise"]
     terms["loss"] = loss
     degrees = None if prediction.degree is None else degree_sums(prediction.degree, batch.clicks)

@@ -24,7 +24,7 @@ from lightning_ccn.evaluation.finite_loss import FiniteLoss
 from lightning_ccn.evaluation.item_means import DEGREES, ItemMeans
 from lightning_ccn.evaluation.metrics import AUC, CTRMetrics
 from lightning_ccn.lightning_private import epoch_was_left, log_interval
-from lightning_ccn.losses import batch_losses
+from lightning_ccn.losses import PositionBias, batch_losses
 from lightning_ccn.models.system import Prediction, System
 from lightning_ccn.nn.compiler import missing_for_compile
 from lightning_ccn.nn.dense_adagrad import DenseAdagrad
@@ -98,6 +98,8 @@ class CTRModule(L.LightningModule):
         self.listwise_weight, self.freeze_names = listwise_weight, list(freeze)
         self.compile_layers = compile_layers
         self.model: System | None = None
+        positions = dataset.schema.position_bias
+        self.position_bias = None if positions is None else PositionBias(positions)
         self._forward: Callable[[PageBatch], Prediction] = self.forward  # in training; compiled if so wanted
         self._losses = batch_losses
         self.train_means, self.finite_loss = ItemMeans(), FiniteLoss()
@@ -172,7 +174,7 @@ class CTRModule(L.LightningModule):
         """The rank's loss, scaled so that its average over ranks is the mean over the global batch's items."""
         prediction = self._forward(batch)
         assert self.model is not None
-        losses = self._losses(self.model, self.listwise_weight, prediction, batch)
+        losses = self._losses(self.model, self.position_bias, self.listwise_weight, prediction, batch)
         names, loss = tuple(losses.terms), losses.terms["loss"]
         self.finite_loss.check()  # the step before
         where = f"step {self.trainer.global_step} (epoch {self.trainer.current_epoch}, rank {self.trainer.global_rank})"

@@ -46,6 +46,10 @@ def write_dataset(
     items: int = 60,
     categories: int = 5,
     numbers: tuple[str, ...] = (),
+    page_numbers: tuple[str, ...] = (),
+    same_as_trigger: tuple[str, ...] = (),
+    weight: str | None = None,
+    position_bias: int | None = None,
     mapping: str = "dense",
     first_page_id: int = 0,
 ) -> Path:
@@ -67,6 +71,10 @@ def write_dataset(
         user=(Feature("user", "user"), Feature("city", "city"), Feature("interests", "category", many=True)),
         attributes=(Feature("category", "category"), Feature("seller", "seller")),
         numbers=numbers,
+        page_numbers=page_numbers,
+        same_as_trigger=same_as_trigger,
+        weight=weight,
+        position_bias=position_bias,
         category="category",
     )
     attributes = {f.name: rng.integers(1, schema.tables[f.table].rows, items + 1) for f in schema.attributes}
@@ -104,6 +112,13 @@ def write_dataset(
             for name in numbers:
                 values = rng.normal(3.0, 2.0, len(probability)).astype(np.float32)
                 rows[name] = Ragged(values, exposed.offsets)
+            if weight is not None:
+                rows[weight] = Ragged(rng.uniform(0.5, 1.5, len(probability)).astype(np.float32), exposed.offsets)
+            if position_bias is not None:
+                positions = np.arange(len(probability)) - np.repeat(exposed.offsets[:-1], exposed.lengths) + 1
+                rows["positions"] = Ragged(positions, exposed.offsets)
+            for name in page_numbers:
+                rows[name] = rng.normal(100.0, 5.0, count).astype(np.float32)
             if split == "test":
                 rows["click_probability"] = Ragged(probability.astype(np.float32), exposed.offsets)
                 rows["attainable_probability"] = rows["click_probability"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from torch import nn
 
 from lightning_ccn.cli import main
 from lightning_ccn.data.batch import PageBatch
+from lightning_ccn.data.check.check import check
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.errors import OptionError
 from lightning_ccn.evaluation.metrics import CTRMetrics
@@ -22,6 +24,7 @@ from lightning_ccn.module import CTRModule
 from lightning_ccn.nn.head import PageMLP
 from lightning_ccn.nn.tables import PageEmbedding
 from lightning_ccn.sharding import TorchRecStrategy
+from lightning_ccn.sharding.checkpoint import load_tensors
 
 
 class Plain(System):
@@ -149,3 +152,18 @@ def test_a_class_that_is_no_system_is_one_line(
         fit(dataset, tmp_path, "--model.system", "tests.test_module.NoSystem")
     assert end.value.code == 2
     assert "NoSystem" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_every_feature_of_a_schema_goes_from_the_files_into_training_and_scores(
+    make_dataset: Callable[..., Path], tmp_path: Path
+) -> None:
+    features = {"page_numbers": ("age",), "same_as_trigger": ("category",), "weight": "importance", "position_bias": 3}
+    folder = make_dataset(numbers=("price",), **features)
+    assert check(folder).errors == []
+    assert fit(folder, tmp_path, "--trainer.max_steps", "4", "--test_after_fit", "true") == 0
+    checkpoint = tmp_path / "default" / "r" / "checkpoints" / "last.ckpt"
+    bias = torch.zeros(3)  # of positions 1, 2 and all later ones
+    load_tensors(checkpoint, {"module.position_bias.bias": bias}, None)
+    assert (bias != 0).all()
+    place = ["--data.folder", str(folder), "--runs", str(tmp_path), "--run_id", "p"]
+    assert main(["predict", *place, "--ckpt_path", str(checkpoint), "--data.workers", "0"]) == 0

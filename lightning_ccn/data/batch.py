@@ -60,7 +60,12 @@ class PageBatch(Pipelineable):
         target_group: Int64 [items], the group of each target's category on its page.
         trigger_group: Int64 [pages], the group of each trigger's category.
         numbers: Float32 [items, numbers], standardised.
+        page_numbers: Float32 [pages, page numbers], standardised.
         clicks: Float32 [items] in {0, 1}; None when the data has no clicks (predict).
+        position: Int64 [items], which bias the item's position on the page gets in training; None if no position has
+            one, and without clicks.
+        weight: Float32 [items], how much each item counts in the training loss; None if all count alike, and without
+            clicks.
     """
 
     page_id: Tensor
@@ -81,7 +86,10 @@ class PageBatch(Pipelineable):
     target_group: Tensor
     trigger_group: Tensor
     numbers: Tensor
+    page_numbers: Tensor
     clicks: Tensor | None
+    position: Tensor | None = None
+    weight: Tensor | None = None
 
     def __post_init__(self) -> None:
         # looked up once: each look at a tensor's shape costs as much as a small operation

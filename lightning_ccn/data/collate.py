@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,8 +23,10 @@ from lightning_ccn.data.ready_pages import (
     ITEMS,
     LONG,
     NUMBERS,
+    PAGE_NUMBERS,
     PAGES,
     SHORT,
+    WEIGHT,
     Blocks,
     ReadyPages,
     ready,
@@ -37,9 +39,9 @@ MOST_DEVIATIONS = 1e15  # the squares of larger numbers overflow float32 after a
 
 # Columns of the block PAGES, int64; then one per profile feature: its value, or the number of its values
 PAGE_ID, TRIGGER, TRIGGER_GROUP, ITEM_COUNT, SHORT_COUNT, GROUP_COUNT, FIRST_FEATURE = range(7)
-# Columns of the block ITEMS, int32: the item row; the target's group among those of its page; and the click, where the
-# data has clicks
-ROW, GROUP, CLICK = range(3)
+# Columns of the block ITEMS, int32: the item row; the target's group among those of its page; the click, where the
+# data has clicks; and, where positions have a bias, which one
+ROW, GROUP, CLICK, POSITION = range(4)
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Collator:
     Attributes:
         schema: Schema of the dataset.
         items: Item attributes by name, int [rows of the item table] each.
-        moments: (mean, standard deviation) of each per-item number.
+        moments: (mean, standard deviation) of each number.
         short_length: How many of the most recent short behaviours are kept.
         long_length: How many of the most recent long behaviours are kept for each category; 0 leaves them out.
     """
@@ -107,6 +109,8 @@ class Collator:
         of_item = [exposed.values, found.target_group - first_group[target_page]]
         if isinstance(clicks := rows.get(page_row.CLICKS), Ragged):
             of_item.append(clicks.values)
+            if (most := self.schema.position_bias) is not None:
+                of_item.append(list_column(rows, page_row.POSITIONS).values.clip(1, most) - 1)
         blocks = {
             ITEMS: _columns(of_item, np.int32),
             SHORT: short.values.astype(np.int32),
@@ -117,7 +121,12 @@ class Collator:
         lengths = {ITEMS: exposed.lengths, SHORT: short.lengths, LONG: long_count, GROUPS: group_count}
         lengths[PAGES] = np.ones(pages, np.int64)
         if self.schema.numbers:
-            blocks[NUMBERS], lengths[NUMBERS] = self._numbers(rows, len(exposed.values)), exposed.lengths
+            blocks[NUMBERS], lengths[NUMBERS] = self._numbers(rows, self.schema.numbers), exposed.lengths
+        if self.schema.page_numbers:
+            blocks[PAGE_NUMBERS], lengths[PAGE_NUMBERS] = self._numbers(rows, self.schema.page_numbers), lengths[PAGES]
+        if (name := self.schema.weight) is not None and name in rows:
+            weight = list_column(rows, name)
+            blocks[WEIGHT], lengths[WEIGHT] = weight.values.astype(np.float32), exposed.lengths
         for feature in self.schema.user:
             column = rows[feature.name]
             columns.append(column.lengths if isinstance(column, Ragged) else column)
@@ -146,6 +155,9 @@ class Collator:
             [target[ROW], trigger.astype(np.int32), blocks[SHORT], blocks[LONG]]
         )
         numbers = blocks[NUMBERS] if self.schema.numbers else np.zeros((items, 0), np.float32)
+        page_numbers = blocks.get(PAGE_NUMBERS)
+        if page_numbers is None or not len(page_numbers):
+            page_numbers = np.zeros((pages, len(self.schema.page_numbers)), np.float32)
         item, attribute = self._item(distinct)
         return PageBatch(
             page_id=_tensor(page[PAGE_ID]),
@@ -166,7 +178,10 @@ class Collator:
             target_group=_tensor(target[GROUP] + first_group[target_page]),
             trigger_group=_tensor(page[TRIGGER_GROUP] + first_group),
             numbers=torch.from_numpy(numbers),
+            page_numbers=torch.from_numpy(page_numbers),
             clicks=torch.from_numpy(target[CLICK].astype(np.float32)) if len(target) > CLICK else None,
+            position=_tensor(target[POSITION]) if len(target) > POSITION else None,
+            weight=torch.from_numpy(blocks[WEIGHT]) if WEIGHT in blocks else None,
         )
 
     @cached_property
@@ -192,21 +207,24 @@ class Collator:
         attribute = np.array(places, np.int64).reshape(len(places), len(distinct))
         return _keyed(names, values, lengths, len(distinct)), torch.from_numpy(attribute)
 
-    def _numbers(self, rows: PageRows, items: int) -> np.ndarray:
-        scaled = np.zeros((items, len(self.schema.numbers)), dtype=np.float32)
-        for at, name in enumerate(self.schema.numbers):
-            mean, deviation = self.moments[name]
-            values = list_column(rows, name).values.astype(np.float64)  # float16 would overflow in between
-            standard = np.nan_to_num((values - mean) / deviation, nan=0.0)  # replace a missing number by the mean
-            if len(far := np.flatnonzero(np.abs(standard) > MOST_DEVIATIONS)):
-                page = np.searchsorted(list_column(rows, name).offsets, far[0], side="right") - 1
-                raise DataError(
-                    f"page_id {value_column(rows, page_row.PAGE_ID)[page]}, column {name}: {values[far[0]]:g} is "
-                    f"{abs(standard[far[0]]):.1g} deviations from the mean of training, {mean:g}; write NaN or null "
-                    "for an unknown number"
-                )
-            scaled[:, at] = standard
-        return scaled
+    def _numbers(self, rows: PageRows, names: Sequence[str]) -> np.ndarray:
+        """Standardised numbers of exposed items, or of pages: float32 [items or pages, names]."""
+        return np.stack([self._standard(rows, name) for name in names], axis=1).astype(np.float32)
+
+    def _standard(self, rows: PageRows, name: str) -> np.ndarray:
+        column, (mean, deviation) = rows[name], self.moments[name]
+        values = column.values if isinstance(column, Ragged) else column
+        standard = (values.astype(np.float64) - mean) / deviation  # float16 would overflow in between
+        standard = np.nan_to_num(standard, nan=0.0)  # replace a missing number by the mean
+        if len(far := np.flatnonzero(np.abs(standard) > MOST_DEVIATIONS)):
+            at = far[0]
+            page = np.searchsorted(column.offsets, at, side="right") - 1 if isinstance(column, Ragged) else at
+            raise DataError(
+                f"page_id {value_column(rows, page_row.PAGE_ID)[page]}, column {name}: {values[at]:g} is "
+                f"{abs(standard[at]):.1g} deviations from the mean of training, {mean:g}; write NaN or null "
+                "for an unknown number"
+            )
+        return standard
 
 
 def _block_of(feature: str) -> str:

@@ -11,6 +11,8 @@ from lightning_ccn.data.schema import Schema
 
 LARGEST = 1e30  # of a number, without its sign: a larger one is a system's word for "missing", such as FLT_MAX
 
+FLOATS = ("number", "weight", "probability")  # what may be stored as floats
+
 
 @dataclass(frozen=True)
 class Column:
@@ -19,7 +21,9 @@ class Column:
     Attributes:
         name: Name of the column.
         holds: What its values are: `id` (a row of `table`), `binary` (0 or 1), `time` (seconds since 1970), `integer`,
-            `number` (at most `LARGEST` without its sign; NaN or null for unknown) or `probability`.
+            `position` (from 1 on),
+            `number` (at most `LARGEST` without its sign; NaN or null for unknown), `weight` (a number from 0 on) or
+            `probability`.
         many: Whether it is a list column.
         table: The table whose rows the ids are.
         beside: The list column that must have the same lengths.
@@ -36,18 +40,17 @@ class Column:
     @property
     def expected_type(self) -> str:
         """The type to ask for in messages; `type_problem` accepts more types."""
-        value = "float" if self.holds in ("number", "probability") else "int64"
+        value = "float" if self.holds in FLOATS else "int64"
         return f"list<{value}>" if self.many else value
 
     def type_problem(self, stored: pa.DataType) -> str | None:
         """What is wrong with this Parquet type and how to fix it; None if it fits.
 
-        Signed integers of any width fit, and for numbers and probabilities floats; both list and large_list fit.
+        Signed integers of any width fit, and floats for what `FLOATS` names; both list and large_list fit.
         """
         is_list = pa.types.is_list(stored) or pa.types.is_large_list(stored)
         value = stored.value_type if is_list else stored
-        as_float = self.holds in ("number", "probability")
-        fits = pa.types.is_signed_integer(value) or (as_float and pa.types.is_floating(value))
+        fits = pa.types.is_signed_integer(value) or (self.holds in FLOATS and pa.types.is_floating(value))
         if is_list == self.many and fits:
             return None
         remedy = f"cast it to {self.expected_type}"
@@ -67,8 +70,12 @@ def page_columns(schema: Schema) -> list[Column]:
         Column(page_row.ITEMS, "id", many=True, table=page_row.ITEM),
         Column(page_row.CLICKS, "binary", many=True, beside=page_row.ITEMS),
         Column(page_row.PURCHASES, "binary", many=True, beside=page_row.ITEMS, optional=True),
-        Column(page_row.POSITIONS, "integer", many=True, beside=page_row.ITEMS, optional=True),
+        Column(page_row.POSITIONS, "position", many=True, beside=page_row.ITEMS)
+        if schema.position_bias
+        else Column(page_row.POSITIONS, "integer", many=True, beside=page_row.ITEMS, optional=True),
         *(Column(name, "number", many=True, beside=page_row.ITEMS) for name in schema.numbers),
+        *(Column(name, "number") for name in schema.page_numbers),
+        *(Column(name, "weight", many=True, beside=page_row.ITEMS) for name in [schema.weight] if name),
         Column(page_row.SHORT_ITEMS, "id", many=True, table=page_row.ITEM),
         Column(page_row.SHORT_TIMES, "time", many=True, beside=page_row.SHORT_ITEMS),
         Column(page_row.LONG_ITEMS, "id", many=True, table=page_row.ITEM),

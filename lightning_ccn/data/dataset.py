@@ -85,8 +85,8 @@ class Dataset:
         folder: Path of the folder.
         schema: Tables and features.
         splits: Counts by split.
-        numbers: Mean and standard deviation of each per-item number over the training items. A checkpoint replaces them
-            by its own: they are a part of the model.
+        numbers: Mean and standard deviation of each per-item number over the training items, and of each page's number
+            over the training pages. A checkpoint replaces them by its own: they are a part of the model.
         digests: Digest of the vocabulary of each table that has one.
         files: Digest of each file when stats.json was written, by path in the folder; None in an older stats.json.
         cut_of: Fingerprint of each split of the folder that this one was cut from; empty if it is not a cut copy.
@@ -208,7 +208,7 @@ class Dataset:
             raise DataError(f"{path}: {error.args[0]}: missing; {remedy}") from None
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f"{path}: {error}; {remedy}") from None
-        for name in schema.numbers:
+        for name in (*schema.numbers, *schema.page_numbers):
             if name not in dataset.numbers:
                 raise DataError(f"{path}: numbers.{name}: missing, but schema.yaml has it; {remedy}")
             mean, std = dataset.numbers[name]

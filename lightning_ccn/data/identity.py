@@ -99,7 +99,7 @@ def trained_on(saved: Mapping[str, Any], dataset: Dataset) -> bool:
 def saved_numbers(saved: Mapping[str, Any], dataset: Dataset) -> dict[str, tuple[float, float]]:
     """The moments by which the checkpoint's model scales the numbers that the dataset has too."""
     numbers = saved.get("numbers", {})
-    return {name: (mean, std) for name, (mean, std) in numbers.items() if name in dataset.schema.numbers}
+    return {name: (mean, std) for name, (mean, std) in numbers.items() if name in dataset.numbers}
 
 
 def _files(dataset: Dataset) -> dict[str, str]:

@@ -251,5 +251,9 @@ def needed_columns(dataset: Dataset, with_clicks: bool = True) -> list[str]:
     """The columns that `PageBatches` reads; never the probabilities of a synthetic world."""
     names = [page_row.PAGE_ID, page_row.TRIGGER, page_row.ITEMS, page_row.SHORT_ITEMS, page_row.LONG_ITEMS]
     names += [feature.name for feature in dataset.schema.user]
-    names += dataset.schema.numbers
-    return [*names, page_row.CLICKS] if with_clicks else names
+    names += [*dataset.schema.numbers, *dataset.schema.page_numbers]
+    if with_clicks:
+        names.append(page_row.CLICKS)
+        names += [page_row.POSITIONS] if dataset.schema.position_bias else []
+        names += [dataset.schema.weight] if dataset.schema.weight else []
+    return names

@@ -173,6 +173,11 @@ def _value_problems(schema: Schema, column: Column, stored: np.ndarray | Ragged)
         case "number":
             wrong = np.abs(values) > LARGEST  # false for NaN
             what, remedy = f"is not finite, or beyond {LARGEST:g}", "write NaN or null for an unknown number"
+        case "position":
+            wrong, what, remedy = values < 1, "is not a position", "count from 1, as position_bias of the schema does"
+        case "weight":
+            wrong = ~((values >= 0) & (values <= LARGEST))
+            what, remedy = "is not a weight", f"write a number from 0 to {LARGEST:g}, 1 for an item that counts once"
         case "probability":
             wrong = ~((values >= 0) & (values <= 1))
             what, remedy = "is not a probability", "write a number from 0 to 1"

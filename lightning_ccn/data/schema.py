@@ -28,6 +28,7 @@ from lightning_ccn.errors import DataError, OptionError
 NAME = re.compile(r"[\w-]{1,100}")  # a name becomes part of a file name, of a parameter's path and of a column's path
 MOST_ROWS = {ITEM: 2**31 - 1}  # items.parquet is kept as int32
 MOST_ROWS_ELSEWHERE = 2**40 + 1
+MOST_POSITIONS = 100_000
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,14 @@ class Schema:
         user: Profile features, columns of page rows. The user id is one of them, if the log has it.
         attributes: Item attributes, columns of items.parquet (category, seller, ...), without the item id.
         numbers: Per-item numbers, float list columns of page rows; the reader standardises them.
+        page_numbers: Numbers of the page or its user (age of the session, price band), float columns of page rows; the
+            reader standardises them.
+        same_as_trigger: Item features, `item` or attributes. Each gives a target one more number: 1 if the target has
+            the trigger's value, and 0 if not or if either is unknown.
+        weight: A per-item number, a float list column of page rows: how much the item counts in the training loss, 1
+            for as much as an item without a weight. None: all items count alike.
+        position_bias: How many positions of a page get a bias of their own, which is added to the logit in training
+            only; later positions share the last one. It takes the column `positions`, which counts from 1. None: none.
         category: The attribute by which the long sequence is searched (SIM's hard search).
             None: there is no category, and the search takes the most recent behaviours of any item.
         cut_long_length: The folder's long sequences are cut: of each page, only the most recent `cut_long_length` long
@@ -83,6 +92,10 @@ class Schema:
     user: tuple[Feature, ...]
     attributes: tuple[Feature, ...] = ()
     numbers: tuple[str, ...] = ()
+    page_numbers: tuple[str, ...] = ()
+    same_as_trigger: tuple[str, ...] = ()
+    weight: str | None = None
+    position_bias: int | None = None
     category: str | None = None
     cut_long_length: int | None = field(default=None, compare=False)
 
@@ -100,7 +113,8 @@ class Schema:
         found = []
         if ITEM not in self.tables:
             found.append(f"tables has no '{ITEM}': every dataset needs the item table")
-        names = [f.name for f in (*self.user, *self.item)] + list(self.numbers)
+        names = [f.name for f in (*self.user, *self.item)] + [*self.numbers, *self.page_numbers]
+        names += [self.weight] if self.weight is not None else []
         for kind, given in (("table", [*self.tables]), ("column", names)):
             found += [
                 f"the name {name!r} of a {kind}: choose letters, digits, _ and -, 1 to 100 of them"
@@ -118,6 +132,14 @@ class Schema:
         ]
         found += [f"the name '{n}' is used twice: names must differ" for n in sorted(set(names)) if names.count(n) > 1]
         found += [f"the name '{n}' is a column of every page row: choose another" for n in names if n in RESERVED]
+        known = [feature.name for feature in self.item]
+        found += [
+            f"same_as_trigger: {name!r} is no item feature; the features are {', '.join(known)}"
+            for name in self.same_as_trigger
+            if name not in known
+        ]
+        if len(set(self.same_as_trigger)) < len(self.same_as_trigger):
+            found.append("same_as_trigger: a feature is named twice: name each once")
         for feature in (*self.user, *self.attributes):
             if feature.table not in self.tables:
                 found.append(f"feature '{feature.name}' names table '{feature.table}', which is not in tables")
@@ -135,6 +157,8 @@ class Schema:
                 found.append(f"table '{name}' has mapping '{table.mapping}': choose dense or hash")
         if self.category is not None and self.category not in {f.name for f in self.attributes}:
             found.append(f"category is '{self.category}', which is not an item attribute")
+        if self.position_bias is not None and not 1 <= self.position_bias <= MOST_POSITIONS:
+            found.append(f"position_bias is {self.position_bias}: it must be from 1 to {MOST_POSITIONS}")
         if self.cut_long_length is not None and not 1 <= self.cut_long_length < 2**31:
             found.append(f"cut_long_length is {self.cut_long_length}: it must be from 1 to {2**31 - 1}")
         return found
@@ -182,19 +206,25 @@ class Schema:
             for name in ("tables", "user"):
                 if name not in plain:
                     raise DataError(f"{name}: missing; a schema needs tables and user")
-            if not isinstance(plain.get("category"), str | None):
-                raise DataError(f"category: {plain['category']!r} is not the name of an item attribute")
-            if type(mark := plain.get("cut_long_length")) not in (int, type(None)):  # true is an int for isinstance
-                raise DataError(f"cut_long_length: {mark!r} is not a whole number")
+            for name, what in (("category", "an item attribute"), ("weight", "a column")):
+                if not isinstance(plain.get(name), str | None):
+                    raise DataError(f"{name}: {plain[name]!r} is not the name of {what}")
+            for name in ("position_bias", "cut_long_length"):
+                if type(plain.get(name)) not in (int, type(None)):  # true is an int for isinstance
+                    raise DataError(f"{name}: {plain[name]!r} is not a whole number")
             return Schema(
                 tables={str(name): _entry(Table, table, f"tables.{name}") for name, table in _items(plain, "tables")},
                 user=tuple(_entry(Feature, feature, f"user.{at}") for at, feature in _items(plain, "user")),
                 attributes=tuple(
                     _entry(Feature, feature, f"attributes.{at}") for at, feature in _items(plain, "attributes")
                 ),
-                numbers=tuple(str(name) for _, name in _items(plain, "numbers")),
+                numbers=_names(plain, "numbers"),
+                page_numbers=_names(plain, "page_numbers"),
+                same_as_trigger=_names(plain, "same_as_trigger"),
+                weight=plain.get("weight"),
+                position_bias=plain.get("position_bias"),
                 category=plain.get("category"),
-                cut_long_length=mark,
+                cut_long_length=plain.get("cut_long_length"),
             )
         except DataError as error:
             raise DataError(f"{source}: {error}") from None
@@ -208,6 +238,10 @@ def _items(plain: dict[str, Any], name: str) -> list[tuple[Any, Any]]:
     if not isinstance(value, kind):
         raise DataError(f"{name}: {value!r} is not a {'mapping' if kind is dict else 'list'}")
     return list(value.items() if isinstance(value, dict) else enumerate(value))
+
+
+def _names(plain: dict[str, Any], name: str) -> tuple[str, ...]:
+    return tuple(str(value) for _, value in _items(plain, name))
 
 
 def _entry(kind: type, plain: Any, where: str) -> Any:

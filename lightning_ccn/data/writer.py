@@ -37,7 +37,7 @@ class Tally:
 
     def __init__(self, schema: Schema) -> None:
         self.splits = {split: SplitStats() for split in SPLITS}
-        self._moments = {name: Moments() for name in schema.numbers}
+        self._moments = {name: Moments() for name in (*schema.numbers, *schema.page_numbers)}
 
     def add(self, split: str, rows: Mapping[str, Any]) -> None:
         """Counts page rows of a split, at least one; clicks may be missing."""
@@ -63,10 +63,11 @@ class Tally:
         stats.last_time = last if stats.last_time is None else max(stats.last_time, last)
         if split == "train":
             for name, moments in self._moments.items():
-                moments.add(rows[name].values)
+                column = rows[name]
+                moments.add(column.values if isinstance(column, Ragged) else column)
 
     def numbers(self) -> dict[str, tuple[float, float]]:
-        """Mean and standard deviation of each per-item number, over the training items where it is known."""
+        """Mean and standard deviation of each number, over the training items or pages where it is known."""
         return {name: (moments.mean, moments.deviation) for name, moments in self._moments.items()}
 
 

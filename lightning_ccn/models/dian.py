@@ -46,7 +46,7 @@ class DIAN(System):
         super().__init__()
         self.embedding = PageEmbedding(dataset.schema, dim, item_kernel, table_dtype)
         user_dim, item_dim = self.embedding.user_dim, self.embedding.item_dim
-        per_item_dim = 3 * item_dim + len(dataset.schema.numbers)
+        per_item_dim = 3 * item_dim + self.embedding.number_dim
         self.intent = IntentNet(user_dim, item_dim, heads, hidden[-1])
         self.aware_target, self.aware_trigger = (InterestExtraction(item_dim, heads) for _ in range(2))
         self.aware_head = PageMLP(user_dim + 3 * item_dim, per_item_dim, hidden)
@@ -68,9 +68,9 @@ class DIAN(System):
         page = batch.page
         intent = self.intent(e, batch)  # [pages]
         of_page = [e.user, e.trigger, self.aware_trigger.of_triggers(e.trigger, e.item, batch)]
-        of_item = [e.target, self.aware_target.of_targets(e.target, e.item, batch), batch.numbers]
+        of_item = [e.target, self.aware_target.of_targets(e.target, e.item, batch), e.numbers]
         aware = self.aware_head(torch.cat(of_page, 1), torch.cat(of_item, 1), page)  # [items]
-        of_item = [e.target, self.free_target.of_targets(e.target, e.item, batch), batch.numbers]
+        of_item = [e.target, self.free_target.of_targets(e.target, e.item, batch), e.numbers]
         free = self.free_head(e.user, torch.cat(of_item, 1), page)  # [items]
         return Prediction(mix(intent[page], aware, free), intent=intent)
 

@@ -49,7 +49,7 @@ class DIHN(System):
         user_dim, item_dim = self.embedding.user_dim, self.embedding.item_dim
         self.intent = IntentNet(user_dim, item_dim, heads, hidden[-1])
         self.hybrid_interest = InterestExtraction(item_dim, heads)
-        self.head = PageMLP(user_dim + item_dim, 4 * item_dim + len(dataset.schema.numbers), hidden)
+        self.head = PageMLP(user_dim + item_dim, 4 * item_dim + self.embedding.number_dim, hidden)
         self.category, self.intent_weight = dataset.schema.category, intent_weight
         warn_of_missing_inputs(
             self,
@@ -68,7 +68,7 @@ class DIHN(System):
         fused = self.fuse(intent, e, page)  # [items, item_dim]
         interest = self.hybrid_interest.by_trigger(fused, batch.of_page, e.item, batch)
         of_page = torch.cat([e.user, e.trigger], 1)
-        of_item = torch.cat([e.target, fused, interest, batch.numbers], 1)
+        of_item = torch.cat([e.target, fused, interest, e.numbers], 1)
         return Prediction(self.head(of_page, of_item, page), intent=intent)
 
     def fuse(self, intent: Tensor, e: Embedded, page: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class DIN(System):
         self.embedding = PageEmbedding(dataset.schema, dim, item_kernel, table_dtype)
         user_dim, item_dim = self.embedding.user_dim, self.embedding.item_dim
         self.activation_unit = ActivationUnit(item_dim, activation=activation)
-        self.head = PageMLP(user_dim, 2 * item_dim + len(dataset.schema.numbers), hidden)
+        self.head = PageMLP(user_dim, 2 * item_dim + self.embedding.number_dim, hidden)
         warn_of_missing_inputs(
             self, dataset, short="the activation unit returns zeros, and only user and target are scored"
         )
@@ -50,4 +50,4 @@ class DIN(System):
         """logit [items]."""
         e = self.embedding(batch)
         interest = self.activation_unit(e.target, batch.of_page, e.item, batch.short_of_page)  # [items, item_dim]
-        return Prediction(self.head(e.user, torch.cat([e.target, interest, batch.numbers], 1), batch.page))
+        return Prediction(self.head(e.user, torch.cat([e.target, interest, e.numbers], 1), batch.page))

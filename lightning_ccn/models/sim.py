@@ -42,7 +42,7 @@ class SIM(System):
         self.embedding = PageEmbedding(dataset.schema, dim, item_kernel, table_dtype)
         user_dim, item_dim = self.embedding.user_dim, self.embedding.item_dim
         self.interest = InterestExtraction(item_dim, heads)
-        self.head = PageMLP(user_dim, 3 * item_dim + len(dataset.schema.numbers), hidden)
+        self.head = PageMLP(user_dim, 3 * item_dim + self.embedding.number_dim, hidden)
         warn_of_missing_inputs(
             self,
             dataset,
@@ -55,4 +55,4 @@ class SIM(System):
         """logit [items]."""
         e = self.embedding(batch)
         interest = self.interest.of_targets(e.target, e.item, batch)  # [items, 2 * item_dim]
-        return Prediction(self.head(e.user, torch.cat([e.target, interest, batch.numbers], 1), batch.page))
+        return Prediction(self.head(e.user, torch.cat([e.target, interest, e.numbers], 1), batch.page))

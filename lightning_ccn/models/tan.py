@@ -49,7 +49,7 @@ class TAN(System):
         user_dim, item_dim = self.embedding.user_dim, self.embedding.item_dim
         self.target_short = TargetAttention(item_dim, heads)
         self.target_long = TargetAttention(item_dim, heads)
-        page_dim, per_item_dim = user_dim + item_dim, 3 * item_dim + len(dataset.schema.numbers)
+        page_dim, per_item_dim = user_dim + item_dim, 3 * item_dim + self.embedding.number_dim
         self.trigger_interaction, self.has_degree = trigger_interaction, collaborative
         if trigger_interaction:
             self.trigger_short = TargetAttention(item_dim, heads)
@@ -77,7 +77,7 @@ class TAN(System):
             e.target,
             self.target_short(e.target, batch.of_page, e.item, batch.short_of_page),
             self.target_long(e.target, batch.each_target, e.item, batch.long_of_target),
-            batch.numbers,
+            e.numbers,
         ]
         if self.trigger_interaction:
             of_page += [

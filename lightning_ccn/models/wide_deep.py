@@ -52,12 +52,12 @@ class WideDeep(System):
             profile="there is nothing to cross the items with, so the model has no wide part",
             short="the pooled behaviours are zeros",
         )
-        self.deep = PageMLP(user_dim + item_dim, item_dim + len(dataset.schema.numbers), hidden)
+        self.deep = PageMLP(user_dim + item_dim, item_dim + self.embedding.number_dim, hidden)
 
     def forward(self, batch: PageBatch) -> Prediction:
         """logit [items]."""
         e = self.embedding(batch)
         starts = batch.short_lengths.cumsum(0) - batch.short_lengths
         pooled = embedding_bag(batch.short, e.item, starts, mode="mean")  # [pages, item_dim]
-        logit = self.deep(torch.cat([e.user, pooled], 1), torch.cat([e.target, batch.numbers], 1), batch.page)
+        logit = self.deep(torch.cat([e.user, pooled], 1), torch.cat([e.target, e.numbers], 1), batch.page)
         return Prediction(logit if self.wide is None else logit + self.wide(batch))

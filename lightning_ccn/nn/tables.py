@@ -63,20 +63,24 @@ class Embedded:
     """A batch's embeddings.
 
     Attributes:
-        user: float [pages, user_dim].
+        user: float [pages, user_dim], the profile and the page's numbers.
         item: float [distinct, item_dim], every distinct item of the batch.
         target: float [items, item_dim].
         trigger: float [pages, item_dim].
+        numbers: float [items, number_dim], the target's numbers, and what it has in common with the trigger.
     """
 
     user: Tensor
     item: Tensor
     target: Tensor
     trigger: Tensor
+    numbers: Tensor
 
 
 class PageEmbedding(nn.Module):
     """E_user, E_target, E_trigger and the items of the sequences: the embedding layer that all systems share.
+
+    Whatever a schema declares arrives here, so a system needs no change for a new feature.
 
     Args:
         schema: Tables and features.
@@ -90,13 +94,21 @@ class PageEmbedding(nn.Module):
         super().__init__()
         self.users = UserTables(schema, dim, dtype)
         self.items = ItemTables(schema, dim, kernel, dtype)
-        self.user_dim, self.item_dim = self.users.dim, self.items.dim
+        self.user_dim, self.item_dim = self.users.dim + len(schema.page_numbers), self.items.dim
+        self.same_as_trigger = schema.same_as_trigger
+        self.number_dim = len(schema.numbers) + len(self.same_as_trigger)
 
     @torch.compiler.disable  # ids travel between ranks here
     def forward(self, batch: PageBatch) -> Embedded:
         """The batch's embeddings; shapes in `Embedded`."""
-        item = self.items(batch)  # [distinct, item_dim]
-        return Embedded(self.users(batch), item, gather(batch.target, item), gather(batch.trigger, item))
+        item, user = self.items(batch), self.users(batch)  # [distinct, item_dim], [pages, .]
+        if batch.page_numbers.shape[1]:
+            user = torch.cat([user, batch.page_numbers], 1)
+        numbers = batch.numbers
+        if self.same_as_trigger:
+            alike = torch.stack([_alike(batch, name) for name in self.same_as_trigger], 1)
+            numbers = torch.cat([numbers, alike.to(numbers.dtype)], 1)
+        return Embedded(user, item, gather(batch.target, item), gather(batch.trigger, item), numbers)
 
 
 class UserTables(nn.Module):
@@ -162,6 +174,13 @@ class ItemTables(nn.Module):
         for name, place in zip(attributes, batch.attribute, strict=True):
             rows[name] = gather(place, rows[name])
         return _concatenate(rows, self.tables, self.frozen)
+
+
+def _alike(batch: PageBatch, name: str) -> Tensor:
+    """Bool [items], whether target and trigger have the same value of an item feature, and a known one."""
+    value = batch.feature_of_item(name)
+    of_target, of_trigger = value[batch.target], value[batch.trigger][batch.page]
+    return (of_target == of_trigger) & (of_target != 0)
 
 
 def _concatenate(vectors: Mapping[str, Tensor], tables: Mapping[str, str], frozen: set[str]) -> Tensor:

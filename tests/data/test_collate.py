@@ -11,7 +11,7 @@ import pytest
 from lightning_ccn.data.collate import Collator
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.parquet import decode, open_part
-from lightning_ccn.data.ragged import Ragged
+from lightning_ccn.data.ragged import Ragged, take
 from lightning_ccn.data.reader import needed_columns
 from lightning_ccn.data.rules import read_items
 from lightning_ccn.errors import DataError
@@ -48,3 +48,23 @@ def test_a_number_that_would_overflow_in_the_model_is_refused(numbers_of: Collat
         numbers_of(np.array([1.0, 1e29]), (0.0, 1e-3))
     assert str(error.value).startswith("page_id ")
     assert "column price: 1e+29 is 1e+32 deviations from the mean of training, 0; write NaN or null" in str(error.value)
+
+
+def test_a_pages_number_is_standardised_and_an_unknown_one_is_the_mean(
+    make_dataset: Callable[..., Path], edit: Callable[..., Path]
+) -> None:
+    folder = make_dataset(page_numbers=("age",))
+    before = Dataset.open(folder).numbers["age"]
+    assert before == pytest.approx((100, 5), rel=0.2)
+
+    def change(columns: dict[str, list]) -> None:
+        columns["age"][:3] = [before[0] + 2 * before[1], None, float("nan")]
+
+    edit(folder, "train", change)
+    opened = Dataset.open(folder)
+    with open_part(opened.parts("train")[0]) as file:
+        rows = decode(file, 0, needed_columns(opened))
+    collator = Collator(opened.schema, read_items(opened), opened.numbers, short_length=3, long_length=3)
+    np.testing.assert_allclose(collator(rows).page_numbers.numpy()[:3, 0], [2.0, 0.0, 0.0], atol=1e-5)
+    nobody = {name: take(column, np.zeros(0, np.int64)) for name, column in rows.items()}
+    assert collator(nobody).page_numbers.tolist() == [[0.0]]  # the placeholder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -85,6 +85,7 @@ class Planted:
     clicks: np.ndarray
     short: np.ndarray  # [pages, behaviours]
     long: np.ndarray
+    page_numbers: dict[str, np.ndarray] = field(default_factory=dict)  # [pages] each, with mean 0 and deviation 1
 
     def rows(self, first: int = 0) -> PageRows:
         """Columns of page rows, numbered from `first` on; behaviours are of the second before the page."""
@@ -99,13 +100,15 @@ class Planted:
             "user": self.user,
             "mood": self.mood,
             "trigger": self.trigger,
+            **self.page_numbers,
             **{name: Ragged.from_lengths(v.ravel(), np.full(len(v), v.shape[1])) for name, v in lists.items()},
         }
 
     @property
     def batch(self) -> PageBatch:
         attributes = {"category": self.category, "seller": self.seller}
-        return Collator(self.schema, attributes, {}, short_length=1_000, long_length=1_000)(self.rows())
+        moments = dict.fromkeys(self.page_numbers, (0.0, 1.0))
+        return Collator(self.schema, attributes, moments, short_length=1_000, long_length=1_000)(self.rows())
 
     @property
     def dataset(self) -> Dataset:

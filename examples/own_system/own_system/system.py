@@ -31,7 +31,7 @@ class TriggerMatch(System):
         super().__init__()
         self.embedding = PageEmbedding(dataset.schema, dim)
         user_dim, item_dim = self.embedding.user_dim, self.embedding.item_dim
-        self.head = PageMLP(user_dim + item_dim, 2 * item_dim + len(dataset.schema.numbers), hidden)
+        self.head = PageMLP(user_dim + item_dim, 2 * item_dim + self.embedding.number_dim, hidden)
         self.shrinkage = shrinkage
 
     def forward(self, batch: PageBatch) -> Prediction:
@@ -39,7 +39,7 @@ class TriggerMatch(System):
         e = self.embedding(batch)
         match = e.target * gather(batch.page, e.trigger)  # [items, item_dim]
         of_page = torch.cat([e.user, e.trigger], 1)  # [pages, user_dim + item_dim]
-        of_item = torch.cat([e.target, match, batch.numbers], 1)  # [items, .]
+        of_item = torch.cat([e.target, match, e.numbers], 1)  # [items, .]
         return Prediction(self.head(of_page, of_item, batch.page))
 
     def auxiliary_losses(self, prediction: Prediction, batch: PageBatch) -> dict[str, tuple[Tensor, float]]:
