@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,11 @@ class Dataset:
         Raises:
             DataError: The folder or one of its files is missing or malformed.
         """
+        if address := re.match(r"([a-z][a-z0-9]+):/+", str(folder)):  # a Path has one slash of s3://
+            raise DataError(
+                f"{folder}: this is an address of {address[1]}, and a dataset folder is read from a file system: mount "
+                "the store, or copy the folder to a disk of each node, and name that"
+            )
         folder = Path(folder)
         if not folder.is_dir():
             raise DataError(

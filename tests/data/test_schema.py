@@ -227,3 +227,9 @@ def test_counts_that_an_older_version_did_not_write_are_unknown(make_dataset: Ca
     assert "--write_stats true` writes it" in error
     assert check(folder, write_stats=True).errors == []
     assert Dataset.open(folder).splits["train"].pages_with_trigger is not None
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/log", "gs:/bucket/log", "hdfs://node:9000/log"])
+def test_an_object_store_is_named_as_what_it_is(address: str) -> None:
+    with pytest.raises(DataError, match=rf": this is an address of {address.split(':')[0]}, .* mount"):
+        Dataset.open(Path(address))
