@@ -29,6 +29,7 @@ NAME = re.compile(r"[\w-]{1,100}")  # a name becomes part of a file name, of a p
 MOST_ROWS = {ITEM: 2**31 - 1}  # items.parquet is kept as int32
 MOST_ROWS_ELSEWHERE = 2**40 + 1
 MOST_POSITIONS = 100_000
+LATER_FIELDS = ("page_numbers", "same_as_trigger", "weight", "position_bias")  # older checkpoints do not have them
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,9 @@ class Schema:
         """Tables and features as plain values, as stored in checkpoints; without `cut_long_length`."""
         plain = asdict(self)
         del plain["cut_long_length"]
+        for name in LATER_FIELDS:
+            if not plain[name]:
+                del plain[name]
         return {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
 
     def to_yaml(self) -> str:

@@ -31,7 +31,7 @@ def keep(
     return graph.forward
 
 
-@pytest.mark.parametrize("name", ["ccn", "dihn", "din_with_dice", "wide_deep"])
+@pytest.mark.parametrize("name", ["ccn", "din_with_dice", "wide_deep"])
 def test_a_compiled_system_has_the_same_loss_and_gradients_and_is_compiled_once(
     name: str, dataset: Path, graphs: list[torch.fx.GraphModule]
 ) -> None:
