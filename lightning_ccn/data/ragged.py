@@ -30,6 +30,21 @@ class Ragged:
         return np.diff(self.offsets)
 
 
+def row_sums(column: Ragged, values: np.ndarray) -> np.ndarray:
+    """Sums over the rows of a column.
+
+    Args:
+        column: A column; only where its rows end counts.
+        values: Integers or bool, one per value of the column.
+
+    Returns:
+        Int64 [rows]; 0 for an empty row.
+    """
+    total = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
+    sums: np.ndarray = total[column.offsets[1:]] - total[column.offsets[:-1]]
+    return sums
+
+
 def take(column: np.ndarray | Ragged, rows: np.ndarray) -> np.ndarray | Ragged:
     """Selects rows of a column, in the given order."""
     if not isinstance(column, Ragged):

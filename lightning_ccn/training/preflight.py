@@ -106,8 +106,11 @@ class Preflight(TrainingCLI):
         """Opens the splits that the command reads, and the header of every Parquet part.
 
         Raises:
-            DataError: A part cannot be read, or a batch has fewer pages than there are ranks.
+            DataError: A part cannot be read, a batch has fewer pages than there are ranks, or the ids that are to be
+                written are not there.
         """
+        if self.subcommand == "predict":
+            self.raw_ids()
         loaders = [self.datamodule.predict_dataloader] if self.subcommand == "predict" else []
         if self.subcommand == "fit":
             loaders = [self.datamodule.train_dataloader, self.datamodule.val_dataloader]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import lightning as L
 from jsonargparse.typing import lazy_instance
@@ -38,6 +39,12 @@ def add_run_options(parser: LightningArgumentParser) -> None:
     )
     parser.add_argument(
         "--output", type=Path | None, default=None, help="folder for predictions; default: in the run's folder"
+    )
+    parser.add_argument(
+        "--ids",
+        type=Literal["rows", "raw"],
+        default="rows",
+        help="ids of predictions: rows of tables, or raw: the log's own, by the data's vocabulary/*.parquet",
     )
     parser.add_argument("--save_every", type=float, default=600.0, help="seconds between two saves of last.ckpt")
     parser.add_argument(

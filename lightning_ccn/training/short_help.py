@@ -32,6 +32,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "--test_after_fit": "",
         "--save_every": "",
         "--output": "",
+        "--ids": "",
         "--wandb": "",
         "--upload_checkpoints": "",
         "--checkpoint.monitor": "metric that chooses the best checkpoints: val_auc, val_page_gauc, val_logloss, ...",

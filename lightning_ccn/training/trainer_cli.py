@@ -29,6 +29,7 @@ from lightning_ccn.callbacks.score_collector import ScoreCollector
 from lightning_ccn.callbacks.wandb_figures import WandbFigures
 from lightning_ccn.data.datamodule import PageData
 from lightning_ccn.data.identity import trained_on
+from lightning_ccn.data.raw_ids import RawIds
 from lightning_ccn.errors import Interrupted, OptionError
 from lightning_ccn.lightning_private import OpenCLI, callbacks_of, is_rank_zero
 from lightning_ccn.loggers.metrics_csv import MetricsCSV
@@ -248,8 +249,16 @@ class TrainingCLI(OpenCLI):
         callbacks += [RunSummary(self.run_folder), SaveAndStop(self.run_folder / CHECKPOINTS, options.save_every)]
         callbacks.append(SameRun(self.plain_options()))
         if self.subcommand == "predict":
-            callbacks.append(PredictionWriter(options.output or self.run_folder / "predictions"))
+            callbacks.append(PredictionWriter(options.output or self.run_folder / "predictions", self.raw_ids()))
         return callbacks
+
+    def raw_ids(self) -> RawIds | None:
+        """The log's own ids, if a prediction is to write them.
+
+        Raises:
+            DataError: The data has no vocabulary for them.
+        """
+        return RawIds(self.datamodule.dataset) if self.options.ids == "raw" else None
 
     def _meet_other_ranks(self, trainer: L.Trainer) -> None:
         """In a job of the batch scripts: tests the network, and makes all ranks load the same checkpoint."""

@@ -14,12 +14,11 @@ from lightning_ccn.data import page_row
 from lightning_ccn.data.check.collisions import collisions, estimated_collisions
 from lightning_ccn.data.check.counted import stale
 from lightning_ccn.data.check.cut_mark import CutMark
-from lightning_ccn.data.check.leaks import Leaks
-from lightning_ccn.data.check.numbers import NumberSigns
+from lightning_ccn.data.check.far_ids import FarIds
 from lightning_ccn.data.check.page_ids import PageIds
 from lightning_ccn.data.check.report import CheckReport, Messages, utc
 from lightning_ccn.data.check.row_groups import RowGroups
-from lightning_ccn.data.check.usage import Usage
+from lightning_ccn.data.check.signs import Signs
 from lightning_ccn.data.columns import Column, page_columns
 from lightning_ccn.data.dataset import SPLITS, Dataset
 from lightning_ccn.data.parquet import PageRows, decode, open_part, parts_of
@@ -31,15 +30,15 @@ from lightning_ccn.data.writer import Tally, write_stats
 from lightning_ccn.errors import DataError
 
 FILES = ("schema.yaml", "items.parquet", "stats.json", "vocabulary", *SPLITS)
-BESIDE_DATA = ("world.yaml", "report.json")  # what a world and a converter write about their work
+BESIDE_DATA = ("world.yaml", "report.json", "page_ids")  # what a world, a converter and `ccn data build` add for people
 TRUTHS = (page_row.TRUE_PROBABILITY, page_row.ATTAINABLE_PROBABILITY)
 
 
 def check(folder: str | Path, write_stats: bool = False) -> CheckReport:
     """Checks every value of a dataset folder, one row group at a time.
 
-    Memory: 16 bytes per page view (to find repeated page ids), one byte per row of each table, items.parquet and the
-    largest vocabulary.
+    Memory: 16 bytes per page view (to find repeated page ids), one byte per row of each table, items.parquet, the
+    largest vocabulary, and what `Copies` keeps in mind.
 
     Args:
         folder: Dataset folder to check; stats.json may be missing.
@@ -67,8 +66,7 @@ class _Check:
         self.notes: list[str] = []
         self.unwritten = ""
         self.tally = Tally(schema)
-        self.usage, self.leaks, self.numbers = Usage(schema), Leaks(schema), NumberSigns(schema)
-        self.row_groups = RowGroups(schema)
+        self.signs, self.row_groups, self.far_ids = Signs(schema), RowGroups(schema), FarIds(schema)
         self.cut_mark: CutMark | None = None
         self.hashed = {name for name, table in schema.tables.items() if table.mapping == "hash"}
         self.page_ids = PageIds()
@@ -81,21 +79,22 @@ class _Check:
             self._split(split)
         self._strangers()
         self._empty_splits()
+        self.errors.add("far ids", list(self.far_ids.errors()))
         self.errors.add("page ids", *self.page_ids.repeated())
         self._time_order()
         digests = self._vocabularies()
         for name, table in self.schema.tables.items():
-            if name not in self.usage.seen:
+            if name not in (seen := self.signs.usage.seen):
                 self.notes.append(f"table {name}: {table.rows:,} rows are too many to note which are used")
             elif name in self.hashed:
-                self.notes.append(f"table {name} (hash): {estimated_collisions(self.usage.seen[name] != 0)}")
-        for sign in (self.row_groups, self.leaks, self.usage):
-            self.warnings.add(sign, list(sign.warnings(self.folder)))
-        self.warnings.add("numbers", list(self.numbers.warnings(self.folder / "train")))
+                self.notes.append(f"table {name} (hash): {estimated_collisions(seen[name] != 0)}")
+        self.warnings.add("row groups", list(self.row_groups.warnings(self.folder)))
+        for kind, lines in self.signs.warnings(self.folder):
+            self.warnings.add(kind, lines)
         self._stats(write, digests)
-        figures = [*self.leaks.figures(), *self.usage.figures()]
         found = self.warnings.lines(), self.errors.lines()
-        return CheckReport(self.folder, self.tally.splits, figures, self.notes, *found, self.unwritten)
+        figures, counted = self.signs.figures(), self.signs.plain()
+        return CheckReport(self.folder, self.tally.splits, figures, self.notes, *found, self.unwritten, counted)
 
     def _items(self) -> None:
         try:
@@ -104,7 +103,7 @@ class _Check:
             items, problems = {}, [str(error)]
         self.errors.add("items", problems)
         if not problems:
-            self.usage.add_items(self.schema.attributes, items)
+            self.signs.usage.add_items(self.schema.attributes, items)
             if self.schema.cut_long_length is not None:
                 self.cut_mark = CutMark(self.schema, items)
                 self.notes.append(self.cut_mark.note)
@@ -147,6 +146,7 @@ class _Check:
         first = 0
         for group in range(file.num_row_groups):
             rows = decode(file, group, [c.name for c in readable])
+            self.far_ids.add(split, path, first, readable, rows)
             problems = list(row_problems(self.schema, readable, rows))
             for problem in problems:
                 kind = (split, problem.column, problem.remedy)
@@ -192,15 +192,12 @@ class _Check:
             lines = [f"{path}: row {first + row}, {what}" for row in empty[:SHOWN]]
             self.warnings.add((split, "items"), lines, len(empty))
         if isinstance(ids, np.ndarray):
-            self.page_ids.add(path, first, ids)
+            self.page_ids.add(split, path, first, ids)
         if isinstance(time, np.ndarray):
             ends = [(int(time[at]), f"{path}: row {first + at}") for at in (time.argmin(), time.argmax())]
             earliest, latest = self.spans.get(split, ends)
             self.spans[split] = [min(earliest, ends[0]), max(latest, ends[1])]
-        self.usage.add(split, rows)
-        self.leaks.add(split, rows)
-        if split == "train":
-            self.numbers.add(rows)
+        self.signs.add(split, path, first, rows)
 
     def _strangers(self) -> None:
         """Warns of what is beside the files of a dataset and not read: `valid/`, or parts without a split."""

@@ -40,6 +40,7 @@ class _Counts:
     pages: int = 0
     at_page_time: int = 0  # pages with a behaviour at their very second, the trigger aside
     twice: int = 0  # pages that show an item twice
+    one_twice: str = ""  # the first of them
 
 
 class Leaks:
@@ -49,7 +50,7 @@ class Leaks:
         self._rows = schema.tables[page_row.ITEM].rows
         self._splits: dict[str, _Counts] = {}
 
-    def add(self, split: str, rows: PageRows) -> None:
+    def add(self, split: str, path: Path, first: int, rows: PageRows) -> None:
         """Adds the page rows of one row group; columns with errors are left out of `rows`."""
         exposed, trigger, time = (rows.get(name) for name in (page_row.ITEMS, page_row.TRIGGER, page_row.TIME))
         if not (isinstance(exposed, Ragged) and isinstance(trigger, np.ndarray) and isinstance(time, np.ndarray)):
@@ -61,6 +62,9 @@ class Leaks:
         once, often = np.unique(key, return_counts=True)
         again = once[(often > 1) & (once % self._rows != 0)]
         counts.twice += len(np.unique(again // self._rows))
+        if len(again) and not counts.one_twice:
+            row, item = divmod(int(again[0]), self._rows)
+            counts.one_twice = f"item {item} in {path}: row {first + row}"
 
         behaviours, ago = self._behaviours(rows, time)
         of_trigger = behaviours == (behaviours // self._rows) * self._rows + trigger[behaviours // self._rows]
@@ -110,8 +114,8 @@ class Leaks:
                 )
             if counts.twice >= FEWEST and counts.twice > MOST_TWICE * counts.pages:
                 yield (
-                    f"{at}: {counts.twice / counts.pages:.1%} of the pages show an item twice; write one entry per "
-                    "item and page, clicked if any of them was"
+                    f"{at}: {counts.twice / counts.pages:.1%} of the pages show an item twice, such as "
+                    f"{counts.one_twice}; write one entry per item and page, clicked if any of them was"
                 )
 
     def _behaviours(self, rows: PageRows, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

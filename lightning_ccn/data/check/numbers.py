@@ -1,4 +1,4 @@
-"""Per-item numbers that stand for something else: a word for "missing", or the click itself."""
+"""Numbers of items and pages that stand for something else: a word for "missing", or the click itself."""
 
 from __future__ import annotations
 
@@ -23,20 +23,23 @@ class NumberSigns:
     """Looks for numbers that are too far out, or too good. Memory: a sample of `SAMPLE` items per number."""
 
     def __init__(self, schema: Schema) -> None:
-        self._extremes = {name: (_Extreme(1), _Extreme(-1)) for name in schema.numbers}
-        self._sampled: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in schema.numbers}
-        self._size = dict.fromkeys(schema.numbers, 0)
+        names = (*schema.numbers, *schema.page_numbers)
+        self._extremes = {name: (_Extreme(1), _Extreme(-1)) for name in names}
+        self._sampled: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in names}
+        self._size = dict.fromkeys(names, 0)
 
     def add(self, rows: PageRows) -> None:
         """Adds training pages of one row group; columns with errors are left out of `rows`."""
         clicks = rows.get(page_row.CLICKS)
         for name, extremes in self._extremes.items():
-            if not isinstance(column := rows.get(name), Ragged):
+            if (column := rows.get(name)) is None:
                 continue
-            values = column.values.astype(np.float64)
+            values = (column.values if isinstance(column, Ragged) else column).astype(np.float64)
             for extreme in extremes:
                 extreme.add(values[~np.isnan(values)])
             if isinstance(clicks, Ragged) and self._size[name] < SAMPLE:
+                if not isinstance(column, Ragged):
+                    values = np.repeat(values, clicks.lengths)  # of each item of the page
                 self._sampled[name].append((values, clicks.values))
                 self._size[name] += len(values)
 

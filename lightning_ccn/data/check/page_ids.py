@@ -14,12 +14,12 @@ class PageIds:
 
     def __init__(self) -> None:
         self._ids: list[np.ndarray] = []  # of each row group
-        self._places: list[tuple[Path, int]] = []  # file and first row of each row group
+        self._places: list[tuple[str, Path, int]] = []  # split, file and first row of each row group
 
-    def add(self, path: Path, first: int, ids: np.ndarray) -> None:
+    def add(self, split: str, path: Path, first: int, ids: np.ndarray) -> None:
         """Adds a row group, int [pages], whose first row has the number `first` in its file."""
         self._ids.append(ids.astype(np.int64))
-        self._places.append((path, first))
+        self._places.append((split, path, first))
 
     def repeated(self) -> tuple[list[str], int]:
         """One line for each of the first `SHOWN` repeated ids, and the number of them all."""
@@ -31,12 +31,15 @@ class PageIds:
         lines = []
         for page_id in repeated[:SHOWN]:
             first, second, *_ = np.flatnonzero(every == page_id)
-            (path, row), (path_2, row_2) = (self._place(int(at), starts) for at in (second, first))
+            (split, path, row), (split_2, path_2, row_2) = (self._place(int(at), starts) for at in (second, first))
             where = f"row {row_2} of {path_2} has it too"
-            lines.append(f"{path}: row {row}, column page_id: {page_id}; {where}: give each page view its own id")
+            remedy = "give each page view its own id"
+            if split != split_2:
+                remedy += f", and write it to one split: this one is in {split_2} and in {split}"
+            lines.append(f"{path}: row {row}, column page_id: {page_id}; {where}: {remedy}")
         return lines, len(repeated)
 
-    def _place(self, at: int, starts: np.ndarray) -> tuple[Path, int]:
+    def _place(self, at: int, starts: np.ndarray) -> tuple[str, Path, int]:
         group = int(np.searchsorted(starts, at, side="right")) - 1
-        path, first = self._places[group]
-        return path, first + at - int(starts[group])
+        split, path, first = self._places[group]
+        return split, path, first + at - int(starts[group])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from lightning_ccn.data.dataset import SplitStats
 from lightning_ccn.data.rules import SHOWN
@@ -46,6 +47,7 @@ class CheckReport:
         warnings: What works but is probably a mistake; one line each.
         errors: What must be fixed before the folder can be used; one line each.
         unwritten: Why stats.json could not be written, though nothing is wrong with the data; "" otherwise.
+        counted: Counts by day, by length and by column, see `Signs.plain`; empty if no page could be read.
     """
 
     folder: Path
@@ -55,6 +57,18 @@ class CheckReport:
     warnings: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     unwritten: str = ""
+    counted: dict[str, Any] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, Any]:
+        """The report as values that JSON has, for a page that shows it."""
+        return {
+            "folder": str(self.folder),
+            "splits": {split: asdict(counts) for split, counts in self.splits.items()},
+            "notes": self.notes,
+            "warnings": self.warnings,
+            "errors": [*self.errors, *([self.unwritten] if self.unwritten else [])],
+            **self.counted,
+        }
 
     def __str__(self) -> str:
         lines = [str(self.folder)]

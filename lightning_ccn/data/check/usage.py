@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,11 @@ LISTS_OF_ITEMS = (page_row.ITEMS, page_row.SHORT_ITEMS, page_row.LONG_ITEMS)
 ATTRIBUTE = 1 << len(SPLITS)
 
 
+def id_columns(schema: Schema) -> list[Feature]:
+    """The columns of page rows whose values are ids; those of items as features, too."""
+    return [*schema.user, *(Feature(name, page_row.ITEM) for name in (page_row.TRIGGER, *LISTS_OF_ITEMS))]
+
+
 class Usage:
     """Counts unknown ids by column, and keeps in mind which rows of which table each split uses.
 
@@ -32,8 +38,7 @@ class Usage:
 
     def __init__(self, schema: Schema) -> None:
         self.seen = {n: np.zeros(t.rows, dtype=np.uint8) for n, t in schema.tables.items() if t.rows <= MOST_ROWS}
-        of_items = [Feature(name, page_row.ITEM) for name in (page_row.TRIGGER, *LISTS_OF_ITEMS)]
-        self._columns = [*schema.user, *of_items]
+        self._columns = id_columns(schema)
         self._counts: dict[tuple[str, str], np.ndarray] = {}  # (column, split): values, unknown, new, int64 [3]
 
     def add_items(self, attributes: Sequence[Feature], items: Mapping[str, np.ndarray]) -> None:
@@ -66,11 +71,30 @@ class Usage:
             shares = "".join(f"{self._share(name, split, 1):>13}" for split in SPLITS)
             yield f"  column {name:<27}{shares}{self._share(name, 'test', 2):>13}"
         yield f"{'rows of tables':<36}{'rows':>13}{'used':>13}{'only in test':>13}"
-        test = 1 << SPLITS.index("test")
+        for name, (rows, used, only) in self._tables().items():
+            yield f"  table {name:<28}{rows:>13,}{used / rows:>13.1%}{only:>13,}"
+
+    def plain(self) -> dict[str, Any]:
+        """`columns`: by name, the table, and by split the numbers of `ids`, `unknown` ones and ones `new` to it.
+
+        `tables`: by name, the numbers of `rows` after row 0, of `used` ones, and of those used in test alone.
+        """
+        columns: dict[str, Any] = {feature.name: {"table": feature.table, "splits": {}} for feature in self._columns}
+        for (name, split), counts in self._counts.items():
+            columns[name]["splits"][split] = dict(zip(("ids", "unknown", "new"), counts.tolist(), strict=True))
+        tables = {
+            name: dict(zip(("rows", "used", "only_in_test"), counts, strict=True))
+            for name, counts in self._tables().items()
+        }
+        return {"columns": columns, "tables": tables}
+
+    def _tables(self) -> dict[str, tuple[int, int, int]]:
+        """By table, its rows after row 0, those that are used, and those that only test pages use."""
+        test, found = 1 << SPLITS.index("test"), {}
         for name, seen in self.seen.items():
-            used = np.count_nonzero(seen[1:])
             only = np.count_nonzero(seen[1:] == test) + np.count_nonzero(seen[1:] == test | ATTRIBUTE)
-            yield f"  table {name:<28}{len(seen) - 1:>13,}{used / (len(seen) - 1):>13.1%}{only:>13,}"
+            found[name] = (len(seen) - 1, int(np.count_nonzero(seen[1:])), int(only))
+        return found
 
     def warnings(self, folder: Path) -> Iterator[str]:
         """One line per share that is beyond belief."""

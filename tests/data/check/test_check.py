@@ -298,7 +298,8 @@ def test_a_page_id_that_is_repeated_is_found_within_and_across_splits(make_datas
     test = edit(folder, "test", lambda columns: columns["page_id"].__setitem__(3, 95))
     assert check(folder).errors == [
         f"{train}: row 50, column page_id: 7; row 7 of {train} has it too: give each page view its own id",
-        f"{test}: row 3, column page_id: 95; row 95 of {train} has it too: give each page view its own id",
+        f"{test}: row 3, column page_id: 95; row 95 of {train} has it too: give each page view its own id, and "
+        "write it to one split: this one is in train and in test",
     ]
 
 
@@ -337,6 +338,14 @@ def test_true_probabilities_are_rejected_outside_the_test_split(make_dataset: Ed
     assert check(folder).errors[1] == (
         f"{path}: row 0, column click_probability: 1.5 is not a probability; write a number from 0 to 1"
     )
+
+
+def test_the_logs_own_page_ids_may_lie_beside_the_splits(make_dataset: Edit) -> None:
+    folder = make_dataset()
+    (folder / "page_ids").mkdir()
+    pq.write_table(pa.table({"page_id": [0], "raw_session": ["a"]}), folder / "page_ids" / "train.parquet")
+    report = check(folder)
+    assert (report.errors, report.warnings) == ([], [])
 
 
 def test_a_column_that_nothing_reads_is_a_warning(make_dataset: Edit) -> None:

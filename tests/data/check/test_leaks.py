@@ -97,9 +97,10 @@ def test_pages_that_show_an_item_twice_are_warned_of(honest: Path, tmp_path: Pat
     folder = shutil.copytree(honest, tmp_path / "twice")
     edit(folder, "train", twice)
     (warning,) = check(folder, write_stats=True).warnings
+    item = pq.read_table(folder / "train").column("items")[0].as_py()[0]
     assert warning == (
-        f"{folder}/train: 50.0% of the pages show an item twice; write one entry per item and page, "
-        "clicked if any of them was"
+        f"{folder}/train: 50.0% of the pages show an item twice, such as item {item} in "
+        f"{folder}/train/part-00000.parquet: row 0; write one entry per item and page, clicked if any of them was"
     )
 
 
@@ -108,7 +109,7 @@ def test_the_shares_are_those_counted_page_by_page(honest: Path) -> None:
     leaks = Leaks(read_schema(honest))
     with open_part(path) as file:
         for group in range(file.num_row_groups):
-            leaks.add("train", decode(file, group, file.schema_arrow.names))
+            leaks.add("train", path, 0, decode(file, group, file.schema_arrow.names))
     found, shown = [0, 0], [0, 0]
     for row in pq.read_table(path).to_pylist():
         for item, click in zip(row["items"], row["clicks"], strict=True):

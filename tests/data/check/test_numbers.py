@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from lightning_ccn.data.check.check import check
@@ -39,6 +41,25 @@ def test_a_number_that_tells_the_clicks_is_warned_of(make_dataset: Edit, edit: E
     (warning,) = check(folder, write_stats=True).warnings
     auc = "1.000" if missing is None else "0.000"
     assert warning.startswith(f"{folder}/train: column price: its AUC alone is {auc}, so it tells the clicks")
+
+
+def test_a_number_of_pages_that_tells_the_clicks_or_means_missing_is_warned_of(make_dataset: Edit) -> None:
+    folder = make_dataset()
+    with (folder / "schema.yaml").open("a") as schema:
+        schema.write("page_numbers: [dwell, age]\n")
+    for path in folder.glob("*/part-00000.parquet"):
+        table = pq.read_table(path)
+        clicks = table.column("clicks").to_pylist()
+        alike = [[int(sum(of_page) > 0)] * len(of_page) for of_page in clicks]
+        table = table.set_column(table.schema.get_field_index("clicks"), "clicks", pa.array(alike))
+        table = table.append_column("dwell", pa.array([float(of_page[0]) for of_page in alike]))
+        table = table.append_column(
+            "age", pa.array([float(page % 7) if page % 9 else -1e9 for page in range(len(clicks))])
+        )
+        pq.write_table(table, path)
+    told, missing = check(folder, write_stats=True).warnings
+    assert missing.startswith(f"{folder}/train: column age: -1e+09 is ")
+    assert told.startswith(f"{folder}/train: column dwell: its AUC alone is 1.000, so it tells the clicks")
 
 
 def test_yes_or_no_and_heavy_tails_are_honest_numbers(make_dataset: Edit, edit: Edit) -> None:

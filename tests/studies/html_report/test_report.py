@@ -1,26 +1,22 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser
 from sklearn.metrics import roc_auc_score
 
 from lightning_ccn.studies.html_report import write_page
 from lightning_ccn.studies.html_report.figures import agreement
 from lightning_ccn.studies.html_report.panels import separation
 from lightning_ccn.studies.html_report.svg import Scale, decimal
+from tests.studies.html_report.browser import SIZES, TEXTS, covered, opened
 from tests.studies.html_report.example import comparison
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge")
-SIZES = [(1280, "light"), (390, "light"), (390, "dark")]
 SECTIONS = {
     "AUC",
     "Page AUC",
@@ -35,46 +31,9 @@ SECTIONS = {
     "Other metrics and costs",
     "Learning rate search",
 }
-# For each piece of text: [text, left, right, top, bottom]; without text in elements that scroll by themselves.
-TEXTS = """root => [...root.querySelectorAll("*")].filter(e => !e.closest(".scroll") && !e.closest("head"))
-    .filter(e => [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()) && e.tagName !== "title")
-    .map(e => [e.textContent, e.getBoundingClientRect()]).map(([t, r]) => [t, r.left, r.right, r.top, r.bottom])"""
 # For each row of a table: [system, [[metric, text] of each cell]].
 CELLS = """rows => rows.map(
     row => [row.dataset.system, [...row.querySelectorAll("td")].map(cell => [cell.dataset.metric, cell.innerText])])"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A headless browser: Playwright's own Chromium, or an installed one."""
-    with sync_playwright() as playwright:
-        own = playwright.chromium.executable_path
-        path = own if Path(own).exists() else next(filter(None, map(shutil.which, BROWSERS)), None)
-        if path is None:
-            pytest.skip(
-                f"no browser: not Playwright's (`playwright install chromium`), nor any of {', '.join(BROWSERS)}"
-            )
-        # Chromium's sandbox does not start for root
-        browser = playwright.chromium.launch(executable_path=path, chromium_sandbox=os.geteuid() != 0, timeout=0)
-        yield browser
-        browser.close()
-
-
-@contextmanager
-def opened(browser: Browser, path: Path, width: int = 1280, scheme: str = "light") -> Iterator[Page]:
-    """The file in a browser window; fails if the page logs an error or requests anything else."""
-    complaints: list[str] = []
-    requests: list[str] = []
-    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]  # a Literal
-    page.set_default_timeout(0)  # the machine may be slow
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: requests.append(request.url))
-    page.goto(path.as_uri())
-    yield page
-    page.close()
-    assert complaints == []
-    assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()]
 
 
 @pytest.fixture(scope="module")
@@ -113,16 +72,7 @@ def test_every_figure_is_visible_and_nothing_is_wider_than_the_window(
 def test_texts_of_a_chart_do_not_cover_one_another(browser: Browser, whole: tuple[dict[str, Any], Path]) -> None:
     for width in (1280, 390):
         with opened(browser, whole[1], width) as page:
-            charts = page.evaluate(f'[...document.querySelectorAll(".chart")].map({TEXTS})')
-        covered = []
-        for texts in charts:
-            for number, (text, left, right, top, bottom) in enumerate(texts):
-                for other, left2, right2, top2, bottom2 in texts[:number]:
-                    if other in text or text in other:
-                        continue  # a part of the same text
-                    if left < right2 and left2 < right and top + 3 < bottom2 and top2 + 3 < bottom:
-                        covered.append((text, other))
-        assert covered == []
+            assert covered(page) == []
 
 
 def test_the_tables_have_the_comparisons_numbers(browser: Browser, whole: tuple[dict[str, Any], Path]) -> None:
