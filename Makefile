@@ -24,7 +24,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help install data train finetune predict compare train-multinode finetune-multinode predict-multinode \
-	compare-multinode simulate plan bench doctor docs test test-gpu test-slurm lint
+	compare-multinode simulate plan bench doctor docs test test-gpu test-slurm test-spark lint
 
 VENV ?= .venv
 CCN := $(VENV)/bin/ccn
@@ -195,6 +195,19 @@ test-gpu: $(VENV)/installed-dev  ## run the checks that need a GPU; each says wh
 
 test-slurm: $(VENV)/installed-dev  ## run the tests that start a real SLURM; needs root, on Debian or Ubuntu
 	$(VENV)/bin/python -m pytest -m slurm -rs $(ARGS)
+
+# Spark is large, so it has an environment of its own, beside the project's, whose libraries it uses.
+SPARK := $(VENV)-spark
+$(SPARK)/installed: pyproject.toml | install
+	@echo "installing Spark into $(SPARK)"
+	@$(VENV)/bin/python -m venv $$(test -f $(SPARK)/pyvenv.cfg && echo --clear) $(SPARK)
+	@cd $$($(SPARK)/bin/python -c '$(SITE_PACKAGES)') && \
+		$(abspath $(VENV))/bin/python -c '$(SITE_PACKAGES)' > environment_of_the_project.pth
+	@$(SPARK)/bin/python -m pip --quiet --quiet --disable-pip-version-check install 'pyspark>=4,<5' 'sqlglot>=26'
+	@touch $@
+
+test-spark: $(VENV)/installed-dev $(SPARK)/installed  ## run the tests of the Spark engine; needs Java 17 or later
+	$(SPARK)/bin/python -m pytest -m spark -rs tests/data/build $(ARGS)
 
 lint: $(VENV)/installed-dev  ## check style, format, types and spelling
 	$(VENV)/bin/ruff check .

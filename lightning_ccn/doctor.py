@@ -41,6 +41,7 @@ REQUIRED: Mapping[str, tuple[str, str | None]] = {
     "lightning": ("2.6", "2.7"),
     "torchmetrics": ("1.4", "2"),
     "pyarrow": ("17", None),
+    "duckdb": ("1.4", "2"),
     "numpy": ("1.26", "3"),
     "jsonargparse": ("4.39", "5"),
     "PyYAML": ("6", "7"),

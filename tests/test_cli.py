@@ -196,7 +196,8 @@ def test_ccn_data_lists_its_commands_and_converters(capsys: pytest.CaptureFixtur
     [
         (
             "wrld",
-            "ccn data: there is no command 'wrld'; did you mean world? It has world, convert, build, init, check, cut, heuristics",
+            "ccn data: there is no command 'wrld'; did you mean world? It has world, convert, build, init, check, cut, "
+            "heuristics",
         ),
         (
             "convert ebnred a b",

@@ -23,6 +23,7 @@ CPU = Facts(
         "lightning": "2.6.6",
         "torchmetrics": "1.9.0",
         "pyarrow": "26.0.1",
+        "duckdb": "1.5.6",
         "numpy": "2.4.6",
         "jsonargparse": "4.53.0",
         "PyYAML": "6.0.3",

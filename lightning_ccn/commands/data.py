@@ -13,6 +13,8 @@ from jsonargparse import Namespace
 from rich.console import Console
 from rich.table import Table
 
+from lightning_ccn.commands.build import BUILDS, DRAFTS, add_commands
+from lightning_ccn.commands.check_page import HTML, check_page
 from lightning_ccn.data.check.check import check
 from lightning_ccn.data.convert.ebnerd import convert_ebnerd
 from lightning_ccn.data.convert.mind import convert_mind
@@ -24,6 +26,7 @@ from lightning_ccn.evaluation.heuristics import heuristic_scores
 from lightning_ccn.evaluation.metrics import CTRMetrics
 from lightning_ccn.evaluation.world_bounds import world_bounds
 from lightning_ccn.evaluation.yardstick import CLICK_RATE, write_yardstick
+from lightning_ccn.studies.html_report import write_dataset_page
 from lightning_ccn.training.parsers import CommandParser
 
 # `ccn data convert NAME` takes the function's arguments as options, and prints what it returns.
@@ -69,8 +72,10 @@ def run(args: list[str]) -> int:
     for name, convert in CONVERTERS.items():
         converting = add(f"convert-{name}", _converting(convert), _about(convert))
         converting.add_function_arguments(convert, as_positional=True)
+    add_commands(add)
     checking = add("check", _check, CHECKS)
     checking.add_function_arguments(check, as_positional=True)
+    checking.add_argument(HTML, type=Path | None, help="Write the report as an HTML file, with distributions by day.")
     cutting = add("cut", _cut, CUTS)
     cutting.add_function_arguments(cut_folder, as_positional=True, skip={"long_length"})  # which is no position
     cutting.add_argument("--long_length", type=int, required=True, help=LONG_LENGTH)
@@ -99,7 +104,8 @@ def _overview(prefix: str = "") -> str:
     """The commands of `ccn data`, or with `convert ` the converters."""
     about = {f"convert {name}": _about(convert) for name, convert in CONVERTERS.items()}
     if not prefix:
-        about = {"world": MAKES_A_WORLD, **about, "check": CHECKS, "cut": CUTS, "heuristics": SCORES}
+        about = {"world": MAKES_A_WORLD, "init": DRAFTS, "build": BUILDS, **about, "check": CHECKS, "cut": CUTS}
+        about["heuristics"] = SCORES
     lines = [f"  {name:16}{words}" for name, words in about.items()]
     title = f"usage: ccn data {prefix or 'COMMAND '}...        `ccn data {prefix or 'COMMAND '}--help` explains each"
     if prefix:
@@ -137,9 +143,15 @@ def _world(options: Namespace) -> None:
 
 
 def _check(options: Namespace) -> int:
-    report = check(**options.as_dict())
+    given = options.as_dict()
+    page = given.pop(HTML.removeprefix("--"))
+    if page is not None:
+        check_page(page, Path(options.folder))
+    report = check(**given)
     failed = bool(report.errors or report.unwritten)
     print(report, file=sys.stderr if failed else sys.stdout)
+    if page is not None:
+        write_dataset_page(report.plain(), page)
     if not failed and options.write_stats:
         write_yardstick(Path(options.folder))
     return 1 if failed else 0

@@ -1,0 +1,1 @@
+"""`ccn data build`: from a raw log to a dataset folder."""

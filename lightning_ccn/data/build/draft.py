@@ -1,0 +1,255 @@
+"""`ccn data init`: a first draft of a specification, from the names and first values of a log's columns."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning_ccn.data.build.duckdb_engine import DuckDBEngine
+from lightning_ccn.data.build.engine import FILE, ROW
+from lightning_ccn.data.build.log_files import CSV, LISTS, PARQUET, LogFiles, find_log
+from lightning_ccn.errors import DataError
+
+LOOKED_AT = 1000  # rows of each table
+# Words in the names of tables and of columns, by what they probably are; the first that fits wins.
+TABLES = {
+    "exposures": "impression|exposure|display|shown|inview|views?$",
+    "users": "user|profile|member|customer|visitor",
+    "items": "item|product|article|news|catalog|sku|offer",
+    "events": "event|click|order|purchase|behavio|action|history|transaction",
+}
+COLUMNS = {
+    "user": "user|^uid|^who$|member|customer|visitor|client",
+    "trigger": "trigger|entry|referr|source_item|from_item",
+    "page": "page|view|request|impression_?id|search_?id",
+    "session": "session|visit",
+    "clicks": "click",
+    "purchases": "purchase|bought|ordered|conver",
+    "time": r"time|date|(^|_)(at|ts)$|_ms$|shown|when",
+    "position": "position|slot|rank|^pos",
+    "type": "type|kind|^what$|action|^event",
+    "item": "item|sku|product|article|news|offer|(^|_)ad(_|$)",
+}
+CATEGORY = "categor|genre|topic|department"
+
+
+@dataclass
+class _Table:
+    """A table of the log: its pattern, its files, and some of its rows."""
+
+    pattern: str
+    files: LogFiles
+    rows: list[dict[str, Any]]
+
+    def example(self, column: str) -> Any:
+        return next((row[column] for row in self.rows if row[column] is not None), None)
+
+    def number(self, column: str) -> bool:
+        """Whether the first values are numbers, also if they are written as text."""
+        found = [row[column] for row in self.rows if row[column] not in (None, "")]
+        return bool(found) and all(isinstance(v, int | float) or _is_number(v) for v in found)
+
+    def few(self, column: str) -> bool:
+        """Whether the values repeat, as those of a category do, and not of an id."""
+        found = [str(row[column]) for row in self.rows if row[column] is not None]
+        return 2 * len(set(found)) < len(found)
+
+    def roles(self) -> dict[str, str]:
+        """The column of each role that a name suggests."""
+        roles: dict[str, str] = {}
+        for column in self.files.columns:
+            fits = (role for role, words in COLUMNS.items() if re.search(words, column.lower()))
+            role = next(fits, None)
+            if role is not None and role not in roles:
+                roles[role] = column
+        return roles
+
+
+def draft(log: str | Path) -> str:
+    """A first draft of the specification of a log, for `ccn data build`.
+
+    It guesses from names and from the first rows, and says so: read it before you build.
+
+    Args:
+        log: The folder of the log. Each file in it, and each subfolder, is a table.
+
+    Returns:
+        The specification in YAML, with comments. Save it in the folder.
+
+    Raises:
+        DataError: There is no such folder, or no file of a log in it.
+    """
+    folder = Path(log)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; name the folder with the files of the log")
+    with tempfile.TemporaryDirectory() as place:
+        engine = DuckDBEngine(Path(place), "1GB", 0, 0)
+        try:
+            tables = [_look(folder, name, engine, at) for at, name in enumerate(_names(folder))]
+        finally:
+            engine.close()
+    if not tables:
+        raise DataError(
+            f"{folder}: no file of a log; a table is a file, or a subfolder of files, of {', '.join(PARQUET + CSV)}"
+        )
+    chosen = _choose(tables)
+    lines = ["# A first draft by `ccn data init`: it guesses from names and from the first rows. Read each line."]
+    lines += _exposures(chosen.get("exposures", tables[0]), "events" in chosen)
+    if "events" in chosen:
+        lines += _events(chosen["events"])
+    taken = set(chosen.get("exposures", tables[0]).files.columns)  # a name of a feature or number is used once
+    for name, key in (("users", "features"), ("items", "attributes")):
+        if name in chosen:
+            lines += _entities(name, key, chosen[name], taken)
+            taken |= set(chosen[name].files.columns)
+    used = [table.pattern for table in chosen.values()]
+    lines += [f"# not used: {table.pattern}" for table in tables if table.pattern not in used]
+    lines.append("split: {validation: 0.1, test: 0.2}  # shares of the page views in order of time, or dates")
+    return "\n".join(lines) + "\n"
+
+
+def _names(folder: Path) -> list[str]:
+    found = []
+    for path in sorted(folder.iterdir()):
+        inside = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+        is_log = any(each.name.endswith(PARQUET + CSV) for each in inside)
+        if is_log and not path.name.startswith(("_", ".")):
+            found.append(path.name)
+    return found
+
+
+def _look(folder: Path, name: str, engine: DuckDBEngine, at: int) -> _Table:
+    files = find_log(name, [name], folder, None)
+    engine.read(f"t{at}", files)
+    rows = engine.rows(f"SELECT * FROM t{at} LIMIT {LOOKED_AT}")
+    return _Table(name, files, [{c: v for c, v in row.items() if c not in (FILE, ROW)} for row in rows])
+
+
+def _choose(tables: list[_Table]) -> dict[str, _Table]:
+    chosen: dict[str, _Table] = {}
+    for kind, words in TABLES.items():
+        for table in tables:
+            if (
+                table not in chosen.values()
+                and kind not in chosen
+                and re.search(words, table.pattern.lower().split(".")[0])
+            ):
+                chosen[kind] = table
+    if "exposures" not in chosen:
+        left = [table for table in tables if table not in chosen.values()] or tables
+        chosen["exposures"] = max(left, key=lambda table: len(table.roles()))
+        chosen = {
+            kind: table for kind, table in chosen.items() if kind == "exposures" or table is not chosen["exposures"]
+        }
+    return chosen
+
+
+def _line(table: _Table, key: str, column: str | None, note: str = "") -> str:
+    if column is None:
+        return f"  {key}: TODO  # no column has such a name; the columns are {', '.join(table.files.columns)}"
+    about = f"such as {str(table.example(column))[:40]!r}"
+    return f"  {key}: {_word(column)}  # {about}{'; ' + note if note else ''}"
+
+
+def _time(table: _Table, column: str | None) -> str:
+    if column is None or not table.number(column):
+        return _line(table, "time", column)
+    value = table.example(column)
+    size = float(value[0] if isinstance(value, list) else value)
+    unit = "ns" if size > 1e17 else "us" if size > 1e14 else "ms" if size > 1e11 else "s"
+    return f"  time: {{column: {_word(column)}, unit: {unit}}}  # such as {value!r}"
+
+
+def _exposures(table: _Table, has_events: bool) -> list[str]:
+    roles = table.roles()
+    page = roles.get("page") or roles.get("session")
+    key = _line(table, "page", page, "impressions with the same value are one page view")
+    if page is None:
+        same = [column for column in (roles.get("user"), roles.get("trigger")) if column]
+        columns = ", ".join(map(_word, same)) or "TODO"
+        key = f"  page: {{columns: [{columns}], gap: 30m}}  # no page id: by user, and by time"
+    lines = [
+        "exposures:  # one row an impression, or one row a page with lists",
+        f"  files: {_word(table.pattern)}",
+        key,
+    ]
+    lines += [
+        _line(table, "user", roles.get("user")),
+        _line(table, "item", roles.get("item")),
+        _time(table, roles.get("time")),
+    ]
+    if "trigger" in roles:
+        lines.append(_line(table, "trigger", roles["trigger"], "the item that the user tapped to enter the page"))
+    if "position" in roles:
+        lines.append(_line(table, "position", roles["position"]))
+    if "clicks" in roles and not table.files.columns[roles["clicks"]].startswith(LISTS):
+        lines.append(_line(table, "clicks", roles["clicks"]))
+    elif "clicks" in roles:
+        lines.append(f"  clicks: {{ids: {_word(roles['clicks'])}}}  # a list of the clicked items")
+    elif has_events:
+        lines.append(
+            "  clicks: {types: [click], within: 30m}  # events up to 30 minutes after the impression; see events.type"
+        )
+    else:
+        lines.append(_line(table, "clicks", None))
+    if "purchases" in roles:
+        lines.append(_line(table, "purchases", roles["purchases"]))
+    rest = [column for column in table.files.columns if column not in roles.values()]
+    return lines + _rest(table, rest, "numbers", "features")
+
+
+def _events(table: _Table) -> list[str]:
+    roles = table.roles()
+    lines = ["events:  # what users did; a page view gets those before it", f"  files: {_word(table.pattern)}"]
+    lines += [
+        _line(table, "user", roles.get("user")),
+        _line(table, "item", roles.get("item")),
+        _time(table, roles.get("time")),
+    ]
+    if "type" in roles:
+        types = sorted({str(row[roles["type"]]) for row in table.rows if row[roles["type"]] is not None})
+        lines.append(f"  type: {_word(roles['type'])}  # {', '.join(types[:8])}")
+    return [*lines, "behaviours:  # the last events before the page view; {length: 200, types: [click], days: 90}",
+            "  short: 20", "  long: 200"]  # fmt: skip
+
+
+def _entities(name: str, key: str, table: _Table, taken: set[str]) -> list[str]:
+    own = name.removesuffix("s")
+    roles = table.roles()
+    rest = [column for column in table.files.columns if column != roles.get(own) and column not in taken]
+    lines = [f"{name}:", f"  files: {_word(table.pattern)}", _line(table, own, roles.get(own))]
+    lines += _rest(table, rest, "numbers" if name == "items" else None, key)
+    category = next((column for column in rest if re.search(CATEGORY, column.lower())), None)
+    if name == "items" and category in table.files.columns and f"{_word(str(category))}" in lines[-1]:
+        lines.append(f"  category: {_word(str(category))}  # the long sequence is searched by it")
+    return lines
+
+
+def _rest(table: _Table, columns: list[str], numbers: str | None, features: str) -> list[str]:
+    """Columns without a role: numbers if they are numbers that hardly repeat, else features if they do."""
+    of_numbers = [c for c in columns if numbers and table.number(c) and table.files.columns[c] != "int"]
+    found = [
+        c for c in columns if c not in of_numbers and table.few(c) and not table.files.columns[c].startswith(LISTS)
+    ]
+    lines = [f"  {numbers}: [{', '.join(map(_word, of_numbers))}]"] if of_numbers else []
+    if found or (features == "features" and numbers is None):
+        lines.append(
+            f"  {features}: [{', '.join(map(_word, found)) or 'TODO'}]  # leave out what a page cannot know yet"
+        )
+    return lines
+
+
+def _word(text: str) -> str:
+    """A name as YAML takes it."""
+    return text if re.fullmatch(r"[A-Za-z_][\w./-]*", text) and text not in ("null", "true", "false") else f"'{text}'"
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -1,0 +1,96 @@
+"""What an engine does for a build: it reads files, runs SQL, and streams rows out.
+
+All SQL of a build is written once, in DuckDB's dialect, and every order in it is stated down to the last tie: two
+engines, or two orders of the input, give the same rows. What no two engines write alike is a method here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from lightning_ccn.data.build.log_files import LogFiles
+
+FILE, ROW, PLACE = "_file", "_row", "_place"  # columns that `read` adds
+
+
+class Engine(Protocol):
+    """Runs the SQL of a build. Names of tables are the caller's; all are gone after `close`."""
+
+    def read(self, name: str, files: LogFiles, lists: tuple[str, ...] = ()) -> None:
+        """Makes a view of files.
+
+        Args:
+            name: Name of the view. It has the columns of the files, `_file` (the path) and `_row` (the number of the
+                row in a Parquet file, from 0; null in a CSV file).
+            files: The files.
+            lists: List columns of which each value becomes a row, together; the view has `_place`, the place in the
+                list, from 0. A list that is shorter than another of its row is filled up with nulls.
+        """
+
+    def broken(self, name: str) -> list[tuple[str, int, int, str]]:
+        """The lines of CSV files that were left out when a view was read: path, line, number of lines, why.
+
+        Args:
+            name: A view of files, of which one table was made.
+        """
+
+    def micros(self, value: str, kind: str, zone: str | None) -> str:
+        """An expression for the microseconds since 1970 of a date or timestamp; null if a text is no date.
+
+        Args:
+            value: Expression for the value.
+            kind: `text`, `date`, `timestamp` or `instant`.
+            zone: Zone of times without one; None: UTC.
+        """
+
+    def apart(self, query: str, column: str, separator: str | None) -> str:
+        """A query in which each value of a list column is a row, with `_place` in the list, from 0.
+
+        Args:
+            query: A query.
+            column: A list column of it; with a separator, a text column.
+            separator: Text between the values.
+        """
+
+    def file(self, path: Path) -> str:
+        """A query for the rows of a Parquet file that this build has written."""
+
+    def table(self, name: str, query: str) -> int:
+        """Makes a table of a query's rows; returns their number."""
+
+    def number(self, name: str, query: str, order: str, column: str) -> int:
+        """Like `table`, with a further column that numbers the rows from 1 in an order without ties."""
+
+    def view(self, name: str, query: str) -> None:
+        """Makes a view."""
+
+    def drop(self, *names: str) -> None:
+        """Removes tables, so that their place on the disk is used again."""
+
+    def rows(self, query: str) -> list[dict[str, Any]]:
+        """The rows of a query that has few."""
+
+    def stream(self, query: str) -> Iterator[pa.RecordBatch]:
+        """The rows of a query in its order, in batches; several streams may be open."""
+
+    def close(self) -> None:
+        """Ends the engine and removes what it wrote."""
+
+
+def quoted(name: str) -> str:
+    """A column's name in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A text in SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def columns(expressions: Mapping[str, str]) -> str:
+    """A list of expressions and their names for SELECT."""
+    return ", ".join(f"{expression} AS {name}" for name, expression in expressions.items())

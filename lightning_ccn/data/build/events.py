@@ -1,0 +1,133 @@
+"""Events of a log: read once as `acts`, joined to impressions as labels, and put into order as behaviours."""
+
+from __future__ import annotations
+
+from lightning_ccn.data.build.build_report import BuildReport, Progress
+from lightning_ccn.data.build.engine import Engine, columns, literal
+from lightning_ccn.data.build.impressions import SECOND
+from lightning_ccn.data.build.log_columns import EARLIEST, LogColumns
+from lightning_ccn.data.build.log_files import LISTS, LogFiles
+from lightning_ccn.data.build.source_specs import EventSpec, LabelSpec
+from lightning_ccn.data.build.spec import LogSpec
+
+
+def read_events(
+    spec: EventSpec,
+    files: LogFiles,
+    engine: Engine,
+    text_ids: dict[str, bool],
+    latest: int,
+    report: BuildReport,
+    progress: Progress,
+) -> None:
+    """Makes `acts`: the events of users who have a page view. `visitors` numbers these users by `user_no`.
+
+    Args:
+        spec: What the log calls things.
+        files: Its files.
+        engine: The engine, with `pages`.
+        text_ids: Whether the ids of a table are text, by table.
+        latest: The latest time that is believed, in seconds since 1970.
+        report: Counts what is dropped.
+        progress: Says how long it takes.
+
+    Raises:
+        DataError: A column is missing, or cannot hold what it should.
+    """
+    lists: tuple[str, ...] = ()
+    if files.kind(spec.item, "events.item").startswith(LISTS):
+        named = [spec.item, spec.time.column, *(name for name in (spec.type, spec.order) if name)]
+        lists = tuple(dict.fromkeys(name for name in named if files.kind(name, "events").startswith(LISTS)))
+    of = LogColumns(files, engine, lists)
+    values = {
+        "user_key": of.key(spec.user, "events.user", text_ids["user"]),
+        "item_key": of.key(spec.item, "events.item", text_ids["item"]),
+        "us": of.micros(spec.time, "events.time"),
+        "type": of.text(spec.type, "events.type") if spec.type else "CAST(NULL AS VARCHAR)",
+        "place": of.integer(spec.order, "events.order") if spec.order else "CAST(NULL AS BIGINT)",
+        "example": of.example({"user": spec.user, "item": spec.item, "time": spec.time.column}),
+    }
+    reasons = {
+        "user_key IS NULL": "no user",
+        "item_key IS NULL": "no item",
+        "us IS NULL": f"no time, or not one in {spec.time.unit or 'seconds or as a date'}",
+        f"us < {EARLIEST * SECOND}": "time before the year 2000: is it in another unit?",
+        f"us > {latest * SECOND}": "time in the future",
+    }
+    cases = " ".join(f"WHEN {test} THEN '{reason}'" for test, reason in reasons.items())
+    with progress.stage("events read") as count:
+        engine.read("raw_events", files, lists)
+        total = engine.table(
+            "told",
+            f"""
+            SELECT user_key, item_key, us, type, place, reason, CASE WHEN reason IS NOT NULL THEN example END AS example
+            FROM (
+                SELECT *, CASE {cases} END AS reason FROM (SELECT {columns(values)} FROM raw_events) AS typed
+            ) AS judged
+            """,
+        )
+        count(total)
+    report.add("events", "read", "total", total)
+    report.broken_lines("events", engine, "raw_events")
+    summary = "SELECT reason, COUNT(*) AS count, MIN(example) AS example FROM told GROUP BY reason"
+    report.dropped("events", engine, summary)
+    engine.table(
+        "acts",
+        f"""
+        SELECT v.user_no, t.user_key, t.item_key, t.us, t.us // {SECOND} AS sec, t.type, t.place
+        FROM told AS t JOIN visitors AS v ON t.user_key = v.user_key
+        WHERE t.reason IS NULL
+        """,
+    )
+    kept = engine.rows("SELECT COUNT(*) AS n FROM acts")[0]["n"]
+    usable = engine.rows("SELECT COUNT(*) AS n FROM told WHERE reason IS NULL")[0]["n"]
+    report.add("events", "kept", "of users with a page view", kept)
+    report.add("events", "dropped", "of users without a page view", usable - kept)
+    engine.drop("told")
+
+
+def label(name: str, spec: LabelSpec, engine: Engine, report: BuildReport) -> None:
+    """Makes `labelled_NAME`: page_no and item_key of the impressions that an event labels.
+
+    Each event goes to the latest impression of its item that its user saw before it, if that was not too long before.
+    """
+    events = f"(SELECT user_key, item_key, us FROM acts WHERE {of_types(spec.types)}) AS e"
+    # An impression is numbered among those of its user and item; an event gets the number of the last one before it.
+    # Impressions that no event is about, most of them, are left out first.
+    engine.table(
+        "numbered",
+        f"""
+        SELECT *, SUM(is_shown) OVER (
+            PARTITION BY user_key, item_key ORDER BY us, is_shown DESC, page_no
+            ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+        ) AS seen
+        FROM (
+            SELECT user_key, item_key, us, page_no, 1 AS is_shown
+            FROM shown AS s
+            WHERE EXISTS (SELECT 1 FROM {events} WHERE e.user_key = s.user_key AND e.item_key = s.item_key)
+            UNION ALL
+            SELECT user_key, item_key, us, 0 AS page_no, 0 AS is_shown FROM {events}
+        ) AS together
+        """,
+    )
+    pairs = f"""
+        FROM (SELECT * FROM numbered WHERE is_shown = 1) AS s JOIN (SELECT * FROM numbered WHERE is_shown = 0) AS e
+        ON s.user_key = e.user_key AND s.item_key = e.item_key AND s.seen = e.seen
+        AND e.us - s.us <= {(spec.within or 0) * SECOND}
+        """
+    engine.table(f"labelled_{name}", f"SELECT DISTINCT s.page_no, s.item_key {pairs}")
+    total = engine.rows(f"SELECT COUNT(*) AS n FROM {events}")[0]["n"]
+    used = engine.rows(f"SELECT COUNT(*) AS n {pairs}")[0]["n"]
+    report.add(name, "read", "events of users with a page view", total)
+    report.add(name, "dropped", f"no impression of the item in the {spec.within} s before", total - used)
+    engine.drop("numbered")
+
+
+def of_types(types: tuple[str, ...]) -> str:
+    """A condition for events of some types; no types: all events."""
+    return f"type IN ({', '.join(literal(each) for each in types)})" if types else "TRUE"
+
+
+def used_acts(spec: LogSpec) -> str:
+    """A condition for the events that some behaviour sequence takes."""
+    return " OR ".join(of_types(sequence.types) for sequence in spec.sequences.values()) or "FALSE"

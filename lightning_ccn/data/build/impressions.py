@@ -1,0 +1,212 @@
+"""From the rows of a log to impressions on page views.
+
+Tables that this leaves in the engine: `heads` (one row a page view, numbered in order of time by `page_no`) and
+`exposed` (one row an impression, with the reason if it is dropped).
+"""
+
+from __future__ import annotations
+
+from lightning_ccn.data.build.build_report import BuildReport, Progress
+from lightning_ccn.data.build.engine import PLACE, Engine, columns, quoted
+from lightning_ccn.data.build.log_columns import EARLIEST, LogColumns
+from lightning_ccn.data.build.log_files import LISTS, LogFiles
+from lightning_ccn.data.build.source_specs import ExposureSpec
+from lightning_ccn.errors import DataError
+
+SECOND = 1_000_000  # microseconds
+AGAIN = "shown again on its page"
+
+
+class Impressions:
+    """Reads impressions and makes page views of them.
+
+    Args:
+        spec: What the log calls things.
+        files: Its files.
+        engine: The engine.
+        text_ids: Whether the ids of a table are text, by table.
+        latest: The latest time that is believed, in seconds since 1970.
+
+    Attributes:
+        keys: Names of the columns of a page's key, in `heads`.
+        kinds: What a page's key consists of: names of columns of the log, by key.
+        raw_page_id: Whether the log's own page id is an integer, which the dataset keeps.
+        has_positions: Whether the log has positions.
+    """
+
+    def __init__(
+        self, spec: ExposureSpec, files: LogFiles, engine: Engine, text_ids: dict[str, bool], latest: int
+    ) -> None:
+        self.spec, self._engine, self._text_ids, self._latest = spec, engine, text_ids, latest
+        own = [spec.item, spec.position, spec.time.column, *(number.column for number in spec.numbers)]
+        own += [label.column for label in (spec.clicks, spec.purchases) if label]
+        self._lists: tuple[str, ...] = ()
+        if files.kind(spec.item, "exposures.item").startswith(LISTS):
+            named = [name for name in own if name is not None]
+            self._lists = tuple(dict.fromkeys(n for n in named if files.kind(n, "exposures").startswith(LISTS)))
+        self._columns = LogColumns(files, engine, self._lists)
+        self.kinds = {f"k{at}": column for at, column in enumerate(spec.page.columns)}
+        self.keys = [*self.kinds, *(["visit"] if spec.page.gap is not None else [])]
+        whole = files.kind(spec.page.columns[0], "exposures.page") in ("int", "float")
+        self.has_positions = spec.position is not None or bool(self._lists)
+        self.raw_page_id = whole and self.keys == ["k0"]
+
+    def read(self, report: BuildReport, progress: Progress) -> None:
+        """Makes `heads` and `exposed`.
+
+        Raises:
+            DataError: A column is missing or cannot hold what it should, or no row is left.
+        """
+        with progress.stage("impressions read") as count:
+            self._engine.read("raw_exposures", self._columns.files, self._lists)
+            total = self._engine.table("given", self._given())
+            count(total)
+        report.broken_lines("impressions", self._engine, "raw_exposures")
+        report.add("impressions", "read", "total", total)
+        summary = "SELECT reason, COUNT(*) AS count, MIN(example) AS example FROM given GROUP BY reason"
+        if report.dropped("impressions", self._engine, summary) == total:
+            reasons = report.examples.get("impressions", {"the files have no rows": str(self._columns.files.paths[0])})
+            why = "; ".join(f"{reason}: for example {example}" for reason, example in reasons.items())
+            raise DataError(f"no impression is left of {total:,}: {why}")
+        with progress.stage("page views formed") as count:
+            self._engine.table("ordered", self._ordered())
+            self._engine.drop("given")
+            firsts = ", ".join([*self.keys, "user_key", "trigger_key", "us", *self._features])
+            order = ", ".join(["us", *(f"{key} NULLS FIRST" for key in self.keys)])
+            count(self._engine.number("heads", f"SELECT {firsts} FROM ordered WHERE rn = 1", order, "page_no"))
+        with progress.stage("impressions on page views") as count:
+            count(self._engine.table("exposed", self._exposed()))
+            self._engine.drop("ordered")
+
+    @property
+    def _features(self) -> list[str]:
+        return [f"f{at}" for at in range(len(self.spec.features))]
+
+    @property
+    def _numbers(self) -> list[str]:
+        return [f"n{at}" for at in range(len(self.spec.numbers))]
+
+    def _given(self) -> str:
+        """All rows with typed values, and the reason why a row cannot be used."""
+        spec, of = self.spec, self._columns
+        keys = {}
+        for key, column in self.kinds.items():
+            kind = of.kind(column, "exposures.page")
+            keys[key] = of.key(column, "exposures.page", as_text=kind not in ("int", "float"))
+        position = f"{PLACE}" if self._lists else "CAST(NULL AS BIGINT)"
+        values = {
+            **keys,
+            "user_key": of.key(spec.user, "exposures.user", self._text_ids["user"]),
+            "trigger_key": "CAST(NULL AS VARCHAR)"
+            if spec.trigger is None
+            else of.key(spec.trigger, "exposures.trigger", self._text_ids["item"]),
+            "item_key": of.key(spec.item, "exposures.item", self._text_ids["item"]),
+            "us": of.micros(spec.time, "exposures.time"),
+            "position": of.integer(spec.position, "exposures.position") if spec.position else position,
+        }
+        for name, label in (("click", spec.clicks), ("purchase", spec.purchases)):
+            where = f"exposures.{name}s"
+            if label is not None and label.column is not None:
+                values[name] = of.binary(label.column, where)
+            elif label is not None and label.ids is not None:
+                if not of.kind(label.ids, where).startswith(LISTS) or not self._lists:
+                    raise DataError(
+                        f"{of.files.paths[0]}: column {label.ids}: {where}.ids needs a list column, beside a list of "
+                        "items"
+                    )
+                inside = f"ARRAY_CONTAINS({quoted(label.ids)}, {quoted(spec.item)})"
+                values[name] = f"CASE WHEN {inside} THEN 1 ELSE 0 END"
+            else:
+                values[name] = "0"
+        for name, feature in zip(self._features, spec.features, strict=True):
+            where = "exposures.features"
+            if feature.separator or of.kind(feature.column, where).startswith(LISTS):
+                raise DataError(
+                    f"{of.files.paths[0]}: column {feature.column}: {where} have one value each; lists are for users"
+                )
+            values[name] = of.key(feature.column, where, self._text_ids[feature.table_name])
+        for name, number in zip(self._numbers, spec.numbers, strict=True):
+            values[name] = of.number(number.column, "exposures.numbers")
+        words = {"user": spec.user, "item": spec.item, "time": spec.time.column}
+        words |= {column: column for column in spec.page.columns if column not in words.values()}
+        words |= {label.column: label.column for label in (spec.clicks, spec.purchases) if label and label.column}
+        values["example"] = of.example(words)
+        needed = [key for key, column in self.kinds.items() if column != spec.trigger]
+        reasons = {
+            " OR ".join(f"{key} IS NULL" for key in needed) or "FALSE": "no page id",
+            "user_key IS NULL": "no user",
+            "item_key IS NULL": "no item",
+            "us IS NULL": f"no time, or not one in {spec.time.unit or 'seconds or as a date'}",
+            f"us < {EARLIEST * SECOND}": "time before the year 2000: is it in another unit?",
+            f"us > {self._latest * SECOND}": "time in the future",
+            "click IS NULL OR purchase IS NULL": "a label is neither 0 nor 1",
+        }
+        cases = " ".join(f"WHEN {test} THEN '{reason}'" for test, reason in reasons.items())
+        kept = ", ".join(name for name in values if name != "example")
+        return f"""
+            SELECT {kept}, reason, CASE WHEN reason IS NOT NULL THEN example END AS example
+            FROM (
+                SELECT *, CASE {cases} END AS reason FROM (SELECT {columns(values)} FROM raw_exposures) AS typed
+            ) AS judged
+            """
+
+    def _ordered(self) -> str:
+        """The usable rows, numbered within their page view in an order without ties that matter."""
+        source, gap = "SELECT * FROM given WHERE reason IS NULL", self.spec.page.gap
+        if gap is not None:
+            same = ", ".join(self.kinds)
+            # impressions of one time are on one side of a gap: RANGE takes them together
+            source = f"""
+                SELECT *, SUM(fresh) OVER (
+                    PARTITION BY {same} ORDER BY us RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+                ) AS visit
+                FROM (
+                    SELECT *, CASE
+                        WHEN us - LAG(us) OVER (PARTITION BY {same} ORDER BY us) > {gap * SECOND} THEN 1 ELSE 0
+                    END AS fresh
+                    FROM ({source}) AS usable
+                ) AS marked
+                """
+        order = ["us", "position", "item_key", "user_key", "trigger_key", "click DESC", "purchase DESC"]
+        order = [f"{each} NULLS LAST" for each in (*order, *self._features, *self._numbers)]
+        window = f"(PARTITION BY {', '.join(self.keys)} ORDER BY {', '.join(order)})"
+        return f"""
+            SELECT *,
+                ROW_NUMBER() OVER {window} AS rn,
+                FIRST_VALUE(user_key) OVER {window} AS head_user,
+                FIRST_VALUE(trigger_key) OVER {window} AS head_trigger
+            FROM ({source}) AS usable
+            """
+
+    def _exposed(self) -> str:
+        """The impressions of each page view; an item counts once, at its first place, clicked if it ever was."""
+        same = " AND ".join(f"o.{key} IS NOT DISTINCT FROM h.{key}" for key in self.keys)
+        tests = {
+            "o.user_key <> o.head_user": "of another user than the first impression of its page",
+            "o.trigger_key IS DISTINCT FROM o.head_trigger": "of another trigger than the first impression of its page",
+        }
+        if self.spec.without_trigger:
+            tests["o.item_key = o.head_trigger"] = "the trigger of its page"
+        cases = " ".join(f"WHEN {test} THEN '{reason}'" for test, reason in tests.items())
+        numbers = "".join(f", {name}" for name in self._numbers)
+        window = "PARTITION BY page_no, item_key, reason"
+        return f"""
+            SELECT page_no, rn, item_key, user_key, us, position{numbers},
+                most_click AS click, most_purchase AS purchase,
+                CASE WHEN reason IS NULL AND again > 1 THEN '{AGAIN}' ELSE reason END AS reason
+            FROM (
+                SELECT *,
+                    ROW_NUMBER() OVER ({window} ORDER BY rn) AS again,
+                    MAX(click) OVER ({window}) AS most_click,
+                    MAX(purchase) OVER ({window}) AS most_purchase
+                FROM (
+                    SELECT o.*, h.page_no, CASE {cases} END AS reason
+                    FROM (SELECT {", ".join(self._own)} FROM ordered) AS o JOIN heads AS h ON {same}
+                ) AS placed
+            ) AS counted
+            """
+
+    @property
+    def _own(self) -> list[str]:
+        own = [*self.keys, "rn", "item_key", "user_key", "trigger_key", "head_user", "head_trigger", "us", "position"]
+        return [*own, "click", "purchase", *self._numbers]

@@ -1,0 +1,144 @@
+"""SQL expressions for the values of a log's columns; what cannot be read becomes null."""
+
+from __future__ import annotations
+
+from lightning_ccn.data.build.engine import FILE, ROW, Engine, literal, quoted
+from lightning_ccn.data.build.log_files import LISTS, NUMBERS, LogFiles
+from lightning_ccn.data.build.source_specs import UNITS, TimeSpec
+from lightning_ccn.data.columns import LARGEST
+from lightning_ccn.errors import DataError
+
+EARLIEST = 946_684_800  # seconds: the year 2000. Seconds that are taken for milliseconds are of 1970
+LATEST = 2**32 - 1  # seconds, of a dataset folder
+WHOLE = 2**53  # below it, a float is a whole number exactly
+
+
+class LogColumns:
+    """Expressions for the columns of one view.
+
+    Args:
+        files: The files of the view.
+        engine: The engine.
+        lists: The list columns that the view has taken apart.
+    """
+
+    def __init__(self, files: LogFiles, engine: Engine, lists: tuple[str, ...] = ()) -> None:
+        self.files, self.lists = files, lists
+        self._engine = engine
+
+    def kind(self, column: str, where: str) -> str:
+        """The kind of a column, after lists were taken apart.
+
+        Raises:
+            DataError: There is no such column.
+        """
+        kind = self.files.kind(column, where)
+        return kind.removeprefix(LISTS) if column in self.lists else kind
+
+    def key(self, column: str, where: str, as_text: bool) -> str:
+        """An id, BIGINT or VARCHAR; null if it is missing or the empty text.
+
+        Raises:
+            DataError: There is no such column, or it cannot hold ids.
+        """
+        kind, value = self.kind(column, where), quoted(column)
+        if kind in ("timestamp", "instant", "other") or kind.startswith(LISTS):
+            raise DataError(
+                f"{self.files.paths[0]}: column {column}: is {kind}, but {where} needs ids; write integers or text"
+            )
+        if kind == "float":  # integers with nulls, as pandas writes them
+            value = f"CASE WHEN {value} = FLOOR({value}) AND ABS({value}) < {WHOLE} THEN CAST({value} AS BIGINT) END"
+        if not as_text:
+            return f"CAST({value} AS BIGINT)" if kind == "int" else value
+        return f"NULLIF({value}, '')" if kind == "text" else f"CAST({value} AS VARCHAR)"
+
+    def micros(self, time: TimeSpec, where: str) -> str:
+        """Microseconds since 1970, BIGINT; null if there is no time, or one that a dataset folder cannot hold.
+
+        Raises:
+            DataError: There is no such column, or the unit does not fit it.
+        """
+        kind, value = self.kind(time.column, where), quoted(time.column)
+        dates = kind in ("date", "timestamp", "instant") or (kind == "text" and time.unit is None)
+        if dates:
+            if time.unit is not None:
+                raise DataError(
+                    f"{self.files.paths[0]}: column {time.column}: is {kind}, so {where}.unit cannot be {time.unit}; "
+                    "leave it out"
+                )
+            micros = self._engine.micros(value, kind, time.zone)
+            return f"CASE WHEN {micros} BETWEEN 0 AND {LATEST * 1_000_000} THEN {micros} END"
+        if kind not in ("int", "float", "text"):
+            raise DataError(
+                f"{self.files.paths[0]}: column {time.column}: is {kind}, but {where} needs times; write seconds or "
+                "timestamps"
+            )
+        factor = UNITS[time.unit or "s"]
+        most = int(LATEST * 1_000_000 / factor)
+        if kind == "int":
+            micros = f"{value} * {int(factor)}" if factor >= 1 else f"{value} // 1000"
+        else:
+            value = f"TRY_CAST({value} AS DOUBLE)"
+            micros = f"CAST(FLOOR({value} * {factor}) AS BIGINT)"
+        return f"CASE WHEN {value} BETWEEN 0 AND {most} THEN {micros} END"
+
+    def integer(self, column: str, where: str) -> str:
+        """A whole number, BIGINT; null if it is missing or not one.
+
+        Raises:
+            DataError: There is no such column, or it holds no numbers.
+        """
+        value = self._numeric(column, where)
+        return f"CASE WHEN ABS({value}) < {WHOLE} THEN CAST(FLOOR({value}) AS BIGINT) END"
+
+    def number(self, column: str, where: str) -> str:
+        """A number, DOUBLE; null if it is missing, not a number, or so large that it means "missing".
+
+        Raises:
+            DataError: There is no such column, or it holds no numbers.
+        """
+        value = self._numeric(column, where)
+        return f"CASE WHEN ABS({value}) <= {LARGEST:.0E} THEN {value} END"
+
+    def binary(self, column: str, where: str) -> str:
+        """A label, 0 or 1; null if it is anything else.
+
+        Raises:
+            DataError: There is no such column, or it holds neither numbers nor truths.
+        """
+        kind, value = self.kind(column, where), quoted(column)
+        if kind in NUMBERS:
+            return f"CASE WHEN {value} = 1 THEN 1 WHEN {value} = 0 THEN 0 END"
+        if kind == "truth":
+            return f"CASE WHEN {value} THEN 1 WHEN NOT {value} THEN 0 END"
+        if kind == "text":
+            return f"CASE WHEN LOWER({value}) IN ('1', 'true') THEN 1 WHEN LOWER({value}) IN ('0', 'false') THEN 0 END"
+        raise DataError(f"{self.files.paths[0]}: column {column}: is {kind}, but {where} needs 0 or 1")
+
+    def text(self, column: str, where: str) -> str:
+        """A text.
+
+        Raises:
+            DataError: There is no such column.
+        """
+        self.kind(column, where)
+        return f"CAST({quoted(column)} AS VARCHAR)"
+
+    def example(self, columns: dict[str, str]) -> str:
+        """A text that shows where a row is, and some of its values.
+
+        Args:
+            columns: Words for columns, such as `user` for user_id.
+        """
+        row = f"COALESCE(': row ' || CAST({ROW} AS VARCHAR), '')"
+        values = [
+            f"{literal((', ' if at else ': ') + word + ' ')} || COALESCE(CAST({quoted(column)} AS VARCHAR), 'null')"
+            for at, (word, column) in enumerate(columns.items())
+        ]
+        return " || ".join([FILE, row, *values])
+
+    def _numeric(self, column: str, where: str) -> str:
+        kind = self.kind(column, where)
+        if kind not in (*NUMBERS, "big", "text"):
+            raise DataError(f"{self.files.paths[0]}: column {column}: is {kind}, but {where} needs numbers")
+        return f"TRY_CAST({quoted(column)} AS DOUBLE)"

@@ -1,0 +1,179 @@
+"""The files of a raw log, and what their footers and headers say of the columns."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import glob
+import io
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from lightning_ccn.data.parquet import FILES_AT_ONCE, open_part
+from lightning_ccn.errors import DataError
+
+PARQUET = (".parquet",)
+CSV = tuple(f"{text}{packed}" for text in (".csv", ".tsv") for packed in ("", ".gz", ".zst"))
+LISTS = "list of "
+NUMBERS = ("int", "float")
+
+
+@dataclass(frozen=True)
+class LogFiles:
+    """Files with one kind of rows.
+
+    Attributes:
+        name: The key of the specification that names them, for messages.
+        paths: The files, ordered by path.
+        columns: Kind of each column: `int`, `float`, `big` (integers beyond int64, decimals), `text`, `truth`, `date`,
+            `timestamp`, `instant` (with a zone), `list of` one of these, or `other`. All columns of CSV files are text.
+        headers: The columns of each CSV file, in its order; empty for Parquet files.
+        delimiter: Of CSV files.
+        partitions: Columns whose values are in the names of folders, such as day=2024-01-31.
+    """
+
+    name: str
+    paths: tuple[Path, ...]
+    columns: dict[str, str]
+    headers: tuple[tuple[str, ...], ...]
+    delimiter: str
+    partitions: tuple[str, ...]
+
+    def kind(self, column: str, where: str) -> str:
+        """The kind of a column.
+
+        Args:
+            column: Name of the column.
+            where: The key of the specification that names it, for the message.
+
+        Raises:
+            DataError: There is no such column.
+        """
+        if column not in self.columns:
+            close = difflib.get_close_matches(column, self.columns, n=1)
+            meant = f"did you mean {close[0]}? " if close else ""
+            raise DataError(
+                f"{self.paths[0]}: column {column}: missing, but {where} names it; {meant}The columns are "
+                f"{', '.join(self.columns)}"
+            )
+        return self.columns[column]
+
+
+def find_log(name: str, patterns: Iterable[str], base: Path, delimiter: str | None) -> LogFiles:
+    """Finds files, and reads their footers or headers.
+
+    Args:
+        name: The key of the specification that names them.
+        patterns: Patterns of files or folders.
+        base: The folder that they are relative to.
+        delimiter: Of CSV files; None: a tab in .tsv files, else a comma.
+
+    Raises:
+        DataError: There are no files, files of several forms, a file cannot be read, or a column has two kinds.
+    """
+    paths = sorted({path for pattern in patterns for path in _matches(name, pattern, base)})
+    forms = {"parquet" if path.name.endswith(PARQUET) else "csv" for path in paths}
+    if len(forms) > 1:
+        raise DataError(f"{name}.files: has Parquet and CSV files, such as {paths[0]} and {paths[-1]}; name one form")
+    if delimiter is None:
+        delimiter = "\t" if ".tsv" in paths[0].name else ","
+    read = _footer if forms == {"parquet"} else lambda path: _header(path, delimiter)
+    with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+        found = list(pool.map(read, paths))
+    partitions = _partitions(name, paths)
+    columns = _united(paths, found) | dict.fromkeys(partitions, "text")
+    headers = tuple(tuple(each) for each in found) if forms == {"csv"} else ()
+    return LogFiles(name, tuple(paths), columns, headers, delimiter, partitions)
+
+
+def _matches(name: str, pattern: str, base: Path) -> list[Path]:
+    given = str(base / pattern)
+    found = [Path(each) for each in glob.glob(given, recursive=True)]
+    files = [path for path in found if path.is_file()]
+    for folder in (path for path in found if path.is_dir()):
+        for at, folders, names in os.walk(folder, followlinks=True):
+            folders[:] = [each for each in folders if not each.startswith(("_", "."))]
+            files += [Path(at) / each for each in names if not each.startswith(("_", "."))]
+    files = [path for path in files if not path.name.startswith(("_", "."))]
+    if not files:
+        raise DataError(f"{given}: no such file, but {name}.files names it; patterns are relative to the specification")
+    for path in files:
+        if not path.name.endswith((*PARQUET, *CSV)):
+            raise DataError(
+                f"{path}: the name says neither Parquet nor CSV; {name}.files takes names that end in "
+                f"{', '.join((*PARQUET, *CSV))}"
+            )
+    return files
+
+
+def _footer(path: Path) -> dict[str, str]:
+    with open_part(path) as file:
+        return {field.name: _kind(field.type) for field in file.schema_arrow}
+
+
+def _header(path: Path, delimiter: str) -> dict[str, str]:
+    try:
+        with pa.input_stream(str(path), compression="detect") as stream:
+            line = next(
+                csv.reader(io.TextIOWrapper(stream, "utf-8-sig", "replace", newline=""), delimiter=delimiter), []
+            )
+    except (OSError, pa.ArrowException, csv.Error) as error:
+        raise DataError(f"{path}: its first line cannot be read as names of columns: {error}") from None
+    if not any(line):
+        raise DataError(f"{path}: is empty; the first line of a CSV file has the names of its columns")
+    if twice := {each for each in line if line.count(each) > 1}:
+        raise DataError(f"{path}: row 1: the column {min(twice)!r} is there twice; give each column a name of its own")
+    return dict.fromkeys(line, "text")
+
+
+def _kind(stored: pa.DataType) -> str:
+    types = pa.types
+    if types.is_list(stored) or types.is_large_list(stored):
+        return LISTS + _kind(stored.value_type)
+    if types.is_dictionary(stored):
+        return _kind(stored.value_type)
+    tests = {
+        "nothing": types.is_null(stored),
+        "big": types.is_uint64(stored) or types.is_decimal(stored),
+        "int": types.is_integer(stored),
+        "float": types.is_floating(stored),
+        "text": types.is_string(stored) or types.is_large_string(stored) or types.is_string_view(stored),
+        "truth": types.is_boolean(stored),
+        "date": types.is_date(stored),
+        "instant": types.is_timestamp(stored) and stored.tz is not None,
+        "timestamp": types.is_timestamp(stored),
+    }
+    return next((kind for kind, fits in tests.items() if fits), "other")
+
+
+def _united(paths: Sequence[Path], found: Sequence[dict[str, str]]) -> dict[str, str]:
+    """The columns that all files have; each has one kind in all of them, or no value at all in some."""
+    columns, first = dict(found[0]), dict.fromkeys(found[0], paths[0])
+    for path, here in zip(paths, found, strict=True):
+        for name in columns.keys() | here.keys():
+            if name not in here or name not in columns:
+                without, having = (path, paths[0]) if name not in here else (paths[0], path)
+                raise DataError(f"{without}: column {name}: missing, but {having} has it; give all files one header")
+            if columns[name] == "nothing":
+                columns[name], first[name] = here[name], path
+            elif here[name] not in (columns[name], "nothing"):
+                raise DataError(
+                    f"{path}: column {name}: is {here[name]}, but in {first[name]} it is {columns[name]}; write one "
+                    "type in all files"
+                )
+    return {name: "text" if kind == "nothing" else kind for name, kind in columns.items()}
+
+
+def _partitions(name: str, paths: Sequence[Path]) -> tuple[str, ...]:
+    """The columns in the names of folders, such as day=2024-01-31, which all files have or none."""
+    of_files = {tuple(part.partition("=")[0] for part in path.parts[:-1] if "=" in part) for path in paths}
+    if len(of_files) > 1:
+        raise DataError(
+            f"{name}.files: some files are in folders such as day=2024-01-31 and others are not: {paths[0]}"
+        )
+    return of_files.pop()

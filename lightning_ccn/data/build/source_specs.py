@@ -1,0 +1,202 @@
+"""The parts of a specification that say what a log calls things: impressions, events, users, items."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 0.001}  # microseconds
+Count = int  # 1 or more
+Seconds = int  # written as a length of time: 30m
+
+
+@dataclass(frozen=True)
+class TimeSpec:
+    """A column of times.
+
+    Attributes:
+        column: Name of the column.
+        unit: `s`, `ms`, `us` or `ns` since 1970, for numbers. None: seconds if the column is a number, and dates such
+            as 2024-01-31 18:30:00 or 2024-01-31T18:30:00+01:00 if it is text. Columns that are timestamps need none.
+        zone: Time zone of dates that have none, such as Europe/Copenhagen. None: UTC.
+    """
+
+    column: str
+    unit: str | None = None
+    zone: str | None = None
+
+
+@dataclass(frozen=True)
+class PageKeySpec:
+    """Which impressions are one page view: those with equal values of all columns.
+
+    Attributes:
+        columns: Names of columns, such as a page id, or user, trigger and session.
+        gap: Seconds; a page also ends where two of its impressions are further apart. None: it does not.
+    """
+
+    columns: tuple[str, ...]
+    gap: Seconds | None = None
+
+
+@dataclass(frozen=True)
+class LabelSpec:
+    """Where a label (clicked, bought) comes from: `column`, `ids`, or `types` and `within`.
+
+    Attributes:
+        column: A column with 0 or 1 for each impression.
+        ids: A list column with the ids of the labelled items of the page, beside the list of its items.
+        types: Types of events. Each event labels the latest impression of its item that its user saw before it.
+        within: Seconds from the impression to the event, at most.
+    """
+
+    column: str | None = None
+    ids: str | None = None
+    types: tuple[str, ...] = ()
+    within: Seconds | None = None
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """A categorical feature.
+
+    Attributes:
+        column: Name of the column. A list column is a feature with many values.
+        name: Name of the feature. None: that of the column.
+        table: Table of the feature; features may share one. None: one of the feature's own name.
+        separator: Text between the values of a feature with many values that are written as one text.
+    """
+
+    column: str
+    name: str | None = None
+    table: str | None = None
+    separator: str | None = None
+
+    @property
+    def called(self) -> str:
+        """Name of the feature in the dataset."""
+        return self.name or self.column
+
+    @property
+    def table_name(self) -> str:
+        """Name of its table."""
+        return self.table or self.called
+
+
+@dataclass(frozen=True)
+class NumberSpec:
+    """A number of an exposed item.
+
+    Attributes:
+        column: Name of the column.
+        name: Name of the number. None: that of the column.
+    """
+
+    column: str
+    name: str | None = None
+
+    @property
+    def called(self) -> str:
+        """Name of the number in the dataset."""
+        return self.name or self.column
+
+
+@dataclass(frozen=True)
+class ExposureSpec:
+    """The impressions: one row each, or one row a page with lists.
+
+    Attributes:
+        files: Patterns of files or folders, relative to the specification's folder.
+        page: What makes a page view.
+        user: Column of the user's id.
+        item: Column of the exposed item, or list of items.
+        time: When the item was shown.
+        clicks: Whether it was clicked.
+        trigger: Column of the item that the user tapped to enter the page. None: the log has no triggers.
+        position: Column of the place on the page. None, with lists: the place in the list.
+        purchases: Whether it was bought.
+        numbers: Columns of numbers of an exposed item at that time.
+        features: Categorical features of the page view.
+        most_items: A page view with more impressions is dropped: nobody sees that many.
+        without_trigger: Drop the impressions of a page's own trigger.
+        delimiter: Of CSV files. None: a tab in .tsv files, else a comma.
+    """
+
+    files: tuple[str, ...]
+    page: PageKeySpec
+    user: str
+    item: str
+    time: TimeSpec
+    clicks: LabelSpec
+    trigger: str | None = None
+    position: str | None = None
+    purchases: LabelSpec | None = None
+    numbers: tuple[NumberSpec, ...] = ()
+    features: tuple[FeatureSpec, ...] = ()
+    most_items: Count = 1000
+    without_trigger: bool = False
+    delimiter: str | None = None
+
+
+@dataclass(frozen=True)
+class EventSpec:
+    """What users did: clicks, orders, ...
+
+    Attributes:
+        files: Patterns of files or folders.
+        user: Column of the user's id.
+        item: Column of the item, or list of items.
+        time: When it happened.
+        type: Column of the type. None: all events are of one type.
+        order: Column of a number that orders a user's events of one time. Events that are still equal are ordered by
+            the item's id, then by the type.
+        delimiter: Of CSV files.
+    """
+
+    files: tuple[str, ...]
+    user: str
+    item: str
+    time: TimeSpec
+    type: str | None = None
+    order: str | None = None
+    delimiter: str | None = None
+
+
+@dataclass(frozen=True)
+class ProfileSpec:
+    """The users' profile.
+
+    Attributes:
+        files: Patterns of files or folders.
+        user: Column of the user's id.
+        features: Categorical features.
+        since: Time from which a row holds; a page gets the user's latest row that holds at the page's time. None: a
+            user has one row.
+        delimiter: Of CSV files.
+    """
+
+    files: tuple[str, ...]
+    user: str
+    features: tuple[FeatureSpec, ...]
+    since: TimeSpec | None = None
+    delimiter: str | None = None
+
+
+@dataclass(frozen=True)
+class CatalogueSpec:
+    """The items.
+
+    Attributes:
+        files: Patterns of files or folders.
+        item: Column of the item's id.
+        attributes: Categorical features, one value each.
+        category: Name of the attribute by which the long sequence is searched.
+        numbers: Columns of numbers, which every exposed item gets.
+        delimiter: Of CSV files.
+    """
+
+    files: tuple[str, ...]
+    item: str
+    attributes: tuple[FeatureSpec, ...] = ()
+    category: str | None = None
+    numbers: tuple[NumberSpec, ...] = ()
+    delimiter: str | None = None

@@ -1,0 +1,276 @@
+"""A log with something wrong: a message with file, row and column, or a drop that is counted."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lightning_ccn.errors import DataError, OptionError
+from tests.data.build.raw_logs import (
+    EVENTS,
+    EXPOSURES,
+    NOON,
+    Row,
+    build,
+    event,
+    exposure,
+    four_views,
+    read_pages,
+    write_rows,
+    write_spec,
+)
+
+ALL_TRAIN = {"validation": "2040-01-01", "test": "2040-01-01"}
+TEXT_TIME = {"column": "time", "unit": "s"}
+
+
+def dropped(folder: Path, rows: list[Row], kind: str = "impressions", **spec: Any) -> dict[str, int]:
+    """What a build of a log drops, and the example of each, which must name something."""
+    write_rows(folder / "exposures.parquet", rows)
+    report = build(write_spec(folder, **spec))
+    counts = report.counts[kind].get("dropped", {})
+    assert all(report.examples[kind][reason] for reason in counts if kind == "impressions")
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"user": "usr"}, r"exposures.parquet: column usr: missing, but exposures.user names it; did you mean user\?"),
+        ({"numbers": ["price"]}, "column price: missing, but exposures.numbers names it; The columns are view, user"),
+        ({"page": ["user", "session"]}, "column session: missing, but exposures.page names it"),
+        ({"numbers": ["tags"]}, "column tags: is list of int, but exposures.numbers needs numbers"),
+        ({"clicks": "tags"}, "column tags: is list of int, but exposures.clicks needs 0 or 1"),
+        ({"clicks": {"ids": "user"}}, "column user: exposures.clicks.ids needs a list column, beside a list of items"),
+        (
+            {"time": "user"},
+            "no impression is left of 8: no time, or not one in seconds or as a date: for example .*row 0",
+        ),
+        ({"time": "truth"}, "column truth: is truth, but exposures.time needs times"),
+        (
+            {"time": {"column": "time", "unit": "ms"}},
+            "no impression is left of 8: time before the year 2000: is it in another",
+        ),
+        ({"item": "day"}, "column day: is timestamp, but exposures.item needs ids; write integers or text"),
+        ({"files": "exposure.parquet"}, "exposure.parquet: no such file, but exposures.files names it"),
+        ({"files": "log.yaml"}, "log.yaml: the name says neither Parquet nor CSV"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_column_or_file_that_does_not_fit_is_named(tmp_path: Path, keys: Row, message: str) -> None:
+    write_rows(tmp_path / "exposures.parquet", [{**row, "tags": [1], "truth": True} for row in four_views()],
+               {"day": pa.timestamp("s")})  # fmt: skip
+    with pytest.raises(DataError, match=message):
+        build(write_spec(tmp_path, exposures={**EXPOSURES, **keys}))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_column_of_two_types_names_both_parts(tmp_path: Path) -> None:
+    for part in range(20):
+        rows = [{**row, "user": part if part == 13 else row["user"]} for row in four_views()]
+        write_rows(tmp_path / "log" / f"part-{part:02d}.parquet", rows)
+    with pytest.raises(DataError, match=r"part-13.parquet: column user: is int, but in .*part-00.parquet it is text"):
+        build(write_spec(tmp_path, exposures={**EXPOSURES, "files": "log"}))
+
+
+def test_a_part_whose_values_are_all_missing_fits_every_type(tmp_path: Path) -> None:
+    for part, user in enumerate((None, "u", None)):
+        write_rows(tmp_path / "log" / f"part-{part}.parquet", [{**row, "user": user} for row in four_views()])
+    report = build(write_spec(tmp_path, exposures={**EXPOSURES, "files": "log"}))
+    assert report.counts["impressions"]["dropped"] == {"no user": 16}
+
+
+def test_times_in_the_future_are_dropped(tmp_path: Path) -> None:
+    rows = [*four_views(), exposure("v9", "u", "a", 4_000_000_000)]
+    assert dropped(tmp_path, rows) == {"time in the future": 1}
+
+
+def test_seconds_that_are_milliseconds_are_dropped_with_a_hint_if_they_are_some(tmp_path: Path) -> None:
+    rows = [*four_views(), exposure("v9", "u", "a", NOON * 1000), exposure("v9", "u", "a", NOON // 1000)]
+    assert dropped(tmp_path, rows) == {
+        "no time, or not one in seconds or as a date": 1,
+        "time before the year 2000: is it in another unit?": 1,
+    }
+
+
+def test_broken_lines_of_a_csv_file_are_counted_and_one_is_shown(tmp_path: Path) -> None:
+    rows = [exposure(f"v{at // 4}", f"u{at // 4}", f"i{at}", NOON + at // 4, slot=at % 4) for at in range(1000)]
+    path = write_rows(tmp_path / "exposures.csv", rows)
+    lines = path.read_text().splitlines()
+    for at in range(50, 1000, 100):
+        lines[at] = lines[at].replace(",", ";", 1) if at % 200 == 50 else lines[at] + ",more"
+    path.write_text("\n".join(lines) + "\n")
+    keys = {**EXPOSURES, "files": "exposures.csv", "time": TEXT_TIME}
+    report = build(write_spec(tmp_path, exposures=keys))
+    counts = report.counts["impressions"]
+    assert counts["dropped"] == {"line of the CSV file is broken": 10} and counts["kept"] == {"total": 990}
+    example = report.examples["impressions"]["line of the CSV file is broken"]
+    assert example == f"{path}: row 51: Expected Number of Columns: 7 Found: 6"
+
+
+def test_a_quote_that_does_not_close_counts_all_lines_that_it_takes(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "exposures.csv", [*four_views(), *four_views()])
+    lines = path.read_text().splitlines()
+    lines[4] = '"' + lines[4]
+    path.write_text("\n".join(lines) + "\n")
+    keys = {**EXPOSURES, "files": "exposures.csv", "time": TEXT_TIME}
+    report = build(write_spec(tmp_path, exposures=keys, split=ALL_TRAIN))
+    counts = report.counts["impressions"]
+    assert counts["read"]["total"] == 16 == counts["kept"]["total"] + sum(counts["dropped"].values())
+
+
+def test_bytes_that_are_not_utf8_are_a_broken_line(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "exposures.csv", four_views())
+    path.write_bytes(path.read_bytes().replace(b"v3,u1,i0", b"v3,u\xff1,i0"))
+    keys = {**EXPOSURES, "files": "exposures.csv", "time": TEXT_TIME}
+    report = build(write_spec(tmp_path, exposures=keys))
+    assert report.counts["impressions"]["dropped"] == {"line of the CSV file is broken": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty; the first line of a CSV file has the names of its columns"),
+        ("view,user,user\n", "row 1: the column 'user' is there twice"),
+        (
+            "view;user;item\n1;2;3\n",
+            "column user: missing, but exposures.user names it; .*The columns are view;user;item",
+        ),
+        ("view,user,item,time,clicked,entry,slot\n", "no impression is left of 0: the files have no rows"),
+    ],
+)
+def test_a_csv_file_without_rows_or_with_another_header_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "exposures.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        build(write_spec(tmp_path, exposures={**EXPOSURES, "files": "exposures.csv", "time": TEXT_TIME}))
+
+
+def test_a_parquet_file_that_was_cut_off_is_named(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "exposures.parquet", four_views())
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(DataError, match=r"exposures.parquet"):
+        build(write_spec(tmp_path))
+
+
+def test_an_event_table_without_rows_gives_pages_without_behaviours(tmp_path: Path) -> None:
+    types = {name: pa.string() for name in ("user", "item", "type")}
+    pq.write_table(pa.schema([*types.items(), ("time", pa.int64())]).empty_table(), tmp_path / "events.parquet")
+    keys = {**EXPOSURES, "clicks": {"types": ["click"], "within": "1h"}}
+    assert dropped(tmp_path, four_views(), exposures=keys, events=EVENTS, behaviours={"long": 9, "short": 2}) == {}
+    assert [page["long_items"] + page["clicks"] for page in read_pages(tmp_path / "out")] == [[0, 0]] * 4
+
+
+def test_events_that_cannot_be_read_are_dropped_by_reason(tmp_path: Path) -> None:
+    told = [event("u0", "i0", NOON - 1), event(None, "i0", NOON), event("u0", "", NOON), event("u0", "i0", None),
+            event("u0", "i0", 4_000_000_000), event("stranger", "i0", NOON)]  # fmt: skip
+    write_rows(tmp_path / "events.parquet", told)
+    assert dropped(tmp_path, four_views(), "events", events=EVENTS, behaviours={"long": 9}) == {
+        "no item": 1,
+        "no time, or not one in seconds or as a date": 1,
+        "no user": 1,
+        "time in the future": 1,
+        "of users without a page view": 1,
+    }
+
+
+def test_a_user_with_a_million_events_costs_memory_for_those_of_the_page(tmp_path: Path) -> None:
+    many = 1_000_000
+    events = {"user": pa.array(["u0"]).take(pa.array(np.zeros(many, int))), "item": np.arange(many) % 50, "time":
+              NOON - many + np.arange(many)}  # fmt: skip
+    pq.write_table(pa.table(events), tmp_path / "events.parquet")
+    write_rows(tmp_path / "exposures.parquet", [{**row, "item": 7 + row["slot"], "entry": 7} for row in four_views()])
+    spec = write_spec(tmp_path, events={**EVENTS, "type": None} | {"type": "user"}, behaviours={"long": 100})
+    tracemalloc.start()
+    build(spec)
+    assert tracemalloc.get_traced_memory()[1] < 16e6  # the events in Python would be 16 MB
+    tracemalloc.stop()
+    first = read_pages(tmp_path / "out")[0]
+    assert first["long_times"] == list(range(NOON - 100, NOON))
+
+
+def test_a_page_of_more_items_than_anybody_sees_is_dropped(tmp_path: Path) -> None:
+    robot = [exposure("robot", "u0", f"i{at}", NOON, slot=at) for at in range(5000)]
+    write_rows(tmp_path / "exposures.parquet", [*four_views(), *robot])
+    report = build(write_spec(tmp_path))
+    assert report.counts["impressions"]["dropped"] == {"on a page view of more than 1000 items": 5000}
+    assert report.counts["pages"]["dropped"] == {"more than 1000 items": 1}
+    build(write_spec(tmp_path, exposures={**EXPOSURES, "most_items": 5000}), "all")
+    assert max(len(page["items"]) for page in read_pages(tmp_path / "all")) == 5000
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".csv"])
+def test_ids_of_2_to_the_63_and_more_are_kept_to_the_last_digit(tmp_path: Path, ending: str) -> None:
+    rows = [{**row, "item": 2**63 + row["slot"], "entry": 2**63} for row in four_views()]
+    types = {"item": pa.uint64(), "entry": pa.uint64()}
+    write_rows(tmp_path / f"exposures{ending}", rows, types)
+    keys = {**EXPOSURES, "files": f"exposures{ending}", "time": TEXT_TIME}
+    build(write_spec(tmp_path, exposures=keys))
+    assert read_pages(tmp_path / "out")[0]["items"] == ["9223372036854775808", "9223372036854775809"]
+
+
+def test_integers_that_a_missing_value_made_floats_are_integers_again(tmp_path: Path) -> None:
+    rows = [{**row, "entry": float(row["slot"]) if row["view"] == "v0" else None, "item": 5} for row in four_views()]
+    rows = [{**row, "entry": 2.5} if row["view"] == "v3" else row for row in rows]
+    assert dropped(tmp_path, rows[1:]) == {"shown again on its page": 3}
+    assert [page["trigger"] for page in read_pages(tmp_path / "out")] == [1, None, None, None]
+
+
+def test_lists_of_unequal_length_are_dropped_value_by_value(tmp_path: Path) -> None:
+    rows = [
+        {**row, "item": ["a", "b"], "clicked": [0, 1, 1] if row["view"] == "v0" else [1]} for row in four_views()[::2]
+    ]
+    assert dropped(tmp_path, rows) == {"a label is neither 0 nor 1": 3, "no item": 1}
+
+
+def test_an_impression_of_another_user_than_its_page_is_dropped(tmp_path: Path) -> None:
+    rows = [
+        *four_views(),
+        exposure("v0", "other", "a", NOON + 1, entry="i0"),
+        exposure("v0", "u0", "b", NOON, entry="x", slot=9),
+    ]
+    assert dropped(tmp_path, rows) == {
+        "of another trigger than the first impression of its page": 1,
+        "of another user than the first impression of its page": 1,
+    }
+
+
+def test_a_split_that_leaves_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
+    write_rows(tmp_path / "exposures.parquet", four_views())
+    with pytest.raises(
+        DataError, match="no page view is left to train on: validation begins at 2020-01-01 00:00:00 UTC"
+    ):
+        build(write_spec(tmp_path, split={"validation": "2020-01-01", "test": "2021-01-01"}))
+
+
+def test_a_dataset_whose_ids_are_of_another_type_cannot_be_extended(tmp_path: Path) -> None:
+    write_rows(tmp_path / "exposures.parquet", [{**row, "item": row["slot"], "entry": 1} for row in four_views()])
+    build(write_spec(tmp_path))
+    write_rows(tmp_path / "exposures.parquet", four_views())
+    with pytest.raises(DataError, match="the ids of table 'item' are integers, but those of this log are text"):
+        build(write_spec(tmp_path), "new", extends=tmp_path / "out")
+    with pytest.raises(
+        DataError, match="table 'user' has 3 rows, mapping dense, which a dataset that extends it must keep"
+    ):
+        build(write_spec(tmp_path, vocabulary={"user": {"hash": 9}}), "new", extends=tmp_path / "out")
+
+
+@pytest.mark.parametrize(("limit", "threads"), [("much", 1), ("2 Gigabyte", 1), ("2GB", -1)])
+def test_limits_that_are_none_are_refused(tmp_path: Path, limit: str, threads: int) -> None:
+    write_rows(tmp_path / "exposures.parquet", four_views())
+    with pytest.raises(OptionError, match=r"memory_limit is|threads is"):
+        build(write_spec(tmp_path), memory_limit=limit, threads=threads)
+
+
+def test_a_limit_that_does_not_suffice_says_so(tmp_path: Path) -> None:
+    rows = [
+        exposure(f"v{at // 10}", f"u{at // 10}", f"i{at % 99}", NOON + at // 10, slot=at % 10) for at in range(20_000)
+    ]
+    write_rows(tmp_path / "exposures.parquet", rows)
+    with pytest.raises(DataError, match=r"the memory limit does not suffice: .*; give more with --memory_limit"):
+        build(write_spec(tmp_path), memory_limit="1MB")

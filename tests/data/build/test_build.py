@@ -1,0 +1,380 @@
+"""What `ccn data build` makes of a log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.errors import DataError
+from tests.data.build.raw_logs import (
+    EVENTS,
+    EXPOSURES,
+    HALF,
+    NOON,
+    Row,
+    build,
+    contents,
+    event,
+    exposure,
+    four_views,
+    read_pages,
+    write_rows,
+    write_spec,
+)
+
+ALL_TRAIN = {"validation": "2040-01-01", "test": "2040-01-01"}
+
+
+def pages_of(folder: Path, impressions: list[Row], **spec: Any) -> list[Row]:
+    """The page rows of a log whose other tables are written already."""
+    write_rows(folder / "exposures.parquet", impressions)
+    build(write_spec(folder, **spec))
+    return read_pages(folder / "out")
+
+
+def test_a_log_without_anything_but_impressions_is_a_dataset(tmp_path: Path) -> None:
+    write_rows(tmp_path / "exposures.parquet", four_views())
+    report = build(write_spec(tmp_path))
+    pages = read_pages(tmp_path / "out")
+    assert [(page["split"], page["user"], page["trigger"]) for page in pages] == [
+        ("train", "u0", "i0"),
+        ("train", "u1", "i1"),
+        ("validation", "u0", "i2"),
+        ("test", "u1", "i3"),
+    ]
+    assert [(page["items"], page["clicks"], page["positions"]) for page in pages[:2]] == [
+        (["i0", "i1"], [1, 0], [0, 1]),
+        (["i0", "i1"], [0, 1], [0, 1]),
+    ]
+    assert report.faults == [] and report.splits["train"].clicks == 2
+
+
+@pytest.mark.parametrize(
+    ("page", "views"),
+    [
+        ("view", [["a", "b"], ["c"], ["d"]]),
+        (["user", "entry", "session"], [["a", "b", "c"], ["d"]]),
+        ({"columns": ["user", "entry"], "gap": "1m"}, [["a", "b"], ["c"], ["d"]]),
+        ({"columns": ["user"], "gap": "2m"}, [["a", "b", "c"], ["d"]]),
+    ],
+    ids=["id", "session", "gap", "long gap"],
+)
+def test_impressions_become_page_views_by_id_or_session_or_gap(
+    tmp_path: Path, page: Any, views: list[list[str]]
+) -> None:
+    rows = [
+        {**exposure(view, "u", item, NOON + after), "session": session}
+        for view, item, after, session in (
+            ("v1", "a", 0, 1),
+            ("v1", "b", 60, 1),
+            ("v2", "c", 121, 1),
+            ("v3", "d", 900, 2),
+        )
+    ]
+    found = pages_of(tmp_path, rows, exposures={**EXPOSURES, "page": page}, split=ALL_TRAIN)
+    assert [row["items"] for row in found] == views
+
+
+def test_impressions_of_one_time_stay_on_one_side_of_a_gap(tmp_path: Path) -> None:
+    rows = [exposure("v", "u", item, NOON + after) for item, after in (("a", 0), ("c", 100), ("b", 100), ("d", 100))]
+    keys = {**EXPOSURES, "page": {"columns": ["user"], "gap": "1m"}}
+    assert [row["items"] for row in pages_of(tmp_path, rows, exposures=keys, split=ALL_TRAIN)] == [
+        ["a"],
+        ["b", "c", "d"],
+    ]
+
+
+def test_an_integer_page_id_stays_and_another_is_kept_beside(tmp_path: Path) -> None:
+    rows = [{**row, "view": 70 + int(row["view"][1:])} for row in four_views()]
+    assert [page["page_id"] for page in pages_of(tmp_path / "whole", rows)] == [70, 71, 72, 73]
+    assert not (tmp_path / "whole" / "out" / "page_ids").exists()
+    assert [page["page_id"] for page in pages_of(tmp_path / "text", four_views())] == [1, 2, 3, 4]
+    kept = {path.stem: pq.read_table(path).to_pylist() for path in (tmp_path / "text" / "out" / "page_ids").iterdir()}
+    assert kept["test"] == [{"page_id": 4, "raw_view": "v3"}]
+    assert [row["raw_view"] for row in kept["train"]] == ["v0", "v1"]
+
+
+def test_one_row_a_page_with_lists_gives_the_same_folder(tmp_path: Path) -> None:
+    flat = four_views()
+    write_rows(tmp_path / "flat" / "exposures.parquet", flat)
+    build(write_spec(tmp_path / "flat"))
+    views = [flat[at : at + 2] for at in range(0, len(flat), 2)]
+    lists = [{**two[0], **{name: [row[name] for row in two] for name in ("item", "clicked")}} for two in views]
+    write_rows(tmp_path / "lists" / "exposures.parquet", lists)
+    keys = {name: value for name, value in EXPOSURES.items() if name != "position"}
+    build(write_spec(tmp_path / "lists", exposures=keys))
+    assert contents(tmp_path / "lists" / "out") == contents(tmp_path / "flat" / "out")
+    ids = [{**two[0], "item": [row["item"] for row in two], "clicked": [row["item"] for row in two if row["clicked"]]}
+           for two in views]  # fmt: skip
+    write_rows(tmp_path / "ids" / "exposures.parquet", ids)
+    build(write_spec(tmp_path / "ids", exposures={**keys, "clicks": {"ids": "clicked"}}))
+    assert contents(tmp_path / "ids" / "out") == contents(tmp_path / "flat" / "out")
+
+
+def test_a_label_goes_to_the_latest_impression_before_the_event_and_within_its_window(tmp_path: Path) -> None:
+    shown = [exposure("v1", "u", "a", NOON), exposure("v2", "u", "a", NOON + 100), exposure("v2", "u", "b", NOON + 100),
+             exposure("v3", "w", "a", NOON + 100), exposure("v4", "u", "a", NOON + 200)]  # fmt: skip
+    told = [event("u", "a", NOON + 130), event("u", "b", NOON + 131), event("w", "a", NOON + 99)]
+    told += [event("u", "b", NOON - 9), event("u", "a", NOON + 200, "view"), event("u", "b", NOON + 105, "order")]
+    write_rows(tmp_path / "events.parquet", told)
+    keys = {
+        **EXPOSURES,
+        "clicks": {"types": ["click"], "within": "30s"},
+        "purchases": {"types": ["order"], "within": "1d"},
+    }
+    found = pages_of(tmp_path, shown, exposures=keys, events=EVENTS, split=ALL_TRAIN)
+    labels = {(page["time"] - NOON, page["user"]): (page["items"], page["clicks"], page["purchases"]) for page in found}
+    assert labels == {
+        (0, "u"): (["a"], [0], [0]),
+        (100, "u"): (["a", "b"], [1, 0], [0, 1]),  # b was clicked a second too late
+        (100, "w"): (["a"], [0], [0]),
+        (200, "u"): (["a"], [0], [0]),
+    }
+
+
+def test_behaviours_are_the_last_ones_of_their_types_before_the_page(tmp_path: Path) -> None:
+    told = [event("u", f"i{at}", NOON - 100 + at, "order" if at % 2 else "click") for at in range(100)]
+    told += [event("u", "late", NOON), event("u", "later", NOON + 1), event("w", "another", NOON - 1)]
+    write_rows(tmp_path / "events.parquet", told[::-1])
+    [page] = pages_of(
+        tmp_path,
+        [exposure("v", "u", "a", NOON)],
+        events=EVENTS,
+        behaviours={"short": {"length": 2, "types": ["order"]}, "long": 5},
+        split=ALL_TRAIN,
+    )
+    assert (page["short_items"], page["short_times"]) == (["i97", "i99"], [NOON - 3, NOON - 1])
+    assert page["long_items"] == ["i95", "i96", "i97", "i98", "i99"]
+
+
+def test_events_of_one_second_are_ordered_by_the_logs_own_number_and_then_by_item(tmp_path: Path) -> None:
+    told = [{**event("u", item, NOON - 1), "n": number} for item, number in (("a", 3), ("b", 1), ("d", 2), ("c", 2))]
+    write_rows(tmp_path / "events.parquet", told)
+    spec: Row = {"behaviours": {"long": 9}, "split": ALL_TRAIN}
+    rows = [exposure("v", "u", "a", NOON)]
+    [page] = pages_of(tmp_path, rows, events={**EVENTS, "order": "n"}, **spec)
+    assert page["long_items"] == ["b", "c", "d", "a"]
+
+
+def test_parts_of_a_second_order_events_but_the_pages_own_second_is_left_out(tmp_path: Path) -> None:
+    told = [{**event("u", item, (NOON * 1000) + ms)} for item, ms in (("c", -1), ("b", -2), ("now", 0), ("so", 499))]
+    write_rows(tmp_path / "events.parquet", told)
+    keys = {**EVENTS, "time": {"column": "time", "unit": "ms"}}
+    [page] = pages_of(
+        tmp_path, [exposure("v", "u", "a", NOON + 0.5)], events=keys, behaviours={"long": 9}, split=ALL_TRAIN
+    )
+    assert page["time"] == NOON and page["long_items"] == ["b", "c"]
+
+
+def test_a_page_gets_the_profile_that_held_at_its_time(tmp_path: Path) -> None:
+    rows = [exposure(f"v{at}", "u", "a", NOON + at) for at in (0, 10, 20, 30)]
+    profile = [
+        {"id": "u", "city": city, "tags": tags, "from": NOON + at}
+        for city, tags, at in (("Rome", "x|y", 10), ("Oslo", "y", 21), ("never", "z", 99))
+    ]
+    write_rows(tmp_path / "users.csv", profile)
+    users = {
+        "files": "users.csv",
+        "user": "id",
+        "since": {"column": "from", "unit": "s"},
+        "features": ["city", {"column": "tags", "separator": "|"}],
+    }
+    found = pages_of(tmp_path, rows, users=users, split=ALL_TRAIN)
+    assert [(page["city"], page["tags"]) for page in found] == [
+        (None, []), ("Rome", ["x", "y"]), ("Rome", ["x", "y"]), ("Oslo", ["y"]),
+    ]  # fmt: skip
+
+
+def test_items_bring_attributes_and_numbers_and_features_may_share_a_table(tmp_path: Path) -> None:
+    items: list[Row] = [{"id": "i0", "topic": "sport", "price": 2.5}, {"id": "i1", "topic": "art", "price": None},
+                        {"id": "unused", "topic": "none", "price": 1.0}]  # fmt: skip
+    write_rows(tmp_path / "items.parquet", items)
+    write_rows(tmp_path / "users.parquet", [{"id": "u0", "likes": ["art", "sport"]}, {"id": "u1", "likes": None}])
+    found = pages_of(
+        tmp_path,
+        [{**row, "device": "phone", "age": 1.5} for row in four_views()],
+        exposures={**EXPOSURES, "numbers": ["age"], "features": ["device"]},
+        users={"files": "users.parquet", "user": "id", "features": [{"column": "likes", "table": "topic"}]},
+        items={
+            "files": "items.parquet",
+            "item": "id",
+            "attributes": ["topic"],
+            "category": "topic",
+            "numbers": ["price"],
+        },
+    )
+    assert [(page["device"], page["likes"]) for page in found[:2]] == [("phone", ["art", "sport"]), ("phone", [])]
+    assert (
+        found[0]["age"] == [1.5, 1.5] and found[0]["price"][0] == 2.5 and found[0]["price"][1] != found[0]["price"][1]
+    )
+    schema = Dataset.open(tmp_path / "out").schema
+    assert (schema.category, schema.numbers, schema.tables["topic"].rows) == ("topic", ("age", "price"), 3)
+    of = {name: [None, *pq.read_table(tmp_path / "out" / "vocabulary" / f"{name}.parquet")["id"].to_pylist()]
+          for name in ("item", "topic")}  # fmt: skip
+    topics = pq.read_table(tmp_path / "out" / "items.parquet").to_pylist()
+    assert {of["item"][row["item"]]: of["topic"][row["topic"]] for row in topics} == {
+        None: None, "i0": "sport", "i1": "art", "i2": None, "i3": None,
+    }  # fmt: skip
+
+
+def test_splits_are_by_date_too_and_a_gap_drops_the_pages_before_a_split(tmp_path: Path) -> None:
+    write_rows(tmp_path / "exposures.parquet", four_views())
+    dates = {"validation": "2023-11-15T00:13:20+00:00", "test": "2023-11-15T01:13:20Z", "gap": "30m"}
+    report = build(write_spec(tmp_path, split=dates))
+    assert [page["split"] for page in read_pages(tmp_path / "out")] == ["train", "train", "validation", "test"]
+    report = build(write_spec(tmp_path, split={**dates, "gap": "1h"}), "wide")
+    assert [page["split"] for page in read_pages(tmp_path / "wide")] == ["train", "test"]
+    assert report.counts["pages"]["dropped"] == {"in the gap between splits": 2}
+    assert report.counts["impressions"]["dropped"] == {"in the gap between splits": 4}
+
+
+def test_an_id_gets_a_row_if_training_has_it_often_enough(tmp_path: Path) -> None:
+    rows = [*four_views(), exposure("v0", "u0", "rare", NOON, entry="i0", slot=7),
+            exposure("v3", "u1", "new", NOON + 10_800, entry="i3", slot=7)]  # fmt: skip
+    write_rows(tmp_path / "exposures.parquet", rows)
+    build(write_spec(tmp_path))
+    ids = pq.read_table(tmp_path / "out" / "vocabulary" / "item.parquet")["id"].to_pylist()
+    assert ids == ["i0", "i1", "rare", "i2", "i3", "new"]  # by count in training, then by id
+    report = build(write_spec(tmp_path, vocabulary={"item": {"at_least": 2}}), "often")
+    assert pq.read_table(tmp_path / "often" / "vocabulary" / "item.parquet")["id"].to_pylist() == ["i0", "i1"]
+    assert report.unknown["items"] == {"train": (5, 1), "validation": (2, 0), "test": (3, 1)}
+    assert report.unknown["trigger"]["test"] == (1, 1)
+
+
+def test_a_hashed_table_has_no_vocabulary_and_equal_rows_for_equal_ids(tmp_path: Path) -> None:
+    write_rows(tmp_path / "exposures.parquet", four_views())
+    build(write_spec(tmp_path, vocabulary={"user": {"hash": 1000}}))
+    schema = Dataset.open(tmp_path / "out").schema
+    assert (schema.tables["user"].mapping, schema.tables["user"].rows) == ("hash", 1000)
+    assert not (tmp_path / "out" / "vocabulary" / "user.parquet").exists()
+    users = [page["user"] for page in read_pages(tmp_path / "out")]
+    assert users[0] == users[2] != users[1] == users[3] and 0 not in users
+
+
+def test_a_dataset_that_extends_another_keeps_its_rows(tmp_path: Path) -> None:
+    items = [{"id": f"i{at}", "topic": f"topic {at}"} for at in range(5)]
+    write_rows(tmp_path / "items.csv", items)
+    of_items = {"files": "items.csv", "item": "id", "attributes": ["topic"]}
+    write_rows(tmp_path / "exposures.parquet", four_views())
+    build(write_spec(tmp_path, items=of_items))
+    later = [{**row, "item": {"i0": "i4"}.get(row["item"], row["item"]), "user": "x"} for row in four_views()]
+    write_rows(tmp_path / "exposures.parquet", later)
+    write_rows(tmp_path / "items.csv", items[4:])
+    build(write_spec(tmp_path, items=of_items), "new", extends=tmp_path / "out")
+    for table, new in (("item", ["i4"]), ("user", ["x"]), ("topic", ["topic 4"])):
+        ids = [
+            pq.read_table(tmp_path / name / "vocabulary" / f"{table}.parquet")["id"].to_pylist()
+            for name in ("out", "new")
+        ]
+        assert ids[1] == ids[0] + new
+    old, grown = (pq.read_table(tmp_path / name / "items.parquet").to_pylist() for name in ("out", "new"))
+    assert grown[: len(old)] == old and grown[-1]["topic"] == len(ids[1])
+
+
+def test_the_long_sequence_is_cut_as_data_cut_does(tmp_path: Path) -> None:
+    write_rows(tmp_path / "events.parquet", [event("u0", f"i{at % 2}", NOON - 9 + at) for at in range(8)])
+    write_rows(tmp_path / "items.csv", [{"id": "i0", "topic": "x"}, {"id": "i1", "topic": "y"}])
+    items = {"files": "items.csv", "item": "id", "attributes": ["topic"], "category": "topic"}
+    found = pages_of(tmp_path, four_views(), items=items, events=EVENTS, behaviours={"long": {"length": 8, "cut": 1}})
+    assert found[0]["long_items"] == ["i0", "i1"] and Dataset.open(tmp_path / "out").schema.cut_long_length == 1
+
+
+def test_hive_partitions_compressed_csv_and_columns_in_another_order_are_read(tmp_path: Path) -> None:
+    rows = four_views()
+    for at, day in enumerate(("2023-11-14", "2023-11-15")):
+        some = [dict(reversed(row.items())) if at else row for row in rows[4 * at : 4 * at + 4]]
+        path = write_rows(tmp_path / "log" / f"day={day}" / "part.csv", some)
+        for ending in (".gz", ".zst")[at:][:1]:
+            with pa.output_stream(f"{path}{ending}", compression={".gz": "gzip", ".zst": "zstd"}[ending]) as packed:
+                packed.write(path.read_bytes())
+            path.unlink()
+    keys = {**EXPOSURES, "files": "log", "time": {"column": "time", "unit": "s"}, "features": ["day"]}
+    build(write_spec(tmp_path, exposures=keys))
+    packed_pages = read_pages(tmp_path / "out")
+    assert [page.pop("day") for page in packed_pages] == ["2023-11-14", "2023-11-14", "2023-11-15", "2023-11-15"]
+    assert packed_pages == pages_of(tmp_path / "plain", rows)
+
+
+@pytest.mark.parametrize(
+    ("times", "how"),
+    [
+        ([NOON * 1000 + 999], {"column": "time", "unit": "ms"}),
+        ([NOON * 1_000_000], {"column": "time", "unit": "us"}),
+        ([NOON * 10**9 + 999_999_999], {"column": "time", "unit": "ns"}),
+        ([float(NOON) + 0.25], "time"),
+        (["2023-11-14 22:13:20"], "time"),
+        (["2023-11-14T23:13:20+01:00"], "time"),
+        (["2023-11-14 23:13:20.5"], {"column": "time", "zone": "Europe/Copenhagen"}),
+        ([str(NOON)], {"column": "time", "unit": "s"}),
+        (pa.array([NOON * 1000], pa.timestamp("ms")), "time"),
+        (pa.array([NOON], pa.timestamp("s", "America/Lima")), "time"),
+        (pa.array([NOON + 3600], pa.timestamp("s")), {"column": "time", "zone": "Europe/Copenhagen"}),
+    ],
+    ids=str,
+)
+def test_times_are_numbers_of_any_unit_or_dates_with_and_without_zone(tmp_path: Path, times: Any, how: Any) -> None:
+    table = pa.table(
+        {"view": ["v"], "user": ["u"], "item": ["a"], "time": times, "clicked": [1], "entry": ["a"], "slot": [0]}
+    )
+    pq.write_table(table, tmp_path / "exposures.parquet")
+    build(write_spec(tmp_path, exposures={**EXPOSURES, "time": how}, split=ALL_TRAIN))
+    assert [page["time"] for page in read_pages(tmp_path / "out")] == [NOON]
+
+
+def test_the_trigger_may_be_taken_out_of_its_own_page(tmp_path: Path) -> None:
+    write_rows(tmp_path / "exposures.parquet", [*four_views(), exposure("v9", "u0", "i9", NOON, entry="i9")])
+    report = build(write_spec(tmp_path, exposures={**EXPOSURES, "without_trigger": True}))
+    assert [page["items"] for page in read_pages(tmp_path / "out")[:2]] == [["i1"], ["i0"]]
+    assert report.counts["impressions"]["dropped"] == {"the trigger of its page": 3}
+    assert report.counts["pages"]["dropped"] == {"no impression left": 1}
+
+
+def test_a_second_build_of_the_same_does_nothing_and_of_another_is_refused(tmp_path: Path) -> None:
+    write_rows(tmp_path / "exposures.parquet", four_views())
+    spec = write_spec(tmp_path)
+    assert build(spec).built
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    assert "nothing to do" in str(build(spec)) and before == {path: path.stat().st_mtime_ns for path in before}
+    with pytest.raises(DataError, match="was built from another specification; name another folder, or remove it"):
+        build(write_spec(tmp_path, split={**HALF, "gap": "1s"}))
+    write_rows(tmp_path / "exposures.parquet", four_views()[:-1])
+    with pytest.raises(DataError, match=r"when other files were there \(1 have changed, such as .*exposures.parquet\)"):
+        build(write_spec(tmp_path))
+
+
+def test_what_a_build_that_failed_has_left_is_not_taken_for_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_rows(tmp_path / "exposures.parquet", four_views())
+    spec = write_spec(tmp_path)
+    said: list[str] = []
+
+    def stop(line: str) -> None:
+        said.append(line)
+        if line.startswith("page views written"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(spec, say=stop)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["exposures.parquet", "log.yaml"]
+    assert build(spec).built
+
+
+def test_a_log_that_does_not_fit_into_memory_makes_the_same_folder(tmp_path: Path) -> None:
+    rows = [
+        exposure(
+            f"v{at // 10}", f"u{at // 10 % 977}", f"item number {at * 31 % 4999}", NOON + at // 10, at % 2, slot=at
+        )
+        for at in range(100_000)
+    ]
+    write_rows(tmp_path / "exposures.csv", rows)
+    keys = {**EXPOSURES, "files": "exposures.csv", "time": {"column": "time", "unit": "s"}}
+    spec = write_spec(tmp_path, exposures=keys)
+    build(spec, "large", memory_limit="1GB")
+    build(spec, "small", memory_limit="60MB")  # less than 20 bytes for each of the log
+    assert contents(tmp_path / "small") == contents(tmp_path / "large")

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lightning_ccn.data.build.draft import draft
+from lightning_ccn.data.build.read_spec import read_spec
+from lightning_ccn.errors import DataError
+from tests.data.build.raw_logs import NOON, build, event, exposure, read_pages, write_rows
+
+
+def test_a_draft_of_a_log_with_clear_names_builds_as_it_is(tmp_path: Path) -> None:
+    rows = [
+        {"page_id": f"v{view}", "user_id": f"u{view % 3}", "entry_item": "i1", "item_id": f"i{item}",
+         "shown_ms": (NOON + 60 * view) * 1000, "slot": item, "device": "phone", "price": 1.5 + view / 7}
+        for view in range(20) for item in range(3)
+    ]  # fmt: skip
+    write_rows(tmp_path / "impressions" / "part-0.csv", rows[:30])
+    write_rows(tmp_path / "impressions" / "part-1.csv", rows[30:])
+    told = [event(f"u{at % 3}", f"i{at % 3}", NOON + 60 * at) for at in range(20)]
+    write_rows(tmp_path / "events.parquet", told)
+    write_rows(
+        tmp_path / "items.csv", [{"item_id": f"i{at}", "category": f"c{at % 2}", "price": 2.5} for at in range(9)]
+    )
+    write_rows(
+        tmp_path / "users.parquet", [{"user_id": f"u{at}", "city": "Rome" if at % 2 else "Oslo"} for at in range(9)]
+    )
+    write_rows(tmp_path / "stock.csv", [{"shelf": 1}])
+    text = draft(tmp_path)
+    (tmp_path / "log.yaml").write_text(text)
+    spec = read_spec(tmp_path / "log.yaml")
+    assert spec.exposures.files == ("impressions",) and spec.exposures.time.unit == "ms"
+    assert (spec.exposures.trigger, spec.exposures.position) == ("entry_item", "slot")
+    assert [feature.column for feature in (*spec.profile, *spec.attributes)] == ["city", "category"]
+    assert "# not used: stock.csv" in text and "type: type  # such as 'click'" not in text
+    assert build(tmp_path / "log.yaml").faults == []
+    assert len(read_pages(tmp_path / "out")) == 20
+
+
+def test_a_draft_of_a_log_with_lists_takes_the_clicked_ids(tmp_path: Path) -> None:
+    rows = [
+        {**exposure(view, view % 2, [1, 2], NOON + view, clicked=[1]), "entry": 3, "slot": None} for view in range(8)
+    ]
+    write_rows(tmp_path / "impressions.parquet", rows)
+    (tmp_path / "log.yaml").write_text(draft(tmp_path))
+    assert "clicks: {ids: clicked}" in (tmp_path / "log.yaml").read_text()
+    build(tmp_path / "log.yaml")
+    assert read_pages(tmp_path / "out")[0]["clicks"] == [1, 0]
+
+
+def test_what_no_name_suggests_is_left_to_do(tmp_path: Path) -> None:
+    write_rows(tmp_path / "log.parquet", [{"a": 1, "b": "x", "when": NOON}])
+    text = draft(tmp_path)
+    assert "  item: TODO  # no column has such a name; the columns are a, b, when" in text
+    assert "  time: {column: when, unit: s}" in text
+
+
+def test_a_folder_without_a_log_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder; name the folder with the files of the log"):
+        draft(tmp_path / "none")
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match="no file of a log; a table is a file, or a subfolder of files, of "):
+        draft(tmp_path)

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lightning_ccn.data.build.read_spec import read_spec
+from lightning_ccn.errors import DataError
+
+ROOT = Path(__file__).parents[3]
+WHOLE = """\
+exposures:
+  files: log
+  page: view
+  user: user
+  item: item
+  time: at
+  clicks: clicked
+"""
+EVENTS = "events: {files: events, user: user, item: item, time: at}\n"
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "log.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_short_forms_mean_the_same_as_long_ones(tmp_path: Path) -> None:
+    long = WHOLE.replace("log", "[log]").replace("view", "{columns: [view]}").replace("time: at", "time: {column: at}")
+    long = long.replace("clicks: clicked", "clicks: {column: clicked}")
+    assert read_spec(write(tmp_path, WHOLE)) == read_spec(write(tmp_path, long))
+
+
+def test_names_that_look_like_numbers_and_truths_stay_text(tmp_path: Path) -> None:
+    spec = read_spec(write(tmp_path, WHOLE + "  numbers: [1, a_2, yes]\n"))
+    assert spec.numbers == ("1", "a_2", "yes")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("45s", 45), ("30m", 1800), ("12h", 43_200), ("7d", 604_800), ("2w", 1_209_600)]
+)
+def test_a_length_of_time_has_a_unit(tmp_path: Path, text: str, seconds: int) -> None:
+    assert read_spec(write(tmp_path, WHOLE + f"split: {{gap: {text}}}\n")).split.gap == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty; `ccn data init LOG` writes a first draft of a specification"),
+        ("exposures: [", "not YAML: while parsing"),
+        ("- exposures", "line 1: the file: expected keys and values; the keys are exposures, events"),
+        ("events: {}", "line 1: events: files is missing"),
+        (EVENTS, "line 1: the file: exposures is missing"),
+        (WHOLE + "  postion: slot\n", r"line 8: exposures.postion: no such key; did you mean position\? The keys are"),
+        (WHOLE + "itens: {}\n", r"line 8: itens: no such key; did you mean items\?"),
+        (WHOLE + "  user: other\n", "line 8: exposures.user: is given twice; keep one"),
+        (WHOLE + "  trigger:\n", "line 8: exposures.trigger: expected a name"),
+        (WHOLE.replace("files: log", "files: []"), "line 2: exposures.files: is empty; name one at least"),
+        (WHOLE.replace("page: view", "page: [a, a]"), "line 3: exposures.page: a name is there twice"),
+        (WHOLE + "  numbers: price\n", "line 8: exposures.numbers: expected a list of columns"),
+        (WHOLE + "  numbers: [a, a]\n", "the name 'a' is used twice: names must differ"),
+        (WHOLE + "  most_items: 0\n", "line 8: exposures.most_items: is 0; it must be 1 or more"),
+        (WHOLE + "  most_items: many\n", "line 8: exposures.most_items: 'many' is not a whole number"),
+        (WHOLE + "  without_trigger: yes\n", "line 8: exposures.without_trigger: 'yes' is neither true nor false"),
+        (WHOLE + "  features: city\n", "line 8: exposures.features: expected a list of columns"),
+        (WHOLE.replace("time: at", "time: {column: at, unit: m}"), "line 6: exposures.time.unit: 'm' is none of s, m"),
+        (WHOLE.replace("time: at", "time: {column: at, zone: Nowhere}"), "exposures.time.zone: 'Nowhere' is no time"),
+        (WHOLE.replace("page: view", "page: {columns: [user], gap: 30}"), "line 3: exposures.page.gap: '30' is not a"),
+        (WHOLE.replace("clicked", "{types: [click]}") + EVENTS, "exposures.clicks: types and within go together"),
+        (WHOLE.replace("clicked", "{column: a, ids: b}"), "exposures.clicks: give one of column, ids and types"),
+        (WHOLE.replace("clicked", "{types: [a], within: 1h}"), "exposures.clicks: takes labels from events, but ther"),
+        (WHOLE.replace("clicked", "{types: [a], within: 1h}") + EVENTS, "events.type: missing, but types of events a"),
+        (WHOLE + "behaviours: {short: 5}\n", "behaviours.short: needs events, and there are none"),
+        (WHOLE + EVENTS + "behaviours: {short: {length: 5, cut: 2}}\n", "behaviours.short.cut: only the long sequenc"),
+        (WHOLE + "vocabulary: {itme: {at_least: 2}}\n", "vocabulary.itme: no such table; the tables are user, item"),
+        (WHOLE + "vocabulary: {item: {at_least: 2, hash: 9}}\n", "a hashed table has 2 rows at least, and no at_least"),
+        (WHOLE + "split: {validation: 0.5, test: 0.5}\n", "split: validation 0.5 and test 0.5 leave nothing to train"),
+        (WHOLE + "split: {validation: 0.5, test: 2024-01-01}\n", "split: validation and test must both be dates, or"),
+        (WHOLE + "split: {validation: 2024-01-02, test: 2024-01-01}\n", "split: validation begins after test"),
+        (WHOLE + "split: {test: soon}\n", "line 8: split.test: 'soon' is neither a date, such as 2024-01-31, nor a s"),
+        (WHOLE + "split: {test: 20}\n", "line 8: split.test: 20 is not a share of the page views"),
+        (WHOLE + "  numbers: [items]\n", "the name 'items' is a column of every page row: choose another"),
+        (WHOLE + "items: {files: i, item: i, category: topic}\n", "category is 'topic', which is not an item attribu"),
+        (WHOLE + "items: {files: i, item: i, attributes: [{column: x, table: item}]}\n", "has the table 'item'; name"),
+    ],
+    ids=lambda value: str(value)[-40:].strip(),
+)  # fmt: skip
+def test_what_cannot_be_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        read_spec(write(tmp_path, text))
+    assert str(caught.value).startswith(str(tmp_path / "log.yaml")) and "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"log.yaml: no such file; `ccn data init LOG` writes a first draft of one"):
+        read_spec(tmp_path / "log.yaml")
+
+
+def test_the_example_has_forty_lines_at_most() -> None:
+    path = ROOT / "examples" / "raw_log" / "log.yaml"
+    assert read_spec(path).exposures.page.columns == ("view",) and len(path.read_text().splitlines()) <= 40

@@ -1,0 +1,125 @@
+"""Spark makes the same folder as DuckDB, to the byte. `make test-spark` runs these; they need pyspark and Java."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from lightning_ccn.data.build.draft import draft
+from tests.data.build.raw_logs import (
+    EVENTS,
+    EXPOSURES,
+    NOON,
+    Row,
+    build,
+    contents,
+    event,
+    exposure,
+    write_rows,
+    write_spec,
+)
+
+pytestmark = pytest.mark.spark
+
+
+@pytest.fixture(scope="module", autouse=True)
+def spark() -> Iterator[Any]:
+    """One session of two cores for all tests; a build takes the session that there is."""
+    from pyspark.sql import SparkSession
+
+    options = {"spark.sql.shuffle.partitions": "3", "spark.ui.enabled": "false", "spark.driver.host": "127.0.0.1"}
+    session = SparkSession.builder.master("local[2]").config(map=options).getOrCreate()
+    yield session
+    session.stop()
+
+
+def same(spec: Path) -> Any:
+    """Builds with both engines; the report of Spark."""
+    here, there = build(spec, "duckdb"), build(spec, "spark", engine="spark")
+    assert contents(spec.parent / "spark") == contents(spec.parent / "duckdb")
+    assert there.counts == here.counts and there.examples.keys() == here.examples.keys()
+    return there
+
+
+def a_log(folder: Path, seed: int, ending: str) -> dict[str, Row]:
+    """Tables with ties, doubles, nulls, unknown and strange ids; what the specification says of them."""
+    draw = random.Random(seed)
+    items, users = ["a", "b", "é", "日本", "sku-1", "", None, "x'y", 'q"q'], ["u", "ü", "v", "w", None]
+    rows = [
+        {**exposure(f"v{draw.randrange(60)}", draw.choice(users), draw.choice(items), NOON + draw.randrange(0, 4000),
+                    draw.choice([0, 1, 0, 1, 2]), draw.choice(["a", "b", None]), draw.randrange(3)),
+         "device": draw.choice(["phone", "desk", None]), "price": draw.choice([1.5, 2.25, None, 1e300])}
+        for _ in range(600)
+    ]  # fmt: skip
+    kinds = ["click", "order"]
+    told = [event(draw.choice(users), draw.choice(items), NOON + draw.randrange(-500, 4500), draw.choice(kinds))
+            for _ in range(900)]  # fmt: skip
+    profile = [{"user": user, "city": draw.choice(["Rome", "Oslo"]), "tags": draw.choice(["x|y", "y", ""]),
+                "since": NOON + draw.randrange(-9, 3000)} for user in users * 3]  # fmt: skip
+    stock = [
+        {"item": item, "topic": draw.choice(["s", "t"]), "cost": draw.choice(["2.5", "none"])} for item in items * 2
+    ]
+    for name, table in (("exposures", rows), ("events", told), ("users", profile), ("items", stock)):
+        write_rows(folder / f"{name}{ending}", table)
+    seconds = {"column": "time", "unit": "s"}
+    return {
+        "exposures": {
+            **EXPOSURES, "files": f"exposures{ending}", "time": seconds,
+            "page": {"columns": ["user", "entry"], "gap": "2m"}, "numbers": ["price"], "features": ["device"],
+            "purchases": {"types": ["order"], "within": "10m"},
+        },
+        "events": {**EVENTS, "files": f"events{ending}", "time": seconds},
+        "users": {"files": f"users{ending}", "user": "user", "since": {"column": "since", "unit": "s"},
+                  "features": ["city", {"column": "tags", "separator": "|", "table": "topic"}]},
+        "items": {"files": f"items{ending}", "item": "item", "attributes": ["topic"], "category": "topic",
+                  "numbers": ["cost"]},
+        "behaviours": {"short": {"length": 3, "types": ["click"]}, "long": {"length": 20, "cut": 4}},
+        "vocabulary": {"item": {"at_least": 3}, "user": {"hash": 50}},
+        "split": {"validation": 0.2, "test": 0.2, "gap": "1m"},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("seed", "ending"), [(1, ".parquet"), (2, ".csv")])
+def test_a_log_with_ties_doubles_and_nulls_becomes_the_same_folder(tmp_path: Path, seed: int, ending: str) -> None:
+    report = same(write_spec(tmp_path, **a_log(tmp_path, seed, ending)))
+    assert len(report.counts["impressions"]["dropped"]) >= 4 and report.faults == []
+
+
+def test_lists_times_with_zones_and_partitions_become_the_same_folder(tmp_path: Path) -> None:
+    for day in ("2023-11-14", "2023-11-15"):
+        rows = [
+            {"view": view, "user": view % 3, "item": [f"i{at}" for at in range(view % 4)], "clicked": [f"i{view % 2}"],
+             "entry": 2**63 + view, "time": f"{day} 22:13:{20 + view}.5"}
+            for view in range(1, 20)
+        ]  # fmt: skip
+        types = {"entry": pa.uint64()}
+        write_rows(tmp_path / "log" / f"day={day}" / "part.parquet", rows, types)
+    keys = {name: value for name, value in EXPOSURES.items() if name not in ("position", "page")}
+    keys |= {"files": "log", "clicks": {"ids": "clicked"}, "time": {"column": "time", "zone": "Europe/Copenhagen"}}
+    same(write_spec(tmp_path, exposures={**keys, "page": ["view", "day"], "features": ["day"]}))
+
+
+def test_a_dataset_grows_the_same_with_both_engines(tmp_path: Path) -> None:
+    spec = a_log(tmp_path, 3, ".parquet")
+    build(write_spec(tmp_path, **spec), "old")
+    spec = a_log(tmp_path, 4, ".parquet")
+    path = write_spec(tmp_path, **spec)
+    for engine in ("duckdb", "spark"):
+        build(path, engine, engine=engine, extends=tmp_path / "old")
+    assert contents(tmp_path / "spark") == contents(tmp_path / "duckdb")
+
+
+def test_broken_lines_are_counted(tmp_path: Path) -> None:
+    rows = [exposure(f"v{at // 4}", f"u{at // 4}", f"i{at}", NOON + at // 4, slot=at % 4) for at in range(100)]
+    path = write_rows(tmp_path / "exposures.csv", rows)
+    lines = path.read_text().splitlines()
+    lines[5], lines[50] = lines[5].replace(",", ";", 1), lines[50] + ",more"
+    path.write_text("\n".join(lines) + "\n")
+    (tmp_path / "log.yaml").write_text(draft(tmp_path))
+    report = same(tmp_path / "log.yaml")
+    assert report.counts["impressions"]["dropped"] == {"line of the CSV file is broken": 2}
