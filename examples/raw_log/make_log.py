@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 
 folder, views = Path(sys.argv[1]), int(sys.argv[2] if len(sys.argv) > 2 else 1_000_000) // 10
 users, items, start, days, rng = views // 10 + 1, views // 20 + 50, 1_700_000_000, 14, np.random.default_rng(0)
-category, taste = rng.integers(0, 20, items), rng.integers(0, 20, users)
-ids = {name: pa.array([f"{name}-{at:x}" for at in range(n)]) for name, n in (("u", users), ("sku", items), ("cat", 20))}
+category, taste = rng.integers(0, 5, items), rng.integers(0, 5, users)
+ids = {name: pa.array([f"{name}-{at:x}" for at in range(n)]) for name, n in (("u", users), ("sku", items), ("cat", 5))}
 user, shown = rng.integers(0, users, views), (items * rng.random((views, 10)) ** 2).astype(int)
 entry, time = rng.integers(0, items, views), np.sort(start + rng.random(views) * days * 86_400)
-like = (category[shown] == taste[user, None]) * 1.5 + (category[shown] == category[entry, None]) * 1.5
-clicked = rng.random(shown.shape) < 1 / (1 + np.exp(2.5 - like))
+like = 2.0 * (category[shown] == taste[user, None]) + 1.5 * (category[shown] == category[entry, None])
+clicked = rng.random(shown.shape) < 1 / (1 + np.exp(3 - like))
 view = np.repeat(np.arange(views), 10)
 impressions = {
     "view": pc.binary_join_element_wise("v", pc.cast(pa.array(view), pa.string()), "-"),

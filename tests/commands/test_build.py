@@ -46,8 +46,8 @@ def test_errors_of_a_build_are_one_line(tmp_path: Path, capsys: pytest.CaptureFi
     assert run("build", write_spec(tmp_path), tmp_path / "out") == 2
     said = capsys.readouterr().err
     assert said.startswith("ccn: error: no impression is left of 1: no time") and said.count("\n") == 1
-    assert run("build", write_spec(tmp_path, exposures={**EXPOSURES, "iten": "x"}), tmp_path / "out") == 2
-    assert "exposures.iten: no such key; did you mean item?" in capsys.readouterr().err
+    assert run("build", write_spec(tmp_path, exposures={**EXPOSURES, "itemx": "x"}), tmp_path / "out") == 2
+    assert "exposures.itemx: no such key; did you mean item?" in capsys.readouterr().err
     assert run("build", tmp_path / "log.yaml", tmp_path / "out", "--memory", "1GB") == 2
     assert "did you mean --memory_limit?" in capsys.readouterr().err
 

@@ -38,7 +38,7 @@ def test_the_four_commands_lead_from_a_raw_log_to_a_tested_model(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    [block] = re.findall(r"^```bash\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
+    block = re.findall(r"^```bash\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)[0]
     lines = block.splitlines()
     assert len(lines) == 4
     for line in lines:

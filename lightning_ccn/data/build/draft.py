@@ -19,21 +19,21 @@ TABLES = {
     "exposures": "impression|exposure|display|shown|inview|views?$",
     "users": "user|profile|member|customer|visitor",
     "items": "item|product|article|news|catalog|sku|offer",
-    "events": "event|click|order|purchase|behavio|action|history|transaction",
+    "events": "event|click|order|purchase|behaviour|behavior|action|history|transaction",
 }
 COLUMNS = {
     "user": "user|^uid|^who$|member|customer|visitor|client",
-    "trigger": "trigger|entry|referr|source_item|from_item",
+    "trigger": "trigger|entry|referrer|source_item|from_item",
     "page": "page|view|request|impression_?id|search_?id",
     "session": "session|visit",
     "clicks": "click",
-    "purchases": "purchase|bought|ordered|conver",
+    "purchases": "purchase|bought|ordered|conversion",
     "time": r"time|date|(^|_)(at|ts)$|_ms$|shown|when",
     "position": "position|slot|rank|^pos",
     "type": "type|kind|^what$|action|^event",
     "item": "item|sku|product|article|news|offer|(^|_)ad(_|$)",
 }
-CATEGORY = "categor|genre|topic|department"
+CATEGORY = "category|genre|topic|department"
 
 
 @dataclass

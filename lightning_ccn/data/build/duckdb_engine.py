@@ -184,4 +184,4 @@ def _for_people(error: duckdb.Error) -> DataError:
     text = " ".join(str(error).split())
     if isinstance(error, duckdb.OutOfMemoryException):
         return DataError(f"the memory limit does not suffice: {text[:300]}; give more with --memory_limit")
-    return DataError(f"the log cannot be read: {text[:500]}")
+    return DataError(f"DuckDB cannot go on: {text[:500]}")

@@ -9,8 +9,8 @@ from __future__ import annotations
 from lightning_ccn.data.build.build_report import BuildReport, Progress
 from lightning_ccn.data.build.engine import PLACE, Engine, columns, quoted
 from lightning_ccn.data.build.log_columns import EARLIEST, LogColumns
-from lightning_ccn.data.build.log_files import LISTS, LogFiles
-from lightning_ccn.data.build.source_specs import ExposureSpec
+from lightning_ccn.data.build.log_files import LISTS, NUMBERS, LogFiles
+from lightning_ccn.data.build.source_specs import ExposureSpec, TimeSpec
 from lightning_ccn.errors import DataError
 
 SECOND = 1_000_000  # microseconds
@@ -47,7 +47,7 @@ class Impressions:
         self._columns = LogColumns(files, engine, self._lists)
         self.kinds = {f"k{at}": column for at, column in enumerate(spec.page.columns)}
         self.keys = [*self.kinds, *(["visit"] if spec.page.gap is not None else [])]
-        whole = files.kind(spec.page.columns[0], "exposures.page") in ("int", "float")
+        whole = files.kind(spec.page.columns[0], "exposures.page") in NUMBERS
         self.has_positions = spec.position is not None or bool(self._lists)
         self.raw_page_id = whole and self.keys == ["k0"]
 
@@ -92,7 +92,10 @@ class Impressions:
         keys = {}
         for key, column in self.kinds.items():
             kind = of.kind(column, "exposures.page")
-            keys[key] = of.key(column, "exposures.page", as_text=kind not in ("int", "float"))
+            if kind in ("timestamp", "instant"):  # page views of one user may differ by time alone
+                keys[key] = of.micros(TimeSpec(column), "exposures.page")
+            else:
+                keys[key] = of.key(column, "exposures.page", as_text=kind not in NUMBERS)
         position = f"{PLACE}" if self._lists else "CAST(NULL AS BIGINT)"
         values = {
             **keys,

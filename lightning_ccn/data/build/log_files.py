@@ -95,8 +95,12 @@ def _matches(name: str, pattern: str, base: Path) -> list[Path]:
     given = str(base / pattern)
     found = [Path(each) for each in glob.glob(given, recursive=True)]
     files = [path for path in found if path.is_file()]
+    seen = set()
     for folder in (path for path in found if path.is_dir()):
         for at, folders, names in os.walk(folder, followlinks=True):
+            if (real := os.path.realpath(at)) in seen:
+                raise DataError(f"{at}: a link to a folder whose files are read already; they would count twice")
+            seen.add(real)
             folders[:] = [each for each in folders if not each.startswith(("_", "."))]
             files += [Path(at) / each for each in names if not each.startswith(("_", "."))]
     files = [path for path in files if not path.name.startswith(("_", "."))]

@@ -93,6 +93,13 @@ def read_pages(folder: Path) -> list[Row]:
     return pages
 
 
+def pages_of(folder: Path, impressions: list[Row], **spec: Any) -> list[Row]:
+    """The page rows of a log whose other tables are written already."""
+    write_rows(folder / "exposures.parquet", impressions)
+    build(write_spec(folder, **spec))
+    return read_pages(folder / "out")
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """All bytes of a dataset folder but those that say when its log was written."""
     paths = [path for path in folder.rglob("*") if path.is_file() and path.name != "build.json"]

@@ -151,6 +151,15 @@ def test_a_csv_file_without_rows_or_with_another_header_is_refused(tmp_path: Pat
         build(write_spec(tmp_path, exposures={**EXPOSURES, "files": "exposures.csv", "time": TEXT_TIME}))
 
 
+def test_a_link_to_files_that_are_read_already_is_refused(tmp_path: Path) -> None:
+    write_rows(tmp_path / "log" / "a" / "part.parquet", four_views())
+    (tmp_path / "log" / "b").symlink_to(tmp_path / "log")
+    with pytest.raises(
+        DataError, match="log/b: a link to a folder whose files are read already; they would count twice"
+    ):
+        build(write_spec(tmp_path, exposures={**EXPOSURES, "files": "log"}))
+
+
 def test_a_parquet_file_that_was_cut_off_is_named(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "exposures.parquet", four_views())
     path.write_bytes(path.read_bytes()[:-9])

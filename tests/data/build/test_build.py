@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from lightning_ccn.data.dataset import Dataset
-from lightning_ccn.errors import DataError
 from tests.data.build.raw_logs import (
     EVENTS,
     EXPOSURES,
-    HALF,
     NOON,
     Row,
     build,
@@ -22,19 +21,14 @@ from tests.data.build.raw_logs import (
     event,
     exposure,
     four_views,
+    pages_of,
     read_pages,
     write_rows,
     write_spec,
 )
 
+DAY = 86_400
 ALL_TRAIN = {"validation": "2040-01-01", "test": "2040-01-01"}
-
-
-def pages_of(folder: Path, impressions: list[Row], **spec: Any) -> list[Row]:
-    """The page rows of a log whose other tables are written already."""
-    write_rows(folder / "exposures.parquet", impressions)
-    build(write_spec(folder, **spec))
-    return read_pages(folder / "out")
 
 
 def test_a_log_without_anything_but_impressions_is_a_dataset(tmp_path: Path) -> None:
@@ -61,14 +55,19 @@ def test_a_log_without_anything_but_impressions_is_a_dataset(tmp_path: Path) -> 
         (["user", "entry", "session"], [["a", "b", "c"], ["d"]]),
         ({"columns": ["user", "entry"], "gap": "1m"}, [["a", "b"], ["c"], ["d"]]),
         ({"columns": ["user"], "gap": "2m"}, [["a", "b", "c"], ["d"]]),
+        (["user", "asked"], [["a", "b", "c"], ["d"]]),
     ],
-    ids=["id", "session", "gap", "long gap"],
+    ids=["id", "session", "gap", "long gap", "time"],
 )
 def test_impressions_become_page_views_by_id_or_session_or_gap(
     tmp_path: Path, page: Any, views: list[list[str]]
 ) -> None:
     rows = [
-        {**exposure(view, "u", item, NOON + after), "session": session}
+        {
+            **exposure(view, "u", item, NOON + after),
+            "session": session,
+            "asked": datetime.fromtimestamp(session, UTC),
+        }
         for view, item, after, session in (
             ("v1", "a", 0, 1),
             ("v1", "b", 60, 1),
@@ -87,16 +86,6 @@ def test_impressions_of_one_time_stay_on_one_side_of_a_gap(tmp_path: Path) -> No
         ["a"],
         ["b", "c", "d"],
     ]
-
-
-def test_an_integer_page_id_stays_and_another_is_kept_beside(tmp_path: Path) -> None:
-    rows = [{**row, "view": 70 + int(row["view"][1:])} for row in four_views()]
-    assert [page["page_id"] for page in pages_of(tmp_path / "whole", rows)] == [70, 71, 72, 73]
-    assert not (tmp_path / "whole" / "out" / "page_ids").exists()
-    assert [page["page_id"] for page in pages_of(tmp_path / "text", four_views())] == [1, 2, 3, 4]
-    kept = {path.stem: pq.read_table(path).to_pylist() for path in (tmp_path / "text" / "out" / "page_ids").iterdir()}
-    assert kept["test"] == [{"page_id": 4, "raw_view": "v3"}]
-    assert [row["raw_view"] for row in kept["train"]] == ["v0", "v1"]
 
 
 def test_one_row_a_page_with_lists_gives_the_same_folder(tmp_path: Path) -> None:
@@ -119,8 +108,10 @@ def test_one_row_a_page_with_lists_gives_the_same_folder(tmp_path: Path) -> None
 def test_a_label_goes_to_the_latest_impression_before_the_event_and_within_its_window(tmp_path: Path) -> None:
     shown = [exposure("v1", "u", "a", NOON), exposure("v2", "u", "a", NOON + 100), exposure("v2", "u", "b", NOON + 100),
              exposure("v3", "w", "a", NOON + 100), exposure("v4", "u", "a", NOON + 200)]  # fmt: skip
+    shown.append(exposure("v5", "x", "a", NOON))
     told = [event("u", "a", NOON + 130), event("u", "b", NOON + 131), event("w", "a", NOON + 99)]
     told += [event("u", "b", NOON - 9), event("u", "a", NOON + 200, "view"), event("u", "b", NOON + 105, "order")]
+    told += [event("x", "a", NOON)]  # a log of whole seconds has both at one time
     write_rows(tmp_path / "events.parquet", told)
     keys = {
         **EXPOSURES,
@@ -131,6 +122,7 @@ def test_a_label_goes_to_the_latest_impression_before_the_event_and_within_its_w
     labels = {(page["time"] - NOON, page["user"]): (page["items"], page["clicks"], page["purchases"]) for page in found}
     assert labels == {
         (0, "u"): (["a"], [0], [0]),
+        (0, "x"): (["a"], [1], [0]),
         (100, "u"): (["a", "b"], [1, 0], [0, 1]),  # b was clicked a second too late
         (100, "w"): (["a"], [0], [0]),
         (200, "u"): (["a"], [0], [0]),
@@ -233,49 +225,6 @@ def test_splits_are_by_date_too_and_a_gap_drops_the_pages_before_a_split(tmp_pat
     assert report.counts["impressions"]["dropped"] == {"in the gap between splits": 4}
 
 
-def test_an_id_gets_a_row_if_training_has_it_often_enough(tmp_path: Path) -> None:
-    rows = [*four_views(), exposure("v0", "u0", "rare", NOON, entry="i0", slot=7),
-            exposure("v3", "u1", "new", NOON + 10_800, entry="i3", slot=7)]  # fmt: skip
-    write_rows(tmp_path / "exposures.parquet", rows)
-    build(write_spec(tmp_path))
-    ids = pq.read_table(tmp_path / "out" / "vocabulary" / "item.parquet")["id"].to_pylist()
-    assert ids == ["i0", "i1", "rare", "i2", "i3", "new"]  # by count in training, then by id
-    report = build(write_spec(tmp_path, vocabulary={"item": {"at_least": 2}}), "often")
-    assert pq.read_table(tmp_path / "often" / "vocabulary" / "item.parquet")["id"].to_pylist() == ["i0", "i1"]
-    assert report.unknown["items"] == {"train": (5, 1), "validation": (2, 0), "test": (3, 1)}
-    assert report.unknown["trigger"]["test"] == (1, 1)
-
-
-def test_a_hashed_table_has_no_vocabulary_and_equal_rows_for_equal_ids(tmp_path: Path) -> None:
-    write_rows(tmp_path / "exposures.parquet", four_views())
-    build(write_spec(tmp_path, vocabulary={"user": {"hash": 1000}}))
-    schema = Dataset.open(tmp_path / "out").schema
-    assert (schema.tables["user"].mapping, schema.tables["user"].rows) == ("hash", 1000)
-    assert not (tmp_path / "out" / "vocabulary" / "user.parquet").exists()
-    users = [page["user"] for page in read_pages(tmp_path / "out")]
-    assert users[0] == users[2] != users[1] == users[3] and 0 not in users
-
-
-def test_a_dataset_that_extends_another_keeps_its_rows(tmp_path: Path) -> None:
-    items = [{"id": f"i{at}", "topic": f"topic {at}"} for at in range(5)]
-    write_rows(tmp_path / "items.csv", items)
-    of_items = {"files": "items.csv", "item": "id", "attributes": ["topic"]}
-    write_rows(tmp_path / "exposures.parquet", four_views())
-    build(write_spec(tmp_path, items=of_items))
-    later = [{**row, "item": {"i0": "i4"}.get(row["item"], row["item"]), "user": "x"} for row in four_views()]
-    write_rows(tmp_path / "exposures.parquet", later)
-    write_rows(tmp_path / "items.csv", items[4:])
-    build(write_spec(tmp_path, items=of_items), "new", extends=tmp_path / "out")
-    for table, new in (("item", ["i4"]), ("user", ["x"]), ("topic", ["topic 4"])):
-        ids = [
-            pq.read_table(tmp_path / name / "vocabulary" / f"{table}.parquet")["id"].to_pylist()
-            for name in ("out", "new")
-        ]
-        assert ids[1] == ids[0] + new
-    old, grown = (pq.read_table(tmp_path / name / "items.parquet").to_pylist() for name in ("out", "new"))
-    assert grown[: len(old)] == old and grown[-1]["topic"] == len(ids[1])
-
-
 def test_the_long_sequence_is_cut_as_data_cut_does(tmp_path: Path) -> None:
     write_rows(tmp_path / "events.parquet", [event("u0", f"i{at % 2}", NOON - 9 + at) for at in range(8)])
     write_rows(tmp_path / "items.csv", [{"id": "i0", "topic": "x"}, {"id": "i1", "topic": "y"}])
@@ -332,37 +281,6 @@ def test_the_trigger_may_be_taken_out_of_its_own_page(tmp_path: Path) -> None:
     assert [page["items"] for page in read_pages(tmp_path / "out")[:2]] == [["i1"], ["i0"]]
     assert report.counts["impressions"]["dropped"] == {"the trigger of its page": 3}
     assert report.counts["pages"]["dropped"] == {"no impression left": 1}
-
-
-def test_a_second_build_of_the_same_does_nothing_and_of_another_is_refused(tmp_path: Path) -> None:
-    write_rows(tmp_path / "exposures.parquet", four_views())
-    spec = write_spec(tmp_path)
-    assert build(spec).built
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
-    assert "nothing to do" in str(build(spec)) and before == {path: path.stat().st_mtime_ns for path in before}
-    with pytest.raises(DataError, match="was built from another specification; name another folder, or remove it"):
-        build(write_spec(tmp_path, split={**HALF, "gap": "1s"}))
-    write_rows(tmp_path / "exposures.parquet", four_views()[:-1])
-    with pytest.raises(DataError, match=r"when other files were there \(1 have changed, such as .*exposures.parquet\)"):
-        build(write_spec(tmp_path))
-
-
-def test_what_a_build_that_failed_has_left_is_not_taken_for_a_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_rows(tmp_path / "exposures.parquet", four_views())
-    spec = write_spec(tmp_path)
-    said: list[str] = []
-
-    def stop(line: str) -> None:
-        said.append(line)
-        if line.startswith("page views written"):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        build(spec, say=stop)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["exposures.parquet", "log.yaml"]
-    assert build(spec).built
 
 
 def test_a_log_that_does_not_fit_into_memory_makes_the_same_folder(tmp_path: Path) -> None:
