@@ -190,6 +190,7 @@ class CatalogueSpec:
         item: Column of the item's id.
         attributes: Categorical features, one value each.
         category: Name of the attribute by which the long sequence is searched.
+        same_as_trigger: Names of attributes, or `item`, in which a target is compared with its trigger, see `Schema`.
         numbers: Columns of numbers, which every exposed item gets.
         delimiter: Of CSV files.
     """
@@ -198,5 +199,6 @@ class CatalogueSpec:
     item: str
     attributes: tuple[FeatureSpec, ...] = ()
     category: str | None = None
+    same_as_trigger: tuple[str, ...] = ()
     numbers: tuple[NumberSpec, ...] = ()
     delimiter: str | None = None

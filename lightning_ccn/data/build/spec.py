@@ -152,6 +152,7 @@ class LogSpec:
             user=(Feature(USER, USER), *of_pages),
             attributes=tuple(Feature(f.called, f.table_name, f.called in many) for f in self.attributes),
             numbers=self.numbers,
+            same_as_trigger=self.items.same_as_trigger if self.items else (),
             category=self.items.category if self.items else None,
             cut_long_length=self.behaviours.long.cut if self.behaviours.long else None,
         )

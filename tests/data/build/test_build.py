@@ -197,6 +197,7 @@ def test_items_bring_attributes_and_numbers_and_features_may_share_a_table(tmp_p
             "item": "id",
             "attributes": ["topic"],
             "category": "topic",
+            "same_as_trigger": ["topic"],
             "numbers": ["price"],
         },
     )
@@ -206,6 +207,7 @@ def test_items_bring_attributes_and_numbers_and_features_may_share_a_table(tmp_p
     )
     schema = Dataset.open(tmp_path / "out").schema
     assert (schema.category, schema.numbers, schema.tables["topic"].rows) == ("topic", ("age", "price"), 3)
+    assert schema.same_as_trigger == ("topic",)
     of = {name: [None, *pq.read_table(tmp_path / "out" / "vocabulary" / f"{name}.parquet")["id"].to_pylist()]
           for name in ("item", "topic")}  # fmt: skip
     topics = pq.read_table(tmp_path / "out" / "items.parquet").to_pylist()
