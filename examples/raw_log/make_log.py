@@ -21,7 +21,7 @@ view = np.repeat(np.arange(views), 10)
 impressions = {
     "view": pc.binary_join_element_wise("v", pc.cast(pa.array(view), pa.string()), "-"),
     "user": ids["u"].take(pa.array(user[view])), "entry": ids["sku"].take(pa.array(entry[view])),
-    "sku": ids["sku"].take(pa.array(shown.ravel())), "slot": np.tile(np.arange(10), views),
+    "sku": ids["sku"].take(pa.array(shown.ravel())), "slot": np.tile(np.arange(1, 11), views),
     "shown_ms": (time[view] * 1000).astype(int), "price": np.round(rng.gamma(2, 10, items), 2)[shown.ravel()],
 }  # fmt: skip
 what = clicked.ravel().nonzero()[0]  # each user also did something before the log begins

@@ -29,7 +29,7 @@ from lightning_ccn.data.build.stamp import STAMP, is_built, stamp, to_json
 from lightning_ccn.data.check.check import check
 from lightning_ccn.data.convert.pages import Cuts
 from lightning_ccn.data.dataset import Dataset
-from lightning_ccn.data.new_folder import NewFolder
+from lightning_ccn.data.new_folder import NewFolder, refuse_filled
 from lightning_ccn.data.page_row import ITEM
 from lightning_ccn.data.writer import DatasetWriter
 from lightning_ccn.errors import DataError
@@ -77,7 +77,12 @@ def build_log(
     of_this = stamp(spec, list(files.values()), older)
     if is_built(folder, of_this):
         return BuildReport(folder=folder, built=False)
-    work = NewFolder(folder.absolute().with_name(f".{folder.absolute().name}.work"), "remove it")
+    refuse_filled(folder, "name another folder, or remove it")
+    try:
+        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+        work = NewFolder(folder.absolute().with_name(f".{folder.absolute().name}.work"), "remove it")
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written: {error.strerror}; name another folder") from None
     try:
         runs: Engine
         if engine == "spark":
@@ -95,6 +100,9 @@ def build_log(
         checked = check(folder)
         count(sum(split.pages for split in checked.splits.values()))
     report.faults = checked.errors
+    for name, of_split in checked.splits.items():
+        if not of_split.pages:
+            say(f"warning: split.{name} of the specification leaves no page view in {name}/")
     for warning in checked.warnings:
         say(warning)
     return report
@@ -131,7 +139,9 @@ class _Build:
             "visitors", "SELECT user_key, MAX(sec) AS last_sec FROM pages GROUP BY user_key", "user_key", "user_no"
         )
         if spec.events:
-            read_events(spec.events, self.files["events"], engine, text_ids, latest, report, progress)
+            named = {f"exposures.{name}.types": given.types for name, given in spec.labels.items()}
+            named |= {f"behaviours.{name}.types": sequence.types for name, sequence in spec.sequences.items()}
+            read_events(spec.events, self.files["events"], engine, text_ids, latest, named, report, progress)
             for name, given in spec.labels.items():
                 if given.types:
                     with progress.stage(f"{name} joined") as count:

@@ -185,7 +185,7 @@ def _exposures(table: _Table, has_events: bool) -> list[str]:
         lines.append(_line(table, "trigger", roles["trigger"], "the item that the user tapped to enter the page"))
     if "position" in roles:
         lines.append(_line(table, "position", roles["position"]))
-    if "clicks" in roles and not table.files.columns[roles["clicks"]].startswith(LISTS):
+    if "clicks" in roles and (not table.files.columns[roles["clicks"]].startswith(LISTS) or _labels(table)):
         lines.append(_line(table, "clicks", roles["clicks"]))
     elif "clicks" in roles:
         lines.append(f"  clicks: {{ids: {_word(roles['clicks'])}}}  # a list of the clicked items")
@@ -199,6 +199,15 @@ def _exposures(table: _Table, has_events: bool) -> list[str]:
         lines.append(_line(table, "purchases", roles["purchases"]))
     rest = [column for column in table.files.columns if column not in roles.values()]
     return lines + _rest(table, rest, "numbers", "features")
+
+
+def _labels(table: _Table) -> bool:
+    """Whether the lists of clicks are labels: 0 or 1 for each item of a list of the same length."""
+    roles = table.roles()
+    pairs = [(row[roles["clicks"]], row.get(roles.get("item", ""))) for row in table.rows]
+    lists = [(clicks, items) for clicks, items in pairs if clicks is not None]
+    alike = all(isinstance(items, list) and len(items) == len(clicks) for clicks, items in lists)
+    return alike and {click for clicks, _ in lists for click in clicks} <= {0, 1}
 
 
 def _events(table: _Table) -> list[str]:

@@ -9,6 +9,7 @@ from lightning_ccn.data.build.log_columns import EARLIEST, LogColumns
 from lightning_ccn.data.build.log_files import LISTS, LogFiles
 from lightning_ccn.data.build.source_specs import EventSpec, LabelSpec
 from lightning_ccn.data.build.spec import LogSpec
+from lightning_ccn.errors import DataError
 
 
 def read_events(
@@ -17,6 +18,7 @@ def read_events(
     engine: Engine,
     text_ids: dict[str, bool],
     latest: int,
+    named_types: dict[str, tuple[str, ...]],
     report: BuildReport,
     progress: Progress,
 ) -> None:
@@ -28,11 +30,13 @@ def read_events(
         engine: The engine, with `pages`.
         text_ids: Whether the ids of a table are text, by table.
         latest: The latest time that is believed, in seconds since 1970.
+        named_types: The types of events that the specification names, by the key that names them.
         report: Counts what is dropped.
         progress: Says how long it takes.
 
     Raises:
-        DataError: A column is missing, or cannot hold what it should.
+        DataError: A column is missing, or cannot hold what it should; no event is left; or no event is of a type that
+            the specification names.
     """
     lists: tuple[str, ...] = ()
     if files.kind(spec.item, "events.item").startswith(LISTS):
@@ -70,7 +74,10 @@ def read_events(
     report.add("events", "read", "total", total)
     report.broken_lines("events", engine, "raw_events")
     summary = "SELECT reason, COUNT(*) AS count, MIN(example) AS example FROM told GROUP BY reason"
-    report.dropped("events", engine, summary)
+    if report.dropped("events", engine, summary) == total > 0:
+        why = "; ".join(f"{reason}: for example {example}" for reason, example in report.examples["events"].items())
+        raise DataError(f"no event is left of {total:,}: {why}")
+    _refuse_unknown_types(spec, named_types, engine)
     engine.table(
         "acts",
         f"""
@@ -86,10 +93,21 @@ def read_events(
     engine.drop("told")
 
 
+def _refuse_unknown_types(spec: EventSpec, named_types: dict[str, tuple[str, ...]], engine: Engine) -> None:
+    rows = engine.rows("SELECT type, COUNT(*) AS n FROM told WHERE reason IS NULL GROUP BY type ORDER BY n DESC, type")
+    there = [row["type"] for row in rows]
+    for key, types in named_types.items():
+        for name in types:
+            if there and name not in there:
+                known = ", ".join(str(each) for each in there[:10])
+                raise DataError(f"{key}: no event has '{name}' in column {spec.type}; the types there are {known}")
+
+
 def label(name: str, spec: LabelSpec, engine: Engine, report: BuildReport) -> None:
     """Makes `labelled_NAME`: page_no and item_key of the impressions that an event labels.
 
-    Each event goes to the latest impression of its item that its user saw before it, if that was not too long before.
+    Each event goes to the latest time that its user saw its item before it, if that was not too long before. If that
+    was an impression that is dropped, the event labels nothing: it must not move to an earlier page view.
     """
     events = f"(SELECT user_key, item_key, us FROM acts WHERE {of_types(spec.types)}) AS e"
     # An impression is numbered among those of its user and item; an event gets the number of the last one before it.
@@ -98,15 +116,15 @@ def label(name: str, spec: LabelSpec, engine: Engine, report: BuildReport) -> No
         "numbered",
         f"""
         SELECT *, SUM(is_shown) OVER (
-            PARTITION BY user_key, item_key ORDER BY us, is_shown DESC, page_no
+            PARTITION BY user_key, item_key ORDER BY us, is_shown DESC, page_no, kept
             ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
         ) AS seen
         FROM (
-            SELECT user_key, item_key, us, page_no, 1 AS is_shown
-            FROM shown AS s
+            SELECT user_key, item_key, us, page_no, kept, 1 AS is_shown
+            FROM showings AS s
             WHERE EXISTS (SELECT 1 FROM {events} WHERE e.user_key = s.user_key AND e.item_key = s.item_key)
             UNION ALL
-            SELECT user_key, item_key, us, 0 AS page_no, 0 AS is_shown FROM {events}
+            SELECT user_key, item_key, us, 0 AS page_no, 0 AS kept, 0 AS is_shown FROM {events}
         ) AS together
         """,
     )
@@ -115,11 +133,13 @@ def label(name: str, spec: LabelSpec, engine: Engine, report: BuildReport) -> No
         ON s.user_key = e.user_key AND s.item_key = e.item_key AND s.seen = e.seen
         AND e.us - s.us <= {(spec.within or 0) * SECOND}
         """
-    engine.table(f"labelled_{name}", f"SELECT DISTINCT s.page_no, s.item_key {pairs}")
+    engine.table(f"labelled_{name}", f"SELECT DISTINCT s.page_no, s.item_key {pairs} AND s.kept = 1")
     total = engine.rows(f"SELECT COUNT(*) AS n FROM {events}")[0]["n"]
-    used = engine.rows(f"SELECT COUNT(*) AS n {pairs}")[0]["n"]
+    found = {row["kept"]: row["n"] for row in engine.rows(f"SELECT s.kept, COUNT(*) AS n {pairs} GROUP BY s.kept")}
     report.add(name, "read", "events of users with a page view", total)
-    report.add(name, "dropped", f"no impression of the item in the {spec.within} s before", total - used)
+    report.add(name, "dropped", "of an impression that is dropped", found.get(0, 0))
+    missed = total - sum(found.values())
+    report.add(name, "dropped", f"no impression of the item in the {spec.within} s before", missed)
     engine.drop("numbered")
 
 

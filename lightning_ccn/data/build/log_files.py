@@ -83,8 +83,10 @@ def find_log(name: str, patterns: Iterable[str], base: Path, delimiter: str | No
     if delimiter is None:
         delimiter = "\t" if ".tsv" in paths[0].name else ","
     read = _footer if forms == {"parquet"} else lambda path: _header(path, delimiter)
+    packed = [path for path in paths if path.suffix in (".gz", ".zst")]
     with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
         found = list(pool.map(read, paths))
+        list(pool.map(_refuse_cut_off, packed))
     partitions = _partitions(name, paths)
     columns = _united(paths, found) | dict.fromkeys(partitions, "text")
     headers = tuple(tuple(each) for each in found) if forms == {"csv"} else ()
@@ -133,6 +135,16 @@ def _header(path: Path, delimiter: str) -> dict[str, str]:
     if twice := {each for each in line if line.count(each) > 1}:
         raise DataError(f"{path}: row 1: the column {min(twice)!r} is there twice; give each column a name of its own")
     return dict.fromkeys(line, "text")
+
+
+def _refuse_cut_off(path: Path) -> None:
+    """Reads a compressed file to its end: engines take a file that is cut off as far as it goes."""
+    try:
+        with pa.input_stream(str(path), compression="detect") as stream:
+            while stream.read(1 << 22):
+                pass
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path}: cannot be unpacked to its end: {error}; copy it again") from None
 
 
 def _kind(stored: pa.DataType) -> str:

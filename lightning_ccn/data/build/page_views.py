@@ -8,7 +8,7 @@ import numpy as np
 
 from lightning_ccn.data.build.build_report import BuildReport
 from lightning_ccn.data.build.engine import Engine
-from lightning_ccn.data.build.impressions import SECOND
+from lightning_ccn.data.build.impressions import AGAIN, SECOND
 from lightning_ccn.data.build.source_specs import ExposureSpec
 from lightning_ccn.data.build.spec import SplitSpec
 from lightning_ccn.data.convert.pages import Cuts
@@ -20,7 +20,10 @@ BESIDE = "LEFT JOIN sizes AS s ON t.page_no = s.page_no LEFT JOIN pages AS p ON 
 
 
 def keep_pages(spec: ExposureSpec, split: SplitSpec, engine: Engine, report: BuildReport) -> Cuts:
-    """Makes `pages` of `heads` and `exposed`, and `shown`, the impressions of the kept pages.
+    """Makes `pages` of `heads` and `exposed`, `shown`, the impressions of the kept pages, and `showings`.
+
+    `showings` has each time that a user saw an item, also again on a page or on a page that is dropped, and in `kept`
+    whether an item of a kept page stands for it.
 
     Returns:
         Where the splits begin.
@@ -42,6 +45,14 @@ def keep_pages(spec: ExposureSpec, split: SplitSpec, engine: Engine, report: Bui
     of_split = f"CASE WHEN sec >= {cuts.test} THEN 2 WHEN sec >= {cuts.validation} THEN 1 ELSE 0 END"
     engine.table("pages", f"SELECT *, {of_split} AS split FROM sized WHERE NOT ({gaps})")
     engine.table("shown", "SELECT e.* FROM exposed AS e JOIN pages AS p ON e.page_no = p.page_no WHERE reason IS NULL")
+    engine.table(
+        "showings",
+        f"""
+        SELECT e.user_key, e.item_key, e.us, e.page_no,
+            CASE WHEN p.page_no IS NOT NULL AND COALESCE(e.reason, '{AGAIN}') = '{AGAIN}' THEN 1 ELSE 0 END AS kept
+        FROM exposed AS e LEFT JOIN pages AS p ON e.page_no = p.page_no
+        """,
+    )
     _count(spec, engine, report)
     if not report.counts["pages"]["kept"][SPLITS[0]]:
         begin = datetime.fromtimestamp(cuts.validation, UTC)

@@ -283,3 +283,53 @@ def test_a_limit_that_does_not_suffice_says_so(tmp_path: Path) -> None:
     write_rows(tmp_path / "exposures.parquet", rows)
     with pytest.raises(DataError, match=r"the memory limit does not suffice: .*; give more with --memory_limit"):
         build(write_spec(tmp_path), memory_limit="1MB")
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_a_compressed_file_that_is_cut_off_is_refused(tmp_path: Path, ending: str) -> None:
+    rows = [exposure(f"v{at}", f"u{at}", f"i{at * at}", NOON + at) for at in range(3000)]
+    path = write_rows(tmp_path / "exposures.csv", rows)
+    codec = {".gz": "gzip", ".zst": "zstd"}[ending]
+    with pa.output_stream(f"{path}{ending}", compression=codec) as packed:
+        packed.write(path.read_bytes())
+    packed_path = Path(f"{path}{ending}")
+    packed_path.write_bytes(packed_path.read_bytes()[: packed_path.stat().st_size // 2])
+    keys = {**EXPOSURES, "files": packed_path.name, "time": TEXT_TIME}
+    with pytest.raises(DataError, match=rf"exposures.csv{ending}: (cannot be unpacked|its first line)"):
+        build(write_spec(tmp_path, exposures=keys))
+
+
+def test_a_type_that_no_event_has_is_refused_with_those_that_are_there(tmp_path: Path) -> None:
+    write_rows(tmp_path / "exposures.parquet", four_views())
+    write_rows(tmp_path / "events.parquet", [event("u0", "i0", NOON - 1), event("u0", "i0", NOON - 1, "order")])
+    with pytest.raises(DataError, match=r"behaviours.short.types: no event has 'clik' in .* there are click, order"):
+        build(write_spec(tmp_path, events=EVENTS, behaviours={"short": {"length": 2, "types": ["clik"]}}))
+
+
+def test_events_whose_times_are_in_another_unit_are_refused(tmp_path: Path) -> None:
+    write_rows(tmp_path / "exposures.parquet", four_views())
+    write_rows(tmp_path / "events.parquet", [event("u0", "i0", NOON - 1)])
+    keys = {**EVENTS, "time": {"column": "time", "unit": "ms"}}
+    with pytest.raises(DataError, match=r"no event is left of 1: time before the year 2000"):
+        build(write_spec(tmp_path, events=keys, behaviours={"short": 2}))
+
+
+def test_a_split_without_page_views_is_said(tmp_path: Path) -> None:
+    write_rows(tmp_path / "exposures.parquet", four_views())
+    said: list[str] = []
+    build(write_spec(tmp_path, split={"validation": "2040-01-01", "test": "2040-01-02"}), say=said.append)
+    assert "warning: split.test of the specification leaves no page view in test/" in said
+
+
+def test_a_place_that_cannot_be_written_is_said_before_the_log_is_read(tmp_path: Path) -> None:
+    write_rows(tmp_path / "exposures.parquet", four_views())
+    spec = write_spec(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"file/out: cannot be written: .*; name another folder"):
+        build(spec, "file/out")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "something").touch()
+    said: list[str] = []
+    with pytest.raises(DataError, match=r"full: exists and is not empty; name another folder, or remove it"):
+        build(spec, "full", say=said.append)
+    assert said == []

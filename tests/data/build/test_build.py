@@ -129,6 +129,27 @@ def test_a_label_goes_to_the_latest_impression_before_the_event_and_within_its_w
     }
 
 
+def test_a_label_never_moves_to_an_earlier_page_than_the_one_that_was_clicked(tmp_path: Path) -> None:
+    shown = [
+        # again on its page, after another page had shown it
+        *(exposure("v1", "u", "a", NOON), exposure("v2", "u", "a", NOON + 10), exposure("v1", "u", "a", NOON + 20)),
+        exposure("v3", "w", "b", NOON),  # in train, and then on a page in the gap before validation
+        exposure("v4", "w", "b", NOON + 100),
+        exposure("v5", "w", "b", NOON + 200),
+        exposure("v6", "x", "c", NOON),  # of x, and then on a page of more than two items
+        *(exposure("v7", "x", item, NOON + 10) for item in "cde"),
+    ]
+    told = [event("u", "a", NOON + 21), event("w", "b", NOON + 101), event("x", "c", NOON + 11)]
+    write_rows(tmp_path / "events.parquet", told)
+    keys = {**EXPOSURES, "clicks": {"types": ["click"], "within": "1h"}, "most_items": 2}
+    dates = {"validation": "2023-11-14T22:16:40Z", "test": "2040-01-01", "gap": "100s"}
+    write_rows(tmp_path / "exposures.parquet", shown)
+    report = build(write_spec(tmp_path, exposures=keys, events=EVENTS, split=dates))
+    clicks = {(page["user"], page["time"] - NOON): page["clicks"] for page in read_pages(tmp_path / "out")}
+    assert clicks == {("u", 0): [1], ("u", 10): [0], ("w", 0): [0], ("w", 200): [0], ("x", 0): [0]}
+    assert report.counts["clicks"]["dropped"]["of an impression that is dropped"] == 2
+
+
 def test_behaviours_are_the_last_ones_of_their_types_before_the_page(tmp_path: Path) -> None:
     told = [event("u", f"i{at}", NOON - 100 + at, "order" if at % 2 else "click") for at in range(100)]
     told += [event("u", "late", NOON), event("u", "later", NOON + 1), event("w", "another", NOON - 1)]
