@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from lightning_ccn.data.build.engine import Engine
 from lightning_ccn.data.convert.pages import ConversionReport
 from lightning_ccn.data.dataset import SPLITS, SplitStats
+from lightning_ccn.errors import DataError
 
 
 @dataclass
@@ -65,6 +66,29 @@ class BuildReport(ConversionReport):
         for path, line, lines, why in engine.broken(view):
             self.add(kind, "read", "total", lines)
             self.drop(kind, "line of the CSV file is broken", lines, f"{path}: row {line}: {why}")
+
+    def no_numbers(self, engine: Engine, table: str, columns: Mapping[str, tuple[str, str]], where: str) -> None:
+        """Counts values that should be numbers and are none.
+
+        Args:
+            engine: The engine.
+            table: A table of it.
+            columns: By name of a number, the columns of the table with the number, and with what is none.
+            where: The key of the specification that names the numbers.
+
+        Raises:
+            DataError: No value of a number is one.
+        """
+        for name, (number, odd) in columns.items():
+            query = f"SELECT COUNT({number}) AS good, COUNT({odd}) AS bad, MIN({odd}) AS example FROM {table}"
+            row = engine.rows(query)[0]
+            if row["bad"] and not row["good"]:
+                raise DataError(
+                    f"{where}: none of the {row['bad']:,} values of '{name}' is a number, such as {row['example']!r}; "
+                    "write 12.5, or leave the column out"
+                )
+            if row["bad"]:
+                self.drop("numbers", f"{name}: no number, so it counts as unknown", row["bad"], row["example"])
 
     def drop(self, kind: str, reason: str, count: int, example: str) -> None:
         """Counts things that were dropped for one reason."""

@@ -63,6 +63,8 @@ class Impressions:
             count(total)
         report.broken_lines("impressions", self._engine, "raw_exposures")
         report.add("impressions", "read", "total", total)
+        numbers = {of.called: (name, f"odd_{name}") for name, of in zip(self._numbers, self.spec.numbers, strict=True)}
+        report.no_numbers(self._engine, "given", numbers, "exposures.numbers")
         summary = "SELECT reason, COUNT(*) AS count, MIN(example) AS example FROM given GROUP BY reason"
         if report.dropped("impressions", self._engine, summary) == total:
             reasons = report.examples.get("impressions", {"the files have no rows": str(self._columns.files.paths[0])})
@@ -130,6 +132,7 @@ class Impressions:
             values[name] = of.key(feature.column, where, self._text_ids[feature.table_name])
         for name, number in zip(self._numbers, spec.numbers, strict=True):
             values[name] = of.number(number.column, "exposures.numbers")
+            values[f"odd_{name}"] = of.no_number(number.column, "exposures.numbers")
         words = {"user": spec.user, "item": spec.item, "time": spec.time.column}
         words |= {column: column for column in spec.page.columns if column not in words.values()}
         words |= {label.column: label.column for label in (spec.clicks, spec.purchases) if label and label.column}

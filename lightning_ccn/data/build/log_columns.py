@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lightning_ccn.data.build.engine import FILE, ROW, Engine, literal, quoted
-from lightning_ccn.data.build.log_files import LISTS, NUMBERS, LogFiles
+from lightning_ccn.data.build.log_files import LISTS, NUMBERS, WIDE, LogFiles
 from lightning_ccn.data.build.source_specs import UNITS, TimeSpec
 from lightning_ccn.data.columns import LARGEST
 from lightning_ccn.errors import DataError
@@ -100,6 +100,17 @@ class LogColumns:
         value = self._numeric(column, where)
         return f"CASE WHEN ABS({value}) <= {LARGEST:.0E} THEN {value} END"
 
+    def no_number(self, column: str, where: str) -> str:
+        """The text of a value that should be a number and is none, VARCHAR; null for all others, and for no text.
+
+        Raises:
+            DataError: There is no such column.
+        """
+        if self.kind(column, where) != "text":
+            return "CAST(NULL AS VARCHAR)"
+        value = quoted(column)
+        return f"CASE WHEN TRIM({value}) <> '' AND TRY_CAST({value} AS DOUBLE) IS NULL THEN {value} END"
+
     def binary(self, column: str, where: str) -> str:
         """A label, 0 or 1; null if it is anything else.
 
@@ -139,6 +150,6 @@ class LogColumns:
 
     def _numeric(self, column: str, where: str) -> str:
         kind = self.kind(column, where)
-        if kind not in (*NUMBERS, "big", "text"):
+        if kind not in (*NUMBERS, WIDE, "text"):
             raise DataError(f"{self.files.paths[0]}: column {column}: is {kind}, but {where} needs numbers")
         return f"TRY_CAST({quoted(column)} AS DOUBLE)"

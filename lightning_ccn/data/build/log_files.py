@@ -20,6 +20,7 @@ from lightning_ccn.errors import DataError
 PARQUET = (".parquet",)
 CSV = tuple(f"{text}{packed}" for text in (".csv", ".tsv") for packed in ("", ".gz", ".zst"))
 LISTS = "list of "
+WIDE = "uint64 or decimal"  # a kind whose values no other number can hold
 NUMBERS = ("int", "float")
 
 
@@ -155,7 +156,7 @@ def _kind(stored: pa.DataType) -> str:
         return _kind(stored.value_type)
     tests = {
         "nothing": types.is_null(stored),
-        "big": types.is_uint64(stored) or types.is_decimal(stored),
+        WIDE: types.is_uint64(stored) or types.is_decimal(stored),
         "int": types.is_integer(stored),
         "float": types.is_floating(stored),
         "text": types.is_string(stored) or types.is_large_string(stored) or types.is_string_view(stored),

@@ -65,6 +65,13 @@ def read_profiles(
         FROM described WHERE us IS NULL HAVING COUNT(*) > 0
         """
     report.dropped("users", engine, summary)
+    again = """
+        SELECT 'another row of the same user and time' AS reason, COUNT(*) AS count,
+            MIN('user ' || CAST(user_key AS VARCHAR)) AS example
+        FROM (SELECT user_key, ROW_NUMBER() OVER (PARTITION BY user_key, us ORDER BY version) AS nth FROM profiles) AS n
+        WHERE nth > 1 HAVING COUNT(*) > 0
+        """
+    report.dropped("users", engine, again)
     engine.drop("described")
     for at, feature in enumerate(spec.features):
         if feature.called in many:
@@ -119,15 +126,18 @@ def read_catalogue(
         values[f"a{at}"] = of.key(feature.column, "items.attributes", text_ids[feature.table_name])
     for at, number in enumerate(spec.numbers):
         values[f"c{at}"] = of.number(number.column, "items.numbers")
+    odd = {f"odd_c{at}": of.no_number(number.column, "items.numbers") for at, number in enumerate(spec.numbers)}
     engine.read("raw_items", files)
     order = ", ".join(f"{name} NULLS LAST" for name in values)
     engine.table(
         "versions",
         f"""
         SELECT *, ROW_NUMBER() OVER (PARTITION BY item_key ORDER BY {order}) AS version
-        FROM (SELECT {columns(values)} FROM raw_items) AS typed
+        FROM (SELECT {columns({**values, **odd})} FROM raw_items) AS typed
         """,
     )
+    numbers = {number.called: (f"c{at}", f"odd_c{at}") for at, number in enumerate(spec.numbers)}
+    report.no_numbers(engine, "versions", numbers, "items.numbers")
     report.broken_lines("catalogue", engine, "raw_items")
     reason = "CASE WHEN item_key IS NULL THEN 'no item' WHEN version > 1 THEN 'another row of the same item' END"
     report.dropped(

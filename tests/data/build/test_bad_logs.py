@@ -302,8 +302,8 @@ def test_a_compressed_file_that_is_cut_off_is_refused(tmp_path: Path, ending: st
 def test_a_type_that_no_event_has_is_refused_with_those_that_are_there(tmp_path: Path) -> None:
     write_rows(tmp_path / "exposures.parquet", four_views())
     write_rows(tmp_path / "events.parquet", [event("u0", "i0", NOON - 1), event("u0", "i0", NOON - 1, "order")])
-    with pytest.raises(DataError, match=r"behaviours.short.types: no event has 'clik' in .* there are click, order"):
-        build(write_spec(tmp_path, events=EVENTS, behaviours={"short": {"length": 2, "types": ["clik"]}}))
+    with pytest.raises(DataError, match=r"behaviours.short.types: no event has 'klick' in .* there are click, order"):
+        build(write_spec(tmp_path, events=EVENTS, behaviours={"short": {"length": 2, "types": ["klick"]}}))
 
 
 def test_events_whose_times_are_in_another_unit_are_refused(tmp_path: Path) -> None:
@@ -333,3 +333,26 @@ def test_a_place_that_cannot_be_written_is_said_before_the_log_is_read(tmp_path:
     with pytest.raises(DataError, match=r"full: exists and is not empty; name another folder, or remove it"):
         build(spec, "full", say=said.append)
     assert said == []
+
+
+def test_a_text_that_is_no_number_is_counted_and_a_column_of_them_is_refused(tmp_path: Path) -> None:
+    for some, price in ((True, "2.5"), (False, "12,50")):
+        rows = [{**row, "price": "" if at == 1 else "n/a" if at == 2 else price} for at, row in enumerate(four_views())]
+        folder = tmp_path / price
+        write_rows(folder / "exposures.parquet", rows)
+        spec = write_spec(folder, exposures={**EXPOSURES, "numbers": ["price"]})
+        if some:
+            report = build(spec)
+            assert report.counts["numbers"]["dropped"] == {"price: no number, so it counts as unknown": 1}
+            assert report.examples["numbers"] == {"price: no number, so it counts as unknown": "n/a"}
+        else:
+            with pytest.raises(DataError, match=r"exposures.numbers: none of the 7 values of 'price' is a number"):
+                build(spec)
+
+
+def test_a_second_row_of_a_user_is_counted(tmp_path: Path) -> None:
+    write_rows(tmp_path / "exposures.parquet", four_views())
+    write_rows(tmp_path / "users.parquet", [{"id": "u0", "city": city} for city in ("Rome", "Oslo", "Bonn")])
+    users = {"files": "users.parquet", "user": "id", "features": ["city"]}
+    report = build(write_spec(tmp_path, users=users))
+    assert report.counts["users"]["dropped"] == {"another row of the same user and time": 2}

@@ -49,6 +49,16 @@ def test_a_draft_of_a_log_with_lists_takes_the_clicked_ids(tmp_path: Path) -> No
     assert read_pages(tmp_path / "out")[0]["clicks"] == [1, 0]
 
 
+def test_a_draft_of_a_log_with_lists_of_0_and_1_takes_them_as_labels(tmp_path: Path) -> None:
+    rows = [
+        {**exposure(view, view % 2, [1, 2], NOON + view, clicked=[0, 1]), "entry": 3, "slot": None} for view in range(8)
+    ]
+    write_rows(tmp_path / "impressions.parquet", rows)
+    (tmp_path / "log.yaml").write_text(draft(tmp_path))
+    build(tmp_path / "log.yaml")
+    assert read_pages(tmp_path / "out")[0]["clicks"] == [0, 1]
+
+
 def test_what_no_name_suggests_is_left_to_do(tmp_path: Path) -> None:
     write_rows(tmp_path / "log.parquet", [{"a": 1, "b": "x", "when": NOON}])
     text = draft(tmp_path)
