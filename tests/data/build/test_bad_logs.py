@@ -302,8 +302,8 @@ def test_a_compressed_file_that_is_cut_off_is_refused(tmp_path: Path, ending: st
 def test_a_type_that_no_event_has_is_refused_with_those_that_are_there(tmp_path: Path) -> None:
     write_rows(tmp_path / "exposures.parquet", four_views())
     write_rows(tmp_path / "events.parquet", [event("u0", "i0", NOON - 1), event("u0", "i0", NOON - 1, "order")])
-    with pytest.raises(DataError, match=r"behaviours.short.types: no event has 'klick' in .* there are click, order"):
-        build(write_spec(tmp_path, events=EVENTS, behaviours={"short": {"length": 2, "types": ["klick"]}}))
+    with pytest.raises(DataError, match=r"behaviours.short.types: no event has 'clock' in .* there are click, order"):
+        build(write_spec(tmp_path, events=EVENTS, behaviours={"short": {"length": 2, "types": ["clock"]}}))
 
 
 def test_events_whose_times_are_in_another_unit_are_refused(tmp_path: Path) -> None:
