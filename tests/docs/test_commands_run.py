@@ -33,7 +33,12 @@ MADE_BY_THE_READER = (
     "data/own",
     "my.yaml",
 )  # as a recipe says
-IN_A_SENTENCE = ("ccn data check", "ccn fit --config conf/experiment/default.yaml")  # without what they need
+IN_A_SENTENCE = (
+    "ccn data build",
+    "ccn data check",
+    "ccn data cut",
+    "ccn fit --config conf/experiment/default.yaml",
+)  # without what they need
 TOOLS = ("bash", "sh", "make", "sed", "git", "test", "grep", "env", "expand", "nvidia-smi", "python3")  # no sbatch
 FIT = ["--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "2", "--trainer.limit_test_batches", "2"]
 FIT += ["--data.batch_pages", "16", "--trainer.val_check_interval", "1.0", "--trainer.devices", "1"]
