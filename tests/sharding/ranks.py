@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 RANKS = 3
-LIMIT = 60.0  # seconds for one call; after that the test fails
+LIMIT = 120.0  # seconds for one call; after that the test fails. A busy machine may stand still for a minute
 
 
 class RankError(RuntimeError):
