@@ -20,7 +20,7 @@ from lightning_ccn.data.dataset import SPLITS, SplitStats
 from lightning_ccn.data.fingerprint import file_digests
 from lightning_ccn.data.new_folder import NewFolder
 from lightning_ccn.data.parquet import parts_of
-from lightning_ccn.data.ragged import Ragged
+from lightning_ccn.data.ragged import Ragged, row_sums
 from lightning_ccn.data.schema import Schema, read_schema
 from lightning_ccn.data.vocabulary import Vocabulary
 
@@ -51,9 +51,8 @@ class Tally:
         }
         if page_row.CLICKS in rows:
             clicks = rows[page_row.CLICKS]
-            total = np.concatenate([[0], np.cumsum(clicks.values, dtype=np.int64)])
-            per_page = total[clicks.offsets[1:]] - total[clicks.offsets[:-1]]  # [pages]
-            stats.clicks += int(total[-1])
+            per_page = row_sums(clicks, clicks.values)  # [pages]
+            stats.clicks += int(per_page.sum())
             found["pages_of_two_labels"] = (per_page > 0) & (per_page < clicks.lengths)
             found["pages_of_two_clicks"] = per_page > 1
         for name, pages in found.items():

@@ -10,9 +10,9 @@ from torch.nn.functional import embedding
 def gather(index: Tensor, rows: Tensor) -> Tensor:
     """`rows[index]`.
 
-    Three ways give the same values, and differ in how the backward pass adds up the gradients of equal indices. On a
-    CPU, that of `embedding` is the fastest. On a GPU it sorts the indices first, in two dozen kernels; `index_select`
-    adds with atomics, in two. Their order is not fixed, so deterministic runs sort.
+    `embedding` and `index_select` give the same values, and differ in how the backward pass adds up the gradients of
+    equal indices. On a CPU, `embedding` is faster. On a GPU it sorts the indices first, in two dozen kernels, and
+    `index_select` adds with atomics, in two. The order of atomics is not fixed, so deterministic runs sort.
 
     Args:
         index: int64 of any shape.

@@ -37,7 +37,7 @@ class Days:
 
     def __init__(self, schema: Schema) -> None:
         self.columns = [feature.name for feature in id_columns(schema)]
-        self._needed = {page_row.TIME, *self.columns}  # what a share is a share of must be there
+        self._needed = {page_row.TIME, *self.columns}  # without one of these, a row group cannot be counted
         self._splits: dict[str, dict[int, _Day]] = {}
 
     def add(self, split: str, path: Path, first: int, rows: PageRows) -> None:
