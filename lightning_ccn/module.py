@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from lightning_ccn.data.batch import PageBatch
+from lightning_ccn.data.datamodule import PageData
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.identity import check_same_data, data_identity, saved_numbers
 from lightning_ccn.errors import DataError, OptionError
@@ -37,6 +38,7 @@ from lightning_ccn.sharding import ShardingError, TorchRecStrategy
 
 # What the defaults of `optimizer` and `lr_scheduler` use, and nothing else does.
 FINAL_LR, INITIAL_ACCUMULATOR = 0.1, 1e-10
+READING = ("short_length", "long_length")  # what `PageData` has to do with a model: how much it saw of a sequence
 
 
 class CTRModule(L.LightningModule):
@@ -259,8 +261,13 @@ class CTRModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what turns a log into scores, for `on_load_checkpoint` to compare, and the epoch's means so far."""
         self.finite_loss.check()
+        assert self.model is not None
+        kind, data = type(self.model), getattr(self.trainer, "datamodule", None)
         checkpoint["ccn"] = {
-            "system": type(self.model).__name__,
+            "system": kind.__name__,
+            "class": f"{kind.__module__}.{kind.__qualname__}",
+            "options": self.model.options,
+            "reading": {name: getattr(data, name) for name in READING} if isinstance(data, PageData) else {},
             **data_identity(self.dataset),
             "train_means": self.train_means.state(self._sum_over_ranks),
         }

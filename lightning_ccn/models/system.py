@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
@@ -39,9 +40,24 @@ class System(nn.Module):
 
     `lightning_ccn.CTRModule` trains it on the cross entropy of the clicks, plus the losses that `auxiliary_losses`
     returns.
+
+    Attributes:
+        options: The options that the system was built with, defaults included, by name. A checkpoint keeps them, so
+            that `ccn export` can build the system again.
     """
 
     reads_long: ClassVar[bool] = True
+    options: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Notes the options."""
+        system = super().__new__(cls)
+        if args or kwargs:  # a copy is made without them, and gets the attribute from the original
+            given = inspect.signature(cls.__init__).bind(system, *args, **kwargs)
+            given.apply_defaults()
+            _, _, *options = given.arguments.items()  # the first two are the system itself and the dataset
+            system.options = dict(options)
+        return system
 
     def auxiliary_losses(self, prediction: Prediction, batch: PageBatch) -> dict[str, tuple[Tensor, float]]:
         """Training losses on top of the cross entropy: none by default.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch.nn.functional import embedding_bag
 
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.models.system import Prediction, System, warn_of_missing_inputs
 from lightning_ccn.nn.crosses import HashedCrosses
+from lightning_ccn.nn.gather import gather
 from lightning_ccn.nn.head import PageMLP
 from lightning_ccn.nn.tables import ItemKernel, PageEmbedding, TableDtype
 
@@ -57,7 +57,8 @@ class WideDeep(System):
     def forward(self, batch: PageBatch) -> Prediction:
         """logit [items]."""
         e = self.embedding(batch)
-        starts = batch.short_lengths.cumsum(0) - batch.short_lengths
-        pooled = embedding_bag(batch.short, e.item, starts, mode="mean")  # [pages, item_dim]
+        short = batch.short_of_page
+        share = short.seen / batch.short_lengths.clamp(min=1)[:, None]  # [pages, longest]
+        pooled = torch.bmm(share[:, None], gather(short.index, e.item)).squeeze(1)  # [pages, item_dim]
         logit = self.deep(torch.cat([e.user, pooled], 1), torch.cat([e.target, e.numbers], 1), batch.page)
         return Prediction(logit if self.wide is None else logit + self.wide(batch))

@@ -1,0 +1,193 @@
+"""From a sharded checkpoint to a package for serving, checked against the model on pages of a split."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import hashlib
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from lightning_ccn import __version__
+from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.data.new_folder import OWNER, NewFolder
+from lightning_ccn.errors import OptionError
+from lightning_ccn.export.card import card
+from lightning_ccn.export.graph import ServingGraph, example_inputs, trace, write_onnx
+from lightning_ccn.export.measure import MeasuredPages, PageScores
+from lightning_ccn.export.one_page import GivenEmbedding, GivenWide
+from lightning_ccn.export.package_files import (
+    feature_entries,
+    file_entries,
+    number_entries,
+    request_schema,
+    write_ids,
+    write_items,
+    write_tables,
+)
+from lightning_ccn.export.rebuild import Rebuilt, rebuild, replace_module
+from lightning_ccn.export.stored_lookup import StoredBags
+from lightning_ccn.export.table_files import StoredDtype, shrink
+from lightning_ccn.models.system import System
+from lightning_ccn.nn.crosses import COPIES
+from lightning_ccn.serving import Scorer
+from lightning_ccn.serving.package import COMPILED, FORMAT, GRAPH, MANIFEST, REQUEST, Manifest, Package, StoredTable
+
+OTHERWISE = "remove it, or name another with --output"
+CARD = "README.md"
+ALIKE = 1e-5  # how far the graph's probabilities may be from the model's; rounding makes up to 1e-6
+
+
+def export(
+    checkpoint: Path,
+    dataset: Dataset,
+    output: Path,
+    table_dtype: StoredDtype = "fp32",
+    compiled: bool = True,
+    split: Literal["train", "validation", "test"] = "test",
+    pages: int = 2000,
+    data_licence: str = "not stated",
+) -> Manifest:
+    """Writes a package.
+
+    Args:
+        checkpoint: A complete checkpoint, of any number of ranks.
+        dataset: The data whose items and vocabularies the package has.
+        output: Folder of the package; it appears when it is complete.
+        table_dtype: Type of the tables' rows: `fp16` takes half the space of `fp32`, `int8` a quarter.
+        compiled: Whether AOTInductor compiles the graph too, for this kind of CPU; needs a C++ compiler.
+        split: Split on which the package is compared with the model.
+        pages: How many of its pages; 0 leaves the comparison out.
+        data_licence: The licence of the data, for the model card.
+
+    Returns:
+        What package.json says.
+
+    Raises:
+        OptionError: The system cannot be exported, or the package does not say what the model says.
+        DataError, ShardingError: The data do not fit the checkpoint, the checkpoint is not whole, or the folder is
+            taken.
+    """
+    if pages < 0:
+        raise OptionError(f"--pages is {pages}: it must be 0 or more")
+    if compiled and shutil.which("g++") is None and shutil.which("clang++") is None:
+        raise OptionError("--compiled: there is no C++ compiler here; install g++, or give --compiled false")
+    rebuilt = rebuild(checkpoint, dataset)
+    new = NewFolder(output, OTHERWISE)
+    try:
+        manifest = _write(rebuilt, checkpoint, dataset, new.part, compiled)
+        manifest = _measure(rebuilt, dataset, new.part, manifest, table_dtype, split, pages)
+        (new.part / CARD).write_text(card(manifest, dataset, data_licence))
+        files = file_entries(new.part, (OWNER, MANIFEST))
+        manifest = replace(manifest, files=files)
+        (new.part / MANIFEST).write_text(manifest.to_json())
+        new.finish()
+    except BaseException:
+        new.discard()
+        raise
+    return manifest
+
+
+def _write(rebuilt: Rebuilt, checkpoint: Path, dataset: Dataset, folder: Path, compiled: bool) -> Manifest:
+    """Writes all files of a float32 package but the card and the manifest."""
+    schema, embedding = dataset.schema, rebuilt.embedding
+    write_tables(rebuilt, checkpoint, folder)
+    write_items(dataset, folder)
+    tables = write_ids(dataset, folder)
+    (folder / "schema.yaml").write_text(schema.to_yaml())
+    user, item = feature_entries(rebuilt, schema)
+    numbers, page_numbers = number_entries(dataset, schema.numbers), number_entries(dataset, schema.page_numbers)
+    (folder / REQUEST).write_text(request_schema(user, numbers, page_numbers, tables))
+    crossed = rebuilt.crosses is not None
+    example = example_inputs(embedding.user_dim, embedding.item_dim, embedding.number_dim, crossed)
+    program = trace(ServingGraph(rebuilt.system), example)
+    write_onnx(program, example, folder / GRAPH)
+    if compiled:
+        from lightning_ccn.serving.aot_inductor import compile_graph  # takes seconds to import
+
+        compile_graph(program, folder / COMPILED)
+    return Manifest(
+        format=FORMAT,
+        version=__version__,
+        system=type(rebuilt.system).__name__,
+        checkpoint=hashlib.sha256((checkpoint / "checkpoint.json").read_bytes()).hexdigest(),
+        exported=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        table_dtype="fp32",
+        short_length=rebuilt.reading["short_length"],
+        long_length=rebuilt.reading["long_length"],
+        reads_long=rebuilt.system.reads_long,
+        user=user,
+        item=item,
+        numbers=numbers,
+        page_numbers=page_numbers,
+        same_as_trigger=schema.same_as_trigger,
+        category=schema.category,
+        crosses=None if rebuilt.crosses is None else rebuilt.crosses.rows,
+        tables=tables,
+        files={},
+        measured={},
+    )
+
+
+def _measure(
+    rebuilt: Rebuilt,
+    dataset: Dataset,
+    folder: Path,
+    manifest: Manifest,
+    table_dtype: StoredDtype,
+    split: str,
+    pages: int,
+) -> Manifest:
+    """Compares the package with the model, gives its tables their type, and measures what that changes."""
+    (folder / MANIFEST).write_text(manifest.to_json())
+    measured: dict[str, Any] = {}
+    chosen = MeasuredPages(dataset, split, pages, manifest) if pages else None
+    if chosen is not None:
+        by_graph = chosen.by_scorer(Scorer(folder))
+        by_model = chosen.by_system(looking_up(rebuilt, Package(folder)))
+        measured = {"split": split, "pages": len(by_graph.lengths), **_compared(by_graph, by_model)}
+        measured["fp32"] = by_graph.metrics()
+    for name in {feature.stored for feature in (*manifest.user, *manifest.item)}:
+        shrink(folder / f"tables/{name}.values.npy", folder / f"tables/{name}.scale.npy", table_dtype)
+    manifest = replace(manifest, table_dtype=table_dtype)
+    if chosen is not None and table_dtype != "fp32":
+        (folder / MANIFEST).write_text(manifest.to_json())
+        measured[table_dtype] = chosen.by_scorer(Scorer(folder)).metrics()
+    return replace(manifest, measured=measured)
+
+
+def _compared(by_graph: PageScores, by_model: PageScores) -> dict[str, float]:
+    difference = np.abs(by_graph.probability - by_model.probability)
+    largest = float(difference.max(initial=0.0))
+    if not largest <= ALIKE:  # also if it is NaN
+        at = int(np.argmax(np.nan_to_num(difference, nan=np.inf)))
+        page = by_graph.page_id[np.searchsorted(np.cumsum(by_graph.lengths), at, side="right")]
+        raise OptionError(
+            f"the package is not written: its graph gives an item of page_id {page} the probability "
+            f"{by_graph.probability[at]:.6g}, and the model {by_model.probability[at]:.6g}; forward of the system must "
+            "score a target from the page and the target alone, and read what OnePage has"
+        )
+    return {"largest_difference": largest}
+
+
+def looking_up(rebuilt: Rebuilt, package: Package) -> System:
+    """The system as in training, with lookups in the package's files."""
+    entries = package.manifest
+    rebuilt.embedding.users.collection = StoredBags({f.name: package.tables[f.stored] for f in entries.user})
+    rebuilt.embedding.items.collection = StoredBags({f.name: package.tables[f.stored] for f in entries.item})
+    if rebuilt.crosses is not None:
+        assert package.crosses is not None
+        weights = np.broadcast_to(package.crosses[:, None], (len(package.crosses), COPIES))
+        rebuilt.crosses.table = StoredBags({"crosses": StoredTable(weights)})
+    system = copy.deepcopy(rebuilt.system)
+    for name, module in list(system.named_modules()):
+        if isinstance(module, GivenEmbedding):
+            replace_module(system, name, rebuilt.embedding)
+        elif isinstance(module, GivenWide):
+            assert rebuilt.crosses is not None
+            replace_module(system, name, rebuilt.crosses)
+    return system

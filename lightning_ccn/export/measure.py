@@ -1,0 +1,140 @@
+"""What a package says about pages of a split, beside what the model says that it was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from lightning_ccn.data import page_row
+from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.data.parquet import PageRows, list_column, value_column
+from lightning_ccn.data.ragged import Ragged
+from lightning_ccn.data.reader import PageBatches
+from lightning_ccn.evaluation.metrics import CTRMetrics
+from lightning_ccn.models.system import System
+from lightning_ccn.serving.package import Manifest
+from lightning_ccn.serving.request import Rows, standardise
+from lightning_ccn.serving.scorer import Scorer
+
+BATCH = 128  # pages that the model scores at a time
+
+
+@dataclass(frozen=True)
+class PageScores:
+    """Scores of pages, one page after another.
+
+    Attributes:
+        page_id: Int64 [pages].
+        lengths: Int64 [pages], number of items of each page.
+        probability: Float32 [items].
+        clicks: Float32 [items]; None where the split has none.
+    """
+
+    page_id: np.ndarray
+    lengths: np.ndarray
+    probability: np.ndarray
+    clicks: np.ndarray | None
+
+    def metrics(self) -> dict[str, float]:
+        """AUC, log loss and the others of a test, by name; none without clicks."""
+        if self.clicks is None or not len(self.probability):
+            return {}
+        metrics = CTRMetrics()
+        logit = torch.logit(torch.from_numpy(self.probability), eps=1e-7)
+        metrics.update(logit, torch.from_numpy(self.clicks), torch.from_numpy(self.lengths))
+        return {name: float(value) for name, value in metrics.compute().items()}
+
+
+class MeasuredPages:
+    """The first pages of a split that have items.
+
+    Args:
+        dataset: An open dataset folder.
+        split: `train`, `validation` or `test`.
+        most: How many pages.
+        manifest: Of a package that is made for this data; says how many behaviours are read.
+        with_clicks: Whether the split has clicks.
+    """
+
+    def __init__(self, dataset: Dataset, split: str, most: int, manifest: Manifest, with_clicks: bool = True) -> None:
+        self._manifest, self._clicks = manifest, with_clicks
+        batches = PageBatches(
+            dataset,
+            split,
+            batch_pages=BATCH,
+            short_length=manifest.short_length,
+            long_length=manifest.long_length if manifest.reads_long else 0,
+            with_clicks=with_clicks,
+        )
+        self._collator, self._groups, left = batches.collator, [], most
+        for group in range(len(batches.row_groups)):
+            rows = batches.row_group(group)
+            lengths = list_column(rows, page_row.ITEMS).lengths
+            kept = np.flatnonzero(lengths)[:left]
+            if len(kept):
+                self._groups.append((rows, kept))
+            if not (left := left - len(kept)):
+                break
+
+    def by_scorer(self, scorer: Scorer) -> PageScores:
+        """The scores of a package, one request a page."""
+        rows = [of_page for group, kept in self._groups for of_page in self._rows(group, kept)]
+        scores = [scorer.score_rows(of_page).probability for of_page in rows]
+        return self._scores(np.concatenate(scores) if scores else np.zeros(0, np.float32))
+
+    @torch.no_grad()
+    def by_system(self, system: System) -> PageScores:
+        """The scores of a system that looks up as in training, in batches."""
+        found = [np.zeros(0, np.float32)]
+        for rows, kept in self._groups:
+            ready = self._collator.prepare(rows)  # leaves pages without items out
+            for start in range(0, len(kept), BATCH):
+                batch = self._collator.batch(ready.between(start, min(start + BATCH, len(kept))))
+                found.append(system(batch).logit.float().sigmoid().numpy())
+        return self._scores(np.concatenate(found))
+
+    def _scores(self, probability: np.ndarray) -> PageScores:
+        ids, lengths, clicks = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
+        for rows, kept in self._groups:
+            items = list_column(rows, page_row.ITEMS)
+            ids.append(value_column(rows, page_row.PAGE_ID)[kept])
+            lengths.append(items.lengths[kept])
+            if self._clicks:
+                of_group = list_column(rows, page_row.CLICKS).values
+                clicks += [of_group[items.offsets[page] : items.offsets[page + 1]].astype(np.float32) for page in kept]
+        return PageScores(
+            np.concatenate(ids), np.concatenate(lengths), probability, np.concatenate(clicks) if self._clicks else None
+        )
+
+    def _rows(self, rows: PageRows, kept: np.ndarray) -> Iterator[Rows]:
+        numbers = [(entry, rows[entry.name]) for entry in self._manifest.numbers]
+        page_numbers = [(entry, rows[entry.name]) for entry in self._manifest.page_numbers]
+        for page in kept:
+            items = _of_page(rows[page_row.ITEMS], page)
+            columns = [
+                standardise(_of_page(column, page).astype(float), entry, entry.name) for entry, column in numbers
+            ]
+            of_page = [
+                standardise(_of_page(column, page).astype(float), entry, entry.name) for entry, column in page_numbers
+            ]
+            yield Rows(
+                user=[_of_page(rows[feature.name], page).astype(np.int64) for feature in self._manifest.user],
+                items=items.astype(np.int64),
+                short=_of_page(rows[page_row.SHORT_ITEMS], page).astype(np.int64),
+                long=_of_page(rows[page_row.LONG_ITEMS], page).astype(np.int64)
+                if page_row.LONG_ITEMS in rows
+                else np.zeros(0, np.int64),
+                trigger=int(_of_page(rows[page_row.TRIGGER], page)[0]),
+                numbers=np.stack(columns, 1).astype(np.float32) if columns else np.zeros((len(items), 0), np.float32),
+                page_numbers=np.concatenate([*of_page, np.zeros(0)]).astype(np.float32),
+            )
+
+
+def _of_page(column: np.ndarray | Ragged, page: int) -> np.ndarray:
+    """The values of one page: all of a list, or one."""
+    if isinstance(column, Ragged):
+        return column.values[column.offsets[page] : column.offsets[page + 1]]
+    return column[page : page + 1]

@@ -1,0 +1,194 @@
+"""What is asked of a scorer, and the same as rows of tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from lightning_ccn.serving.errors import RequestError
+from lightning_ccn.serving.id_lookup import IdLookup
+from lightning_ccn.serving.package import Manifest, NumberEntry
+
+MOST_DEVIATIONS = 1e15  # as in training: the squares of larger numbers overflow float32
+ITEM = "item"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A page to be scored, in the log's own ids.
+
+    Attributes:
+        items: The candidates.
+        user: Profile features by name: an id, or a list of them for a feature of many values. One that is left out is
+            unknown.
+        trigger: The item that the user tapped to enter; None: there is none.
+        short, long: The user's behaviours, oldest first.
+        numbers: Numbers of the candidates by name, one a candidate; NaN or None is unknown, and so is a name left out.
+        page_numbers: Numbers of the page by name.
+    """
+
+    items: Sequence[Any]
+    user: Mapping[str, Any] = field(default_factory=dict)
+    trigger: Any = None
+    short: Sequence[Any] = ()
+    long: Sequence[Any] = ()
+    numbers: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    page_numbers: Mapping[str, float | None] = field(default_factory=dict)
+
+    @staticmethod
+    def from_plain(plain: Any) -> Request:
+        """A request from the values of a JSON document.
+
+        Raises:
+            RequestError: A field is unknown, missing or of another form.
+        """
+        known = [entry.name for entry in fields(Request)]
+        if not isinstance(plain, dict):
+            raise RequestError(f"a request is an object with items, not {_short(plain)}")
+        for name, value in plain.items():
+            if name not in known:
+                raise RequestError(f"{_short(name)}: no such field; the fields are {', '.join(known)}")
+            kind = {"trigger": object, "user": dict, "numbers": dict, "page_numbers": dict}.get(name, list)
+            if not isinstance(value, kind):
+                raise RequestError(f"{name}: {_short(value)} is not {'an object' if kind is dict else 'a list'}")
+        if "items" not in plain:
+            raise RequestError("items: missing; they are the candidates to be scored")
+        return Request(**plain)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A request as rows of tables.
+
+    Attributes:
+        user: Int64 [values] for each profile feature, in the manifest's order.
+        items, short, long: Int64 [.], rows of the item table.
+        trigger: Row of the item table; 0: none, or unknown.
+        numbers: Float32 [items, numbers], standardised.
+        page_numbers: Float32 [page numbers], standardised.
+        unknown: How many ids of each field are not known; fields without any are left out.
+        defaulted: Features and numbers that the request leaves out.
+    """
+
+    user: Sequence[np.ndarray]
+    items: np.ndarray
+    short: np.ndarray
+    long: np.ndarray
+    trigger: int
+    numbers: np.ndarray
+    page_numbers: np.ndarray
+    unknown: Mapping[str, int] = field(default_factory=dict)
+    defaulted: tuple[str, ...] = ()
+
+
+def encode(request: Request, manifest: Manifest, ids: Mapping[str, IdLookup]) -> Rows:
+    """A request's ids as rows, and its numbers standardised.
+
+    Raises:
+        RequestError: A name is unknown, an id is of another type than the log's, or a number is not one.
+    """
+    unknown: dict[str, int] = {}
+
+    def rows_of(table: str, values: Any, where: str) -> np.ndarray:
+        if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str | bytes):
+            raise RequestError(f"{where}: {_short(values)} is not a list of ids")
+        rows = ids[table](values, where)
+        if misses := len(rows) - int(np.count_nonzero(rows)):
+            unknown[where] = misses
+        return rows
+
+    _refuse_others(request.user, [feature.name for feature in manifest.user], "user")
+    user = []
+    for feature in manifest.user:
+        given, where = request.user.get(feature.name), f"user.{feature.name}"
+        if given is None:
+            user.append(np.zeros(0 if feature.many else 1, np.int64))
+        elif feature.many:
+            user.append(rows_of(feature.table, given, where))
+        elif isinstance(given, list | dict):
+            raise RequestError(f"{where}: {_short(given)} is not one id")
+        else:
+            user.append(rows_of(feature.table, [given], where))
+    items = rows_of(ITEM, request.items, "items")
+    trigger = 0 if request.trigger is None else int(rows_of(ITEM, [request.trigger], "trigger")[0])
+    missing = [f"user.{f.name}" for f in manifest.user if request.user.get(f.name) is None]
+    missing += [f"numbers.{n.name}" for n in manifest.numbers if n.name not in request.numbers]
+    missing += [f"page_numbers.{n.name}" for n in manifest.page_numbers if n.name not in request.page_numbers]
+    return Rows(
+        user=user,
+        items=items,
+        short=rows_of(ITEM, request.short, "short"),
+        long=rows_of(ITEM, request.long, "long"),
+        trigger=trigger,
+        numbers=_numbers(request.numbers, manifest.numbers, len(items)),
+        page_numbers=_page_numbers(request.page_numbers, manifest.page_numbers),
+        unknown=unknown,
+        defaulted=tuple(missing),
+    )
+
+
+def _numbers(given: Mapping[str, Any], entries: Sequence[NumberEntry], items: int) -> np.ndarray:
+    _refuse_others(given, [entry.name for entry in entries], "numbers")
+    columns = np.zeros((items, len(entries)), np.float32)
+    for at, entry in enumerate(entries):
+        if entry.name in given:
+            values, where = given[entry.name], f"numbers.{entry.name}"
+            if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str | bytes):
+                raise RequestError(f"{where}: {_short(values)} is not a list of numbers")
+            if len(values) != items:
+                raise RequestError(f"{where}: has {len(values)} numbers for {items} items; give one for each")
+            columns[:, at] = standardise(_floats(values, where), entry, where)
+    return columns
+
+
+def _page_numbers(given: Mapping[str, Any], entries: Sequence[NumberEntry]) -> np.ndarray:
+    _refuse_others(given, [entry.name for entry in entries], "page_numbers")
+    values = np.zeros(len(entries), np.float32)
+    for at, entry in enumerate(entries):
+        if entry.name in given:
+            where = f"page_numbers.{entry.name}"
+            values[at] = standardise(_floats([given[entry.name]], where), entry, where)[0]
+    return values
+
+
+def _floats(values: Sequence[Any] | np.ndarray, where: str) -> np.ndarray:
+    if isinstance(values, np.ndarray) and values.dtype.kind in "fiu":
+        return values.astype(np.float64)
+    for at, value in enumerate(values):
+        if value is not None and (not isinstance(value, int | float | np.number) or isinstance(value, bool)):
+            raise RequestError(f"{where}[{at}]: {_short(value)} is not a number")
+    try:
+        return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    except OverflowError:
+        raise RequestError(f"{where}: an integer in it is too large for a number") from None
+
+
+def standardise(values: np.ndarray, entry: NumberEntry, where: str) -> np.ndarray:
+    """Numbers in deviations from the mean of training, as training scales them; NaN becomes the mean: float64 [n].
+
+    Raises:
+        RequestError: A number is too far from the mean to be computed with.
+    """
+    with np.errstate(over="ignore"):
+        standard = np.nan_to_num((values - entry.mean) / entry.deviation, nan=0.0, posinf=np.inf, neginf=-np.inf)
+    if len(far := np.flatnonzero(np.abs(standard) > MOST_DEVIATIONS)):
+        raise RequestError(
+            f"{where}[{far[0]}]: {values[far[0]]:g} is too far from the mean of training, {entry.mean:g}; give null "
+            "for an unknown number"
+        )
+    return standard
+
+
+def _refuse_others(given: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    for name in given:
+        if name not in known:
+            names = f"the model reads {', '.join(known)}" if known else "the model reads none"
+            raise RequestError(f"{where}.{_short(name)}: no such feature; {names}")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

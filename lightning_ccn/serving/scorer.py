@@ -1,0 +1,164 @@
+"""`Scorer`: click probabilities of a request's candidates, from an exported package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from lightning_ccn.serving.errors import PackageError
+from lightning_ccn.serving.graph_inputs import GraphInputs
+from lightning_ccn.serving.package import COMPILED, GRAPH, Manifest, Package
+from lightning_ccn.serving.request import Request, Rows, encode
+
+Engine = Literal["onnx", "compiled"]
+PROBABILITY, DEGREE, INTENT = "probability", "degree", "intent"  # outputs of a graph
+Run = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The answer to a request.
+
+    Attributes:
+        probability: Float32 [items], of a click on each candidate, in the order of the request.
+        degree: Float32 [items], the collaborative degree: how well a candidate fits this user after this trigger; None
+            for a system without one.
+        intent: The probability that the user entered because of the trigger; None for a system that does not estimate
+            it.
+        unknown: How many ids of each field are not in the vocabularies; fields without any are left out.
+        defaulted: Features and numbers that the request left out.
+    """
+
+    probability: np.ndarray
+    degree: np.ndarray | None
+    intent: float | None
+    unknown: Mapping[str, int]
+    defaulted: tuple[str, ...]
+
+
+class Scorer:
+    """Scores requests with an exported package. Safe to use from several threads.
+
+    Args:
+        folder: The package, a folder that `ccn export` wrote.
+        threads: Threads of one request. Where several requests run at a time, one thread each is fastest.
+        engine: `onnx`: ONNX Runtime. `compiled`: the graph that was compiled for the CPU of the export; needs torch.
+
+    Raises:
+        PackageError: The folder is no whole package of this version.
+
+    Example::
+
+        scorer = Scorer("packages/today")
+        scores = scorer.score(user={"user": 17}, trigger=4, short=[9, 4], long=[3, 9, 4], items=[5, 6, 7])
+        scores.probability  # float32 [3]
+    """
+
+    def __init__(self, folder: str | Path, threads: int = 1, engine: Engine = "onnx") -> None:
+        self._threads, self._engine = threads, engine
+        self._serving = _Serving(Package(folder), threads, engine)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What package.json of the package says that is served now."""
+        return self._serving.package.manifest
+
+    def score(
+        self,
+        items: Sequence[Any],
+        user: Mapping[str, Any] | None = None,
+        trigger: Any = None,
+        short: Sequence[Any] = (),
+        long: Sequence[Any] = (),
+        numbers: Mapping[str, Sequence[float | None]] | None = None,
+        page_numbers: Mapping[str, float | None] | None = None,
+    ) -> Scores:
+        """Scores the candidates of one request; the arguments are those of `Request`.
+
+        Raises:
+            RequestError: The request cannot be scored; the message names the field.
+        """
+        return self.answer(Request(items, user or {}, trigger, short, long, numbers or {}, page_numbers or {}))
+
+    def score_many(self, requests: Iterable[Request]) -> list[Scores]:
+        """Scores requests one after another, all with the same package."""
+        serving = self._serving
+        return [serving.answer(request) for request in requests]
+
+    def answer(self, request: Request) -> Scores:
+        """Scores a request.
+
+        Raises:
+            RequestError: The request cannot be scored; the message names the field.
+        """
+        return self._serving.answer(request)
+
+    def score_rows(self, rows: Rows) -> Scores:
+        """Scores a page whose ids are rows of tables already."""
+        return self._serving.score(rows)
+
+    def reload(self, folder: str | Path) -> None:
+        """Serves another package from now on. Requests that have begun are answered by the old one.
+
+        Raises:
+            PackageError: The folder is no whole package of this version; the old one stays in service.
+        """
+        self._serving = _Serving(Package(folder), self._threads, self._engine)
+
+
+class _Serving:
+    """A package in service; it never changes, so a request has one package from its first to its last line."""
+
+    def __init__(self, package: Package, threads: int, engine: Engine) -> None:
+        self.package = package
+        self._inputs = GraphInputs(package)
+        self._run = (_onnx if engine == "onnx" else _compiled)(package, threads)
+
+    def answer(self, request: Request) -> Scores:
+        return self.score(encode(request, self.package.manifest, self.package.ids))
+
+    def score(self, rows: Rows) -> Scores:
+        if not len(rows.items):
+            nothing = np.zeros(0, np.float32)
+            return Scores(nothing, None, None, rows.unknown, rows.defaulted)
+        found = self._run(self._inputs(rows))
+        intent = found.get(INTENT)
+        return Scores(
+            probability=found[PROBABILITY],
+            degree=found.get(DEGREE),
+            intent=None if intent is None else float(intent[0]),
+            unknown=rows.unknown,
+            defaulted=rows.defaulted,
+        )
+
+
+def _onnx(package: Package, threads: int) -> Run:
+    import onnxruntime  # here, since a package can also be served compiled
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    path = package.folder / GRAPH
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime has a class of its own for each cause
+        raise PackageError(f"{path}: ONNX Runtime cannot read it: {' '.join(str(error).split())}") from None
+    wanted, outputs = [entry.name for entry in session.get_inputs()], [entry.name for entry in session.get_outputs()]
+
+    def run(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        values = session.run(outputs, {name: inputs[name] for name in wanted})
+        return dict(zip(outputs, values, strict=True))
+
+    return run
+
+
+def _compiled(package: Package, threads: int) -> Run:
+    path = package.folder / COMPILED
+    if not path.is_file():
+        raise PackageError(f"{path}: is missing; export again with a C++ compiler at hand, or serve with ONNX")
+    from lightning_ccn.serving.aot_inductor import load_graph  # here, since it imports torch
+
+    return load_graph(path, threads)

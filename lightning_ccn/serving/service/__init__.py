@@ -1,0 +1,1 @@
+"""The HTTP service of a package. `Scorer` needs none of it."""

@@ -1,0 +1,97 @@
+"""The package that is in service, opened whole, so that nothing of it is missing when a request comes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lightning_ccn.serving.errors import PackageError, RequestError
+from lightning_ccn.serving.package import MANIFEST, REQUEST
+from lightning_ccn.serving.request import Request
+from lightning_ccn.serving.scorer import Scorer
+
+EXAMPLES = "examples.json"  # a list of requests, which the page offers; a package may lack it
+
+
+@dataclass(frozen=True)
+class ServedPackage:
+    """A package in service.
+
+    Attributes:
+        scorer: Scores requests.
+        digest: SHA-256 of package.json, which has those of all other files.
+        request: What a request is, as a JSON Schema.
+        examples: Requests to begin with.
+    """
+
+    scorer: Scorer
+    digest: str
+    request: Mapping[str, Any]
+    examples: tuple[Mapping[str, Any], ...]
+
+
+def open_package(path: Path, threads: int) -> ServedPackage:
+    """Opens a package, and scores with it once.
+
+    Args:
+        path: The folder, or a symbolic link to it.
+        threads: Threads of one request.
+
+    Raises:
+        PackageError: It is not whole, is exchanged right now, or does not give probabilities.
+    """
+    folder = path.resolve()  # a link that is changed meanwhile still means one folder
+    try:
+        scorer = Scorer(folder, threads)
+        request = _read(folder / REQUEST)
+        examples = _read(folder / EXAMPLES) if (folder / EXAMPLES).exists() else []
+        if not isinstance(examples, list):
+            raise PackageError(f"{folder / EXAMPLES}: is not a list of requests; export the checkpoint again")
+        for plain in ({"items": [None]}, *examples):  # opens the tables, which a request would otherwise do
+            _try(scorer, plain, folder)
+        text = scorer.manifest.to_json()
+        if (folder / MANIFEST).read_text() != text:
+            raise PackageError(f"{folder}: was exchanged while it was opened; open it again")
+    except OSError as error:
+        raise PackageError(f"{error.filename or folder}: cannot be read: {error.strerror}") from None
+    return ServedPackage(scorer, hashlib.sha256(text.encode()).hexdigest(), request, tuple(examples))
+
+
+def _try(scorer: Scorer, plain: Any, folder: Path) -> None:
+    try:
+        scores = scorer.answer(Request.from_plain(plain))
+    except RequestError as error:
+        raise PackageError(f"{folder}: does not score a request of its own, {error}; export again") from None
+    if not np.isfinite(scores.probability).all():
+        raise PackageError(f"{folder}: gives a probability that is not a number; train and export again")
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise PackageError(f"{path}: is not JSON: {error}; export the checkpoint again") from None
+
+
+def form_texts(plain: Mapping[str, Any]) -> dict[str, str]:
+    """A request as texts by field, as `user.city`, since a browser's numbers would round long ids."""
+    texts = {}
+    for name, value in plain.items():
+        if isinstance(value, dict):
+            texts |= {f"{name}.{key}": _text(each) for key, each in value.items()}
+        else:
+            texts[name] = _text(value)
+    return texts
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        between = "\n" if any(isinstance(each, str) for each in value) else ", "
+        return between.join("null" if each is None else str(each) for each in value)
+    return "" if value is None else str(value)
