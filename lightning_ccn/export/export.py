@@ -6,7 +6,7 @@ import copy
 import datetime
 import hashlib
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,9 @@ from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.new_folder import OWNER, NewFolder
 from lightning_ccn.errors import OptionError
 from lightning_ccn.export.card import card
-from lightning_ccn.export.graph import ServingGraph, example_inputs, trace, write_onnx
+from lightning_ccn.export.compare_packages import PackageComparison, compare_packages
+from lightning_ccn.export.graph import ServingGraph, example_inputs, quiet, trace, write_onnx
+from lightning_ccn.export.item_vectors import write_item_vectors
 from lightning_ccn.export.measure import MeasuredPages, PageScores
 from lightning_ccn.export.one_page import GivenEmbedding, GivenWide
 from lightning_ccn.export.package_files import (
@@ -28,6 +30,7 @@ from lightning_ccn.export.package_files import (
     write_ids,
     write_items,
     write_tables,
+    write_vectors,
 )
 from lightning_ccn.export.rebuild import Rebuilt, rebuild, replace_module
 from lightning_ccn.export.stored_lookup import StoredBags
@@ -42,6 +45,19 @@ CARD = "README.md"
 ALIKE = 1e-5  # how far the graph's probabilities may be from the model's; rounding makes up to 1e-6
 
 
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote.
+
+    Attributes:
+        manifest: What package.json says.
+        comparison: What the package changes against an older one; None if none was given.
+    """
+
+    manifest: Manifest
+    comparison: PackageComparison | None
+
+
 def export(
     checkpoint: Path,
     dataset: Dataset,
@@ -51,7 +67,9 @@ def export(
     split: Literal["train", "validation", "test"] = "test",
     pages: int = 2000,
     data_licence: str = "not stated",
-) -> Manifest:
+    vectors: bool = False,
+    against: Path | None = None,
+) -> Exported:
     """Writes a package.
 
     Args:
@@ -63,9 +81,11 @@ def export(
         split: Split on which the package is compared with the model.
         pages: How many of its pages; 0 leaves the comparison out.
         data_licence: The licence of the data, for the model card.
+        vectors: Whether to write the embeddings of all items too, as Parquet with the log's own ids.
+        against: An older package, with which the new one is compared on the same pages.
 
     Returns:
-        What package.json says.
+        What was written, and what it changes.
 
     Raises:
         OptionError: The system cannot be exported, or the package does not say what the model says.
@@ -76,11 +96,18 @@ def export(
         raise OptionError(f"--pages is {pages}: it must be 0 or more")
     if compiled and shutil.which("g++") is None and shutil.which("clang++") is None:
         raise OptionError("--compiled: there is no C++ compiler here; install g++, or give --compiled false")
+    if against is not None:
+        Package(against)  # refused before any work
+        if not pages:
+            raise OptionError("--against: packages are compared on pages, so give --pages 1 or more")
     rebuilt = rebuild(checkpoint, dataset)
     new = NewFolder(output, OTHERWISE)
     try:
         manifest = _write(rebuilt, checkpoint, dataset, new.part, compiled)
         manifest = _measure(rebuilt, dataset, new.part, manifest, table_dtype, split, pages)
+        comparison = None if against is None else compare_packages(against, new.part, dataset, split, pages)
+        if vectors:
+            write_item_vectors(new.part, dataset)
         (new.part / CARD).write_text(card(manifest, dataset, data_licence))
         files = file_entries(new.part, (OWNER, MANIFEST))
         manifest = replace(manifest, files=files)
@@ -89,7 +116,7 @@ def export(
     except BaseException:
         new.discard()
         raise
-    return manifest
+    return Exported(manifest, comparison)
 
 
 def _write(rebuilt: Rebuilt, checkpoint: Path, dataset: Dataset, folder: Path, compiled: bool) -> Manifest:
@@ -97,19 +124,20 @@ def _write(rebuilt: Rebuilt, checkpoint: Path, dataset: Dataset, folder: Path, c
     schema, embedding = dataset.schema, rebuilt.embedding
     write_tables(rebuilt, checkpoint, folder)
     write_items(dataset, folder)
+    write_vectors(dataset, folder)
     tables = write_ids(dataset, folder)
     (folder / "schema.yaml").write_text(schema.to_yaml())
     user, item = feature_entries(rebuilt, schema)
     numbers, page_numbers = number_entries(dataset, schema.numbers), number_entries(dataset, schema.page_numbers)
     (folder / REQUEST).write_text(request_schema(user, numbers, page_numbers, tables))
-    crossed = rebuilt.crosses is not None
-    example = example_inputs(embedding.user_dim, embedding.item_dim, embedding.number_dim, crossed)
+    example = example_inputs(embedding, crossed=rebuilt.crosses is not None)
     program = trace(ServingGraph(rebuilt.system), example)
     write_onnx(program, example, folder / GRAPH)
     if compiled:
         from lightning_ccn.serving.aot_inductor import compile_graph  # takes seconds to import
 
-        compile_graph(program, folder / COMPILED)
+        with quiet():
+            compile_graph(program, folder / COMPILED)
     return Manifest(
         format=FORMAT,
         version=__version__,
@@ -126,6 +154,7 @@ def _write(rebuilt: Rebuilt, checkpoint: Path, dataset: Dataset, folder: Path, c
         page_numbers=page_numbers,
         same_as_trigger=schema.same_as_trigger,
         category=schema.category,
+        vectors=tuple(schema.vectors),
         crosses=None if rebuilt.crosses is None else rebuilt.crosses.rows,
         tables=tables,
         files={},
@@ -148,14 +177,15 @@ def _measure(
     chosen = MeasuredPages(dataset, split, pages, manifest) if pages else None
     if chosen is not None:
         by_graph = chosen.by_scorer(Scorer(folder))
-        by_model = chosen.by_system(looking_up(rebuilt, Package(folder)))
+        with quiet():
+            by_model = chosen.by_system(looking_up(rebuilt, Package(folder)))
         measured = {"split": split, "pages": len(by_graph.lengths), **_compared(by_graph, by_model)}
         measured["fp32"] = by_graph.metrics()
     for name in {feature.stored for feature in (*manifest.user, *manifest.item)}:
         shrink(folder / f"tables/{name}.values.npy", folder / f"tables/{name}.scale.npy", table_dtype)
     manifest = replace(manifest, table_dtype=table_dtype)
+    (folder / MANIFEST).write_text(manifest.to_json())
     if chosen is not None and table_dtype != "fp32":
-        (folder / MANIFEST).write_text(manifest.to_json())
         measured[table_dtype] = chosen.by_scorer(Scorer(folder)).metrics()
     return replace(manifest, measured=measured)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lightning_ccn.errors import OptionError
 from lightning_ccn.export.one_page import OnePage
 from lightning_ccn.models.system import System
+from lightning_ccn.nn.tables import PageEmbedding
 from lightning_ccn.serving.scorer import DEGREE, INTENT, PROBABILITY
 
 Program = torch.export.ExportedProgram
@@ -62,23 +63,25 @@ def trace(graph: ServingGraph, example: dict[str, Tensor]) -> Program:
         "long_lengths": {0: groups},
         "target_group": {0: items},
         "numbers": {0: items},
+        "vectors": {0: distinct},
         "wide": {0: items},
     }
     shapes = {name: sizes.get(name) for name in example}
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), quiet():
             return torch.export.export(graph, (example,), dynamic_shapes=(shapes,), strict=False)
     except Exception as error:  # of the exporter, or of a forward that reads something else
         raise OptionError(
-            f"{type(graph.system).__name__}: cannot be served: {' '.join(str(error).split())[:300]}; forward must score "
-            "a target from the target, the user, the trigger and the sequences, as `export.one_page.OnePage` has them"
+            f"{type(graph.system).__name__}: cannot be served: {' '.join(str(error).split())[:300]}; forward must "
+            "score a target from the target, the user, the trigger and the sequences, as export.one_page.OnePage has "
+            "them"
         ) from error
 
 
 def write_onnx(program: Program, example: dict[str, Tensor], path: Path) -> None:
     """Writes the graph as ONNX, without the inputs that its system does not read."""
-    outputs = list(program.module()(example))
-    with _quiet():
+    with quiet():
+        outputs = list(program.module()(example))
         exported = torch.onnx.export(
             program, dynamo=True, verbose=False, input_names=list(example), output_names=outputs, optimize=True
         )
@@ -94,12 +97,17 @@ def write_onnx(program: Program, example: dict[str, Tensor], path: Path) -> None
     path.write_bytes(model.SerializeToString())
 
 
-def example_inputs(user_dim: int, item_dim: int, number_dim: int, crossed: bool) -> dict[str, Tensor]:
-    """Inputs of the shapes in `OnePage`, with several of everything; `wide` if the system has `crossed` ids."""
+def example_inputs(embedding: PageEmbedding, crossed: bool) -> dict[str, Tensor]:
+    """Inputs of the shapes in `OnePage`, with several of everything.
+
+    Args:
+        embedding: The embedding layer whose widths they have.
+        crossed: Whether the system has crossed ids.
+    """
     distinct, items, short, groups, long = 30, 10, 20, 4, 7
     inputs = {
-        "user": torch.zeros(1, user_dim),
-        "item": torch.zeros(distinct, item_dim),
+        "user": torch.zeros(1, embedding.user_dim),
+        "item": torch.zeros(distinct, embedding.items.dim),
         "target": torch.arange(items),
         "trigger": torch.tensor([0]),
         "short": torch.arange(short),
@@ -108,15 +116,17 @@ def example_inputs(user_dim: int, item_dim: int, number_dim: int, crossed: bool)
         "long_lengths": torch.full((groups,), long),
         "target_group": torch.arange(items) % groups,
         "trigger_group": torch.tensor([0]),
-        "numbers": torch.zeros(items, number_dim),
+        "numbers": torch.zeros(items, embedding.number_dim),
     }
+    if embedding.vectors is not None:
+        inputs["vectors"] = torch.zeros(distinct, sum(embedding.vectors.widths))
     return {**inputs, "wide": torch.zeros(items)} if crossed else inputs
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporters' remarks on their own work: a failure raises."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+def quiet() -> Iterator[None]:
+    """Without torch's remarks on its own work: a failure raises."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "torch.fx", "torch.utils", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,10 +79,15 @@ class MeasuredPages:
             if not (left := left - len(kept)):
                 break
 
-    def by_scorer(self, scorer: Scorer) -> PageScores:
-        """The scores of a package, one request a page."""
-        rows = [of_page for group, kept in self._groups for of_page in self._rows(group, kept)]
-        scores = [scorer.score_rows(of_page).probability for of_page in rows]
+    def by_scorer(self, scorer: Scorer, translate: Callable[[Rows], Rows] | None = None) -> PageScores:
+        """The scores of a package, one request a page.
+
+        Args:
+            scorer: The scorer of the package.
+            translate: Makes rows of the package's tables of rows of the data's; None: they are the same.
+        """
+        rows = (of_page for group, kept in self._groups for of_page in self._rows(group, kept))
+        scores = [scorer.score_rows(translate(row) if translate else row).probability for row in rows]
         return self._scores(np.concatenate(scores) if scores else np.zeros(0, np.float32))
 
     @torch.no_grad()

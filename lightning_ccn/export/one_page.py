@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_ccn.data.padding import PaddedBehaviours, Places
-from lightning_ccn.nn.tables import Embedded
+from lightning_ccn.nn.tables import Embedded, PageEmbedding
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class OnePage:
 
     Attributes:
         user: Float [1, user_dim], E_user.
-        item: Float [distinct, item_dim], the embeddings of the page's distinct items.
+        item: Float [distinct, the items' tables], the embeddings of the page's distinct items.
         target: Int64 [items], index into the distinct items.
         trigger: Int64 [1], index into the distinct items.
         short: Int64 [longest short], index into the distinct items, oldest first; anything after the last behaviour.
@@ -44,6 +44,7 @@ class OnePage:
         target_group: Int64 [items], the group of each target's category.
         trigger_group: Int64 [1].
         numbers: Float [items, number_dim].
+        vectors: Float [distinct, sum of the widths], the frozen vectors of the items; None in data without.
         wide: Float [items], the logit of Wide & Deep's wide part; None in other systems.
     """
 
@@ -58,6 +59,7 @@ class OnePage:
     target_group: Tensor
     trigger_group: Tensor
     numbers: Tensor
+    vectors: Tensor | None = None
     wide: Tensor | None = None
 
     @property
@@ -118,16 +120,19 @@ class GivenEmbedding(nn.Module):
     """Takes the place of `PageEmbedding`: what is looked up comes with the request.
 
     Args:
-        user_dim, item_dim, number_dim: Widths of what it stands for.
+        embedding: What it stands for; its layer for frozen vectors stays where it was.
     """
 
-    def __init__(self, user_dim: int, item_dim: int, number_dim: int) -> None:
+    def __init__(self, embedding: PageEmbedding) -> None:
         super().__init__()
-        self.user_dim, self.item_dim, self.number_dim = user_dim, item_dim, number_dim
+        self.vectors = embedding.vectors
 
     def forward(self, page: OnePage) -> Embedded:
         """The page's embeddings; shapes in `Embedded`."""
-        return Embedded(page.user, page.item, page.item[page.target], page.item[page.trigger], page.numbers)
+        item = page.item
+        if self.vectors is not None:
+            item = torch.cat([item, self.vectors(page.vectors)], 1)
+        return Embedded(page.user, item, item[page.target], item[page.trigger], page.numbers)
 
 
 class GivenWide(nn.Module):

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from lightning_ccn.data import page_row
 from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.data.item_vectors import open_vectors
 from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.data.rules import read_items
 from lightning_ccn.data.schema import Schema
@@ -50,6 +51,13 @@ def write_items(dataset: Dataset, folder: Path) -> None:
             np.save(folder / "items" / f"{name}.npy", values)
 
 
+def write_vectors(dataset: Dataset, folder: Path) -> None:
+    """Writes the frozen vectors of the items, as they are in the data."""
+    (folder / "vectors").mkdir()
+    for name, vectors in open_vectors(dataset.folder, dataset.schema).items():
+        np.save(folder / "vectors" / f"{name}.npy", vectors)
+
+
 def write_ids(dataset: Dataset, folder: Path) -> dict[str, TableEntry]:
     """Writes where the log's ids are in each table, and copies the vocabularies.
 
@@ -69,7 +77,8 @@ def write_ids(dataset: Dataset, folder: Path) -> dict[str, TableEntry]:
         for part, values in _index(ids, text).items():
             np.save(folder / "ids" / f"{name}.{part}.npy", values)
         (folder / "vocabulary").mkdir(exist_ok=True)
-        shutil.copyfile(path, folder / "vocabulary" / path.name)
+        with path.open("rb") as source, (folder / "vocabulary" / path.name).open("wb") as copy:
+            shutil.copyfileobj(source, copy)
         entries[name] = TableEntry(table.rows, "text" if text else "integer", False)
     return entries
 

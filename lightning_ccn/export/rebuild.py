@@ -70,7 +70,7 @@ def rebuild(checkpoint: Path, dataset: Dataset) -> Rebuilt:
             "everything up in one"
         )
     (name, embedding), crosses = embeddings[0], None
-    replace_module(system, name, GivenEmbedding(embedding.user_dim, embedding.item_dim, embedding.number_dim))
+    replace_module(system, name, GivenEmbedding(embedding))
     for name, module in list(system.named_modules()):
         if isinstance(module, HashedCrosses):
             crosses = module

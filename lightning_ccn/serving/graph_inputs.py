@@ -46,7 +46,7 @@ class GraphInputs:
         target, trigger, short_at, long_at = np.split(place, np.cumsum([items, 1, len(short)]))
         inputs = {
             "user": self._user(rows),
-            "item": self._item(distinct),
+            "item": self.items(distinct),
             "target": target,
             "trigger": trigger,
             "short": short_at if len(short) else np.zeros(1, np.int64),
@@ -57,6 +57,8 @@ class GraphInputs:
             "trigger_group": found.trigger_group,
             "numbers": self._numbers(rows),
         }
+        if self._package.vectors:
+            inputs["vectors"] = np.concatenate([vectors[distinct] for vectors in self._package.vectors], 1)
         if self._package.crosses is not None:
             inputs["wide"] = self._wide(rows, self._package.crosses)
         return {
@@ -72,9 +74,9 @@ class GraphInputs:
         ]
         return np.concatenate([*parts, rows.page_numbers])[None].astype(np.float32)
 
-    def _item(self, distinct: np.ndarray) -> np.ndarray:
-        """The embeddings of items: float32 [distinct, item_dim]."""
-        return np.concatenate([self._of_feature(feature, distinct) for feature in self._manifest.item], 1)
+    def items(self, rows: np.ndarray) -> np.ndarray:
+        """The embeddings of items, for rows of the item table: float32 [n, the items' tables]."""
+        return np.concatenate([self._of_feature(feature, rows) for feature in self._manifest.item], 1)
 
     def _of_feature(self, feature: FeatureEntry, items: np.ndarray) -> np.ndarray:
         """The vectors of one item feature: float32 [n, dim]."""

@@ -8,6 +8,7 @@ Large arrays are memory-mapped: 80 million rows open at once, and processes on a
     tables/           rows of the embedding tables: NAME.values.npy, and NAME.scale.npy of int8
     items/            a value for each row of the item table: ATTRIBUTE.npy; of an attribute with many values, all of
                       them, and ATTRIBUTE.offsets.npy, where those of each row begin
+    vectors/          frozen vectors of items: NAME.npy
     ids/              where the log's ids are in a table: TABLE.*.npy, see `id_lookup`
     vocabulary/       the log's ids in the order of a table's rows, Parquet
     schema.yaml       the schema of the data
@@ -102,6 +103,7 @@ class Manifest:
         numbers, page_numbers: Numbers of a candidate, and of the page.
         same_as_trigger: Item features that say whether a candidate is like the trigger.
         category: The attribute by which the long sequence is searched; None: it is not.
+        vectors: Names of the items' frozen vectors.
         crosses: Rows of Wide & Deep's table of crossed ids; None in other systems.
         tables: By name in the schema.
         files: By path in the package.
@@ -123,6 +125,7 @@ class Manifest:
     page_numbers: tuple[NumberEntry, ...]
     same_as_trigger: tuple[str, ...]
     category: str | None
+    vectors: tuple[str, ...]
     crosses: int | None
     tables: dict[str, TableEntry]
     files: dict[str, FileEntry]
@@ -144,7 +147,7 @@ class Manifest:
             plain[name] = tuple(kind(**entry) for entry in plain[name])
         for name in ("numbers", "page_numbers"):
             plain[name] = tuple(NumberEntry(**entry) for entry in plain[name])
-        plain["same_as_trigger"] = tuple(plain["same_as_trigger"])
+        plain["same_as_trigger"], plain["vectors"] = tuple(plain["same_as_trigger"]), tuple(plain["vectors"])
         plain["tables"] = {name: TableEntry(**entry) for name, entry in plain["tables"].items()}
         plain["files"] = {name: FileEntry(**entry) for name, entry in plain["files"].items()}
         return Manifest(**plain)
@@ -210,6 +213,11 @@ class Package:
         }
 
     @cached_property
+    def vectors(self) -> list[np.ndarray]:
+        """Frozen vectors: floats [rows of the item table, width] each."""
+        return [self._array(f"vectors/{name}") for name in self.manifest.vectors]
+
+    @cached_property
     def crosses(self) -> np.ndarray | None:
         """Float32 [rows], the weights of Wide & Deep's crossed ids."""
         return None if self.manifest.crosses is None else self._array("tables/crosses.values")
@@ -219,7 +227,7 @@ class Package:
         """Where the log's ids are in each table."""
         found = {}
         for name, entry in self.manifest.tables.items():
-            parts = [part for part in (HASH, ROW, START, CHECK) if f"ids/{name}.{part}.npy" in self.manifest.files]
+            parts = [part for part in (HASH, ROW, START, CHECK) if (self.folder / f"ids/{name}.{part}.npy").is_file()]
             arrays = {part: self._array(f"ids/{name}.{part}") for part in parts}
             found[name] = IdLookup(name, entry.rows, entry.kind, entry.hashed, arrays)
         return found

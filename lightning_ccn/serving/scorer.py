@@ -11,6 +11,7 @@ import numpy as np
 
 from lightning_ccn.serving.errors import PackageError
 from lightning_ccn.serving.graph_inputs import GraphInputs
+from lightning_ccn.serving.id_lookup import IdLookup
 from lightning_ccn.serving.package import COMPILED, GRAPH, Manifest, Package
 from lightning_ccn.serving.request import Request, Rows, encode
 
@@ -66,6 +67,11 @@ class Scorer:
     def manifest(self) -> Manifest:
         """What package.json of the package says that is served now."""
         return self._serving.package.manifest
+
+    @property
+    def lookups(self) -> Mapping[str, IdLookup]:
+        """Where the log's ids are in each table of the package that is served now."""
+        return self._serving.package.ids
 
     def score(
         self,

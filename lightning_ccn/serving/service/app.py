@@ -241,4 +241,3 @@ async def _refuse(request: HTTPRequest, error: Exception) -> Response:
 async def _unforeseen(request: HTTPRequest, error: Exception) -> Response:
     """After it, the error goes on to the server, which logs it."""
     return _error(500, "an error of the service; its log has more")
-

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 
 from lightning_ccn.serving.scorer import Scores
 from lightning_ccn.serving.service.served_package import ServedPackage
@@ -21,6 +30,7 @@ class ServiceMetrics:
     """
 
     def __init__(self, taken: Callable[[], int]) -> None:
+        disable_created_metrics()  # a second series for each, which says when it began
         self._registry = CollectorRegistry()
         at = {"registry": self._registry}
         ProcessCollector(**at)

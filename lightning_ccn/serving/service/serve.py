@@ -21,6 +21,7 @@ from lightning_ccn.serving.service.limits import ServiceLimits
 
 ENDED = 0  # in the queue of signals: the server has ended
 SHORTEST_TOKEN = 16  # characters
+BACKLOG = 1024  # connections that wait to be accepted
 
 log = logging.getLogger("ccn.serve")
 
@@ -73,6 +74,7 @@ def serve(
             log_config=None,
             log_level="error",
             access_log=False,
+            backlog=BACKLOG,
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=math.ceil(limits.most_seconds) + 1,
@@ -91,6 +93,7 @@ def serve(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    listening.listen(BACKLOG)  # before the address is announced; who connects now is answered soon
     # in a thread, so that the signals are not uvicorn's, and a reload does not hold up answers
     thread = threading.Thread(target=run, name="server")
     thread.start()

@@ -1,0 +1,144 @@
+"""`Scorer`: raw ids in, probabilities out, without torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lightning_ccn.serving import PackageError, Request, RequestError, Scorer
+
+PAGE = {"user": {"user": 1003, "city": 1001, "interests": [1001, 1002]}, "trigger": 1004, "short": [1001, 1002]}
+HEAVY = ("torch", "lightning", "torchrec", "fbgemm_gpu", "pyarrow", "yaml", "torchmetrics", "jsonargparse")
+
+
+@pytest.fixture(scope="module")
+def scorer(package: Path) -> Scorer:
+    return Scorer(package)
+
+
+def test_it_runs_where_only_numpy_and_onnx_runtime_are_installed(package: Path, scorer: Scorer) -> None:
+    code = f"""
+import sys
+for name in {HEAVY}: sys.modules[name] = None  # an import of it fails
+from lightning_ccn.serving import Scorer
+print(Scorer({str(package)!r}).score(items=[1001, 1002], trigger=1004).probability.tolist())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    here = scorer.score(items=[1001, 1002], trigger=1004).probability.tolist()
+    assert json.loads(done.stdout) == pytest.approx(here)
+
+
+def test_what_a_request_leaves_out_is_unknown_and_said(scorer: Scorer) -> None:
+    scores = scorer.score(items=[1001, 1002])
+    assert scores.defaulted == ("user.user", "user.city", "user.interests", "numbers.price", "page_numbers.age")
+    assert scores.unknown == {}
+    user: dict[str, object] = {"user": None, "city": None, "interests": []}
+    numbers = {"price": [None, float("nan")]}
+    same = scorer.score([1001, 1002], user, None, numbers=numbers, page_numbers={"age": None})
+    np.testing.assert_array_equal(scores.probability, same.probability)
+
+
+def test_unknown_ids_are_counted_by_field_and_score_as_the_unknown_row(scorer: Scorer) -> None:
+    scores = scorer.score(items=[999, 1001, None], user={"user": 5, "interests": [1, 1001]}, short=[7, 8], long=[9])
+    assert scores.unknown == {"user.user": 1, "user.interests": 1, "items": 2, "short": 2, "long": 1}
+    assert scores.probability[0] == scores.probability[2]
+    assert scores.probability[0] != scores.probability[1]
+
+
+def test_numbers_and_the_user_and_the_trigger_and_the_sequences_count(scorer: Scorer) -> None:
+    def first(**changes: object) -> float:
+        page = {**PAGE, "long": [1005, 1001, 1009], "numbers": {"price": [3.0]}, "page_numbers": {"age": 100.0}}
+        return float(scorer.score(items=[1007], **{**page, **changes}).probability[0])  # type: ignore[arg-type]
+
+    before = first()
+    others: list[dict[str, object]] = [
+        {"user": {**PAGE["user"], "user": 1010}},  # type: ignore[dict-item]
+        {"trigger": 1020},
+        {"short": [1030]},
+        {"numbers": {"price": [9.0]}},
+        {"page_numbers": {"age": 90.0}},
+    ]
+    assert all(first(**change) != before for change in others)
+
+
+def test_only_the_latest_short_behaviours_are_read(scorer: Scorer) -> None:
+    latest = [1001 + at % 50 for at in range(scorer.manifest.short_length)]
+    long_ago = scorer.score(items=[1007], short=[1055] * 30 + latest)
+    np.testing.assert_array_equal(long_ago.probability, scorer.score(items=[1007], short=latest).probability)
+
+
+def test_no_candidates_get_no_scores(scorer: Scorer) -> None:
+    assert scorer.score(items=[]).probability.shape == (0,)
+
+
+def test_many_requests_get_the_scores_of_each(scorer: Scorer) -> None:
+    requests = [Request([1001, 1002, 1003], trigger=trigger) for trigger in (1001, 1005, None)]
+    for request, scores in zip(requests, scorer.score_many(requests), strict=True):
+        np.testing.assert_array_equal(scores.probability, scorer.answer(request).probability)
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        ({"items": ["x"]}, "items[0]: 'x' is not an integer"),
+        ({"items": [True]}, "items[0]: True is not an integer"),
+        ({"items": [2**70]}, f"items[0]: {2**70} does not fit 64 bits"),
+        ({"items": [1001], "user": {"usr": 1}}, "user.'usr': no such feature; the model reads user, city, interests"),
+        ({"items": [1001], "user": {"user": [1]}}, "user.user: [1] is not one id"),
+        ({"items": [1001], "user": {"interests": 5}}, "user.interests: 5 is not a list"),
+        ({"items": [1001], "numbers": {"price": [1.0, 2.0]}}, "numbers.price: has 2 numbers for 1 items"),
+        ({"items": [1001], "numbers": {"price": ["dear"]}}, "numbers.price[0]: 'dear' is not a number"),
+        ({"items": [1001], "numbers": {"price": [1e40]}}, "numbers.price[0]: 1e+40 is too far from the mean"),
+        ({"items": [1001], "numbers": {"price": [float("inf")]}}, "numbers.price[0]: inf is too far from the mean"),
+        ({"items": [1001], "page_numbers": {"size": 1}}, "page_numbers.'size': no such feature; the model reads age"),
+        ({"items": 5}, "items: 5 is not a list"),
+        ({}, "items: missing"),
+        ({"items": [], "shorts": []}, "'shorts': no such field"),
+        ([], "a request is an object"),
+    ],
+)
+def test_a_wrong_request_names_the_field(request_: object, said: str, scorer: Scorer) -> None:
+    with pytest.raises(RequestError) as error:
+        scorer.answer(Request.from_plain(request_))
+    assert said in str(error.value)
+
+
+def test_threads_get_the_scores_of_their_own_requests_while_packages_change(
+    package: Path, scorer: Scorer, tmp_path: Path
+) -> None:
+    other = shutil.copytree(package, tmp_path / "other")
+    changing = Scorer(package)
+    expected = {trigger: scorer.score(items=[1001, 1002], trigger=trigger).probability for trigger in range(1001, 1021)}
+    wrong: list[int] = []
+
+    def ask(triggers: range) -> None:
+        for trigger in [*triggers] * 10:
+            scores = changing.score(items=[1001, 1002], trigger=trigger)
+            if not np.array_equal(scores.probability, expected[trigger]):
+                wrong.append(trigger)
+
+    threads = [threading.Thread(target=ask, args=(range(first, first + 5),)) for first in range(1001, 1021, 5)]
+    for thread in threads:
+        thread.start()
+    for folder in (other, package, other):
+        changing.reload(folder)
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_a_package_that_cannot_be_served_leaves_the_old_one_in_service(package: Path, tmp_path: Path) -> None:
+    scorer = Scorer(package)
+    before = scorer.score(items=[1001]).probability
+    broken = shutil.copytree(package, tmp_path / "broken")
+    (broken / "model.onnx").unlink()
+    with pytest.raises(PackageError, match="model.onnx: is missing"):
+        scorer.reload(broken)
+    np.testing.assert_array_equal(scorer.score(items=[1001]).probability, before)
