@@ -1,0 +1,117 @@
+"""`ccn score`: files of requests to Parquet parts of scores, in several processes, resumable. Needs pyarrow."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lightning_ccn.data.new_folder import NewFolder
+from lightning_ccn.errors import DataError, OptionError
+from lightning_ccn.serving.errors import RequestError
+from lightning_ccn.serving.package import MANIFEST, Package, sha256_of
+from lightning_ccn.serving.request_files import Block, RequestColumns, blocks_of
+from lightning_ccn.serving.scorer import Scorer, Scores
+
+PLAN = "plan.json"
+OTHERWISE = "remove it, or name another folder"
+
+
+def score_files(package: Path, requests: Path, output: Path, processes: int = 1) -> int:
+    """Scores requests, one a row.
+
+    Columns are `items`, `trigger`, `short`, `long`, and the features and numbers of the package by their names, with
+    the log's own ids. Any other column is copied to each of the request's candidates.
+
+    A run that ended early goes on where it was: the parts that it has finished stay.
+
+    Args:
+        package: The package, a folder that `ccn export` wrote.
+        requests: A Parquet or CSV file, or a folder of them. A list in CSV is written `a|b|c`.
+        output: Folder for the scores, one part for each row group or CSV file. It appears when it is complete.
+        processes: How many processes score; each needs a core.
+
+    Returns:
+        The number of candidates that were scored now.
+
+    Raises:
+        DataError: A file cannot be read, or a request cannot be scored; the message names the row.
+        PackageError: The folder is no package.
+        OptionError: `processes` is below 1.
+    """
+    if processes < 1:
+        raise OptionError(f"--processes is {processes}: it must be 1 or more")
+    Package(package)  # refused before any work
+    blocks = list(blocks_of(requests))
+    plan = {"package": sha256_of(package / MANIFEST), "blocks": [asdict(block) for block in blocks]}
+    new = NewFolder(output, OTHERWISE, goes_on=lambda part: _is_of(part, plan))
+    try:
+        (new.part / PLAN).write_text(json.dumps(plan))
+        paths = [new.part / f"part-{number:05d}.parquet" for number in range(len(blocks))]
+        work = [(package, block, path) for block, path in zip(blocks, paths, strict=True) if not path.exists()]
+        if processes == 1:
+            counts = [_score_block(*of_block) for of_block in work]
+        else:
+            with multiprocessing.get_context("spawn").Pool(processes) as pool:
+                counts = pool.starmap(_score_block, work, chunksize=1)
+    except BaseException:
+        new.leave()
+        raise
+    (new.part / PLAN).unlink()
+    new.finish()
+    return sum(counts)
+
+
+def _is_of(part: Path, plan: Mapping[str, Any]) -> bool:
+    """Whether another run, of the same work, has left a folder."""
+    try:
+        return bool(json.loads((part / PLAN).read_text()) == plan)
+    except (OSError, ValueError):
+        return False
+
+
+@cache
+def _scorer(package: Path) -> Scorer:
+    """The scorer of a process; its pages are shared with the other processes."""
+    return Scorer(package)
+
+
+def _score_block(package: Path, block: Block, path: Path) -> int:
+    """Writes the part of a block, and returns its number of candidates."""
+    scorer, table = _scorer(package), block.read()
+    columns = RequestColumns(block, table, scorer.manifest)
+    answers: list[Scores] = []
+    for row in range(table.num_rows):
+        try:
+            answers.append(scorer.answer(columns.request(row)))
+        except RequestError as error:
+            raise DataError(f"{block.file}: row {block.first_row + row}: {error}") from None
+    scores = _scores(table, columns, answers)
+    unfinished = path.with_suffix(".unfinished")
+    pq.write_table(scores, unfinished, compression="zstd")
+    os.replace(unfinished, path)
+    return int(scores.num_rows)
+
+
+def _scores(table: pa.Table, columns: RequestColumns, answers: list[Scores]) -> pa.Table:
+    """One row a candidate: the columns that are copied, the candidate, its probability and its degree."""
+    lengths = [len(items) for items in columns.items]
+    of_request = pa.array(np.repeat(np.arange(len(lengths)), lengths))
+    found = {name: table.column(name).take(of_request) for name in columns.copied}
+    of_items = table.column("items").type
+    is_list = pa.types.is_list(of_items) or pa.types.is_large_list(of_items)
+    items = [item for of_row in columns.items for item in of_row]
+    found["item"] = pa.array(items, of_items.value_type if is_list else None)
+    none = np.zeros(0, np.float32)
+    found["probability"] = pa.array(np.concatenate([none, *(answer.probability for answer in answers)]))
+    degrees = [answer.degree for answer in answers if answer.degree is not None]
+    return pa.table({**found, "degree": pa.array(np.concatenate(degrees))} if degrees else found)

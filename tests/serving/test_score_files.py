@@ -1,0 +1,145 @@
+"""`ccn score`: raw candidate lists in, scores out; a run that ended early goes on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lightning_ccn.cli import main
+from lightning_ccn.errors import DataError
+from lightning_ccn.serving import Scorer
+from lightning_ccn.serving.score_files import score_files
+
+REQUESTS = pa.table(
+    {
+        "visit": ["a", "b", "c", "d"],
+        "user": [1003, 1004, None, 1005],
+        "interests": [[1001, 1002], [], None, [1001]],
+        "trigger": [1004, None, 1010, 1011],
+        "short": [[1001, 1002], None, [1005], []],
+        "items": pa.array([[1001, 1002, 1003], [1009], [], [1030, 7]], pa.list_(pa.int64())),
+        "price": [[1.0, 2.0, 3.0], [None], [], [4.0, 5.0]],
+        "age": [100.0, None, 90.0, 95.0],
+    }
+)
+AS_CSV = """visit,user,trigger,items,short,price
+a,1003,1004,1001|1002|1003,1001|1002,1|2|3
+b,1004,,1009,,
+"""
+
+
+@pytest.fixture
+def requests(tmp_path: Path) -> Path:
+    pq.write_table(REQUESTS, tmp_path / "requests.parquet", row_group_size=2)
+    return tmp_path / "requests.parquet"
+
+
+def test_each_candidate_gets_its_score_and_the_columns_of_its_request(
+    package: Path, requests: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["score", str(package), str(requests), str(tmp_path / "scores")]) == 0
+    assert "6 candidates were scored" in capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "scores").iterdir()) == ["part-00000.parquet", "part-00001.parquet"]
+    scores = pq.read_table(tmp_path / "scores")
+    assert scores.column_names == ["visit", "item", "probability", "degree"]
+    assert scores.column("visit").to_pylist() == ["a", "a", "a", "b", "d", "d"]
+    assert scores.column("item").to_pylist() == [1001, 1002, 1003, 1009, 1030, 7]
+    scorer = Scorer(package)
+    first = scorer.score(
+        items=[1001, 1002, 1003],
+        user={"user": 1003, "interests": [1001, 1002]},
+        trigger=1004,
+        short=[1001, 1002],
+        numbers={"price": [1.0, 2.0, 3.0]},
+        page_numbers={"age": 100.0},
+    )
+    np.testing.assert_array_equal(scores.column("probability").to_numpy()[:3], first.probability)
+
+
+def test_csv_has_the_scores_of_the_same_requests(package: Path, tmp_path: Path) -> None:
+    (tmp_path / "requests.csv").write_text(AS_CSV)
+    assert score_files(package, tmp_path / "requests.csv", tmp_path / "scores") == 4
+    expected = Scorer(package).score(
+        items=[1001, 1002, 1003], user={"user": 1003}, trigger=1004, short=[1001, 1002], numbers={"price": [1, 2, 3]}
+    )
+    scores = pq.read_table(tmp_path / "scores")
+    np.testing.assert_array_equal(scores.column("probability").to_numpy()[:3], expected.probability)
+
+
+def test_a_run_that_ended_early_goes_on_with_what_is_left(package: Path, requests: Path, tmp_path: Path) -> None:
+    good = requests.read_bytes()
+    spoiled = REQUESTS.set_column(3, "trigger", pa.array([1004, None, 2**62, 1011]))
+    spoiled = spoiled.set_column(6, "price", [[[1.0, 2.0, 3.0], [None], [], [4.0]]])
+    pq.write_table(spoiled, requests, row_group_size=2)
+    with pytest.raises(DataError, match=r"requests.parquet: row 3: numbers.price: has 1 numbers for 2 items"):
+        score_files(package, requests, tmp_path / "scores")
+    assert not (tmp_path / "scores").exists()
+    kept = tmp_path / ".scores.part" / "part-00000.parquet"
+    written = kept.stat().st_mtime_ns
+    with pytest.raises(DataError):
+        score_files(package, requests, tmp_path / "scores")
+    assert kept.stat().st_mtime_ns == written
+    requests.write_bytes(good)  # other requests: nothing of the old ones may stay
+    assert score_files(package, requests, tmp_path / "scores") == 6
+    assert (tmp_path / "scores" / "part-00000.parquet").stat().st_mtime_ns != written
+
+
+def test_what_is_finished_is_not_scored_again(
+    package: Path, requests: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "replace", _second_fails(os.replace))
+    with pytest.raises(OSError, match="full"):
+        score_files(package, requests, tmp_path / "scores")
+    monkeypatch.undo()
+    assert score_files(package, requests, tmp_path / "scores") == 2  # the candidates of the second row group
+    assert pq.read_table(tmp_path / "scores").num_rows == 6
+
+
+def _second_fails(replace: object) -> object:
+    calls: list[object] = []
+
+    def instead(source: object, target: object) -> None:
+        calls.append(source)
+        if len(calls) == 2:
+            raise OSError("the disk is full")
+        replace(source, target)  # type: ignore[operator]
+
+    return instead
+
+
+@pytest.mark.slow
+def test_processes_share_the_work(package: Path, requests: Path, tmp_path: Path) -> None:
+    score_files(package, requests, tmp_path / "one")
+    assert score_files(package, requests, tmp_path / "two", processes=2) == 6
+    assert pq.read_table(tmp_path / "one").equals(pq.read_table(tmp_path / "two"))
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"item": [[1]]}, "column items: missing"),
+        ({"items": [1]}, "column items: is int64, and must be a list"),
+        ({"items": [[1]], "user": [[1]]}, "column user: is list<element: int64>, and must be no list"),
+        ({"items": [["x"]]}, "row 0: items[0]: 'x' is not an integer"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_its_column_or_row(
+    table: dict[str, list[object]], said: str, package: Path, tmp_path: Path
+) -> None:
+    pq.write_table(pa.table(table), tmp_path / "requests.parquet")
+    with pytest.raises(DataError) as error:
+        score_files(package, tmp_path / "requests.parquet", tmp_path / "scores")
+    assert said in str(error.value)
+
+
+def test_other_files_are_refused(package: Path, tmp_path: Path) -> None:
+    (tmp_path / "requests.txt").write_text("1")
+    with pytest.raises(DataError, match=r"ends in neither .parquet nor .csv"):
+        score_files(package, tmp_path / "requests.txt", tmp_path / "scores")
+    with pytest.raises(DataError, match="no such file or folder"):
+        score_files(package, tmp_path / "nothing", tmp_path / "scores")
