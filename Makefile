@@ -4,7 +4,9 @@
 #? ARGS        more options for the command: ARGS="--trainer.max_epochs 1"
 #? DATA        dataset folder (default: data/world, a synthetic world that is made if it is missing)
 #? CKPT        checkpoint folder to start or predict from
-#? OUT         output folder of predict (default: in a run's folder), compare and simulate (default: runs/compare)
+#? OUT         output folder of predict and export (default: in a run's folder), score, compare (default: runs/compare)
+#? PACKAGE     folder that export wrote, for serve and score
+#? REQUESTS    file or folder of raw candidate lists to score, Parquet or CSV
 #? QUICK       1: compare all systems with one seed each and without a search; bench: try it out; takes minutes
 #? WALL        1: bench measures two threads by wall clock, on an idle machine
 #? NODES       nodes of a *-multinode job (default: 2)
@@ -23,8 +25,8 @@
 #? VENV        the virtual environment (default: .venv)
 
 .DEFAULT_GOAL := help
-.PHONY: help install data train finetune predict compare train-multinode finetune-multinode predict-multinode \
-	compare-multinode simulate plan bench doctor docs test test-gpu test-slurm test-spark lint
+.PHONY: help install data train finetune predict compare export serve score train-multinode finetune-multinode predict-multinode \
+	compare-multinode simulate plan bench doctor docs test test-slow test-gpu test-slurm test-spark lint
 
 VENV ?= .venv
 CCN := $(VENV)/bin/ccn
@@ -108,7 +110,9 @@ need-%:
 MADE_UP := $(or $(filter data,$(MAKECMDGOALS)),$(if $(filter-out data/world,$(FOLDER)),,default))
 
 data: install  ## make the synthetic promotion world, unless the dataset folder exists
-	@if test -f "$(FOLDER)/stats.json"; then echo "$(FOLDER): exists already"; \
+	@case "$(FOLDER)" in *://*) test -n "$(filter data,$(MAKECMDGOALS))" || exit 0; \
+		echo "DATA=$(FOLDER): is in an object store; make the world on a disk, and upload it" >&2; exit 2;; esac; \
+	if test -f "$(FOLDER)/stats.json"; then echo "$(FOLDER): exists already"; \
 	elif test -f "$(FOLDER)/schema.yaml"; then echo "$(FOLDER): has no stats.json; check the data, and write it:" \
 		"$(CCN) data check '$(FOLDER)' --write_stats true" >&2; exit 2; \
 	elif test -z "$(MADE_UP)" && test -e "$(FOLDER)"; then echo "DATA=$(FOLDER): has no schema.yaml, so it is not a" \
@@ -134,6 +138,15 @@ finetune: need-CKPT need-DATA install  ## train a checkpoint's weights on newer 
 
 predict: need-CKPT install  ## write click probabilities to Parquet: CKPT= OUT= DATA= (default: the run's own data)
 	$(CCN) $(PREDICT)
+
+export: need-CKPT install  ## write a package of a checkpoint, which is served without torch: CKPT= OUT= DATA=
+	$(CCN) export --ckpt_path "$(CKPT)" $(if $(DATA),--data.folder "$(DATA)") $(if $(OUT),--output "$(OUT)") $(ARGS)
+
+serve: need-PACKAGE install  ## answer HTTP requests with a package: PACKAGE= ARGS="--port 8000"
+	$(CCN) serve "$(PACKAGE)" $(ARGS)
+
+score: need-PACKAGE need-REQUESTS need-OUT install  ## score files of raw candidate lists: PACKAGE= REQUESTS= OUT=
+	$(CCN) score "$(PACKAGE)" "$(REQUESTS)" "$(OUT)" $(ARGS)
 
 compare: data  ## the paper's Table 2 on any dataset folder: QUICK= DATA= OUT= CONFIG= ARGS=
 	$(CCN) $(COMPARE)
@@ -189,6 +202,9 @@ docs: $(VENV)/installed-dev  ## build the documentation into site/; dead links a
 
 test: $(VENV)/installed-dev  ## run the tests: ARGS="tests/nn -x"
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+test-slow: $(VENV)/installed-dev  ## run the tests that `make test` leaves out because they take long
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile -m slow $(ARGS)
 
 test-gpu: $(VENV)/installed-dev  ## run the checks that need a GPU; each says why it is skipped where there is none
 	$(VENV)/bin/python -m pytest -m gpu -rs tests/gpu $(ARGS)

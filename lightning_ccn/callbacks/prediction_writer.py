@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pyarrow as pa
-import pyarrow.parquet as pq
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from lightning_ccn.callbacks.prediction_parts import BATCHES, PLAN, PredictionParts, is_of, whole_parts
 from lightning_ccn.data import page_row
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.new_folder import NewFolder, part_of, refuse_filled
+from lightning_ccn.data.new_store_folder import NewStoreFolder, refuse_filled_store
+from lightning_ccn.data.places import Place
 from lightning_ccn.data.raw_ids import USER, RawIds
+from lightning_ccn.data.reader import PageLoader
+from lightning_ccn.data.store_path import StorePath
 from lightning_ccn.errors import DataError
+from lightning_ccn.sharding.manifest import MANIFEST
 
 OTHERWISE = "remove it, or name another with --output"
 PAGE_ID, USER_ID, ITEM_ID, PROBABILITY = "page_id", "user_id", "item_id", "probability"
 
 
 class PredictionWriter(BasePredictionWriter):
-    """Writes the click probability of every exposed item, one Parquet part per rank.
+    """Writes the click probability of every exposed item, a Parquet part per rank and `BATCHES` batches.
 
     Columns are page_id, item_id (the item's row in the item table) and probability. With raw ids, item_id is the log's
     own id, null for the unknown item, and so is user_id after page_id, if the data has users. Parts are written batch
     by batch, so memory does not grow with the number of pages. The folder appears when all ranks have finished, and
-    belongs to one prediction until then, see `NewFolder`.
+    belongs to one prediction until then, see `NewFolder`. The same prediction, started again after it was killed, goes
+    on after the last part that all ranks have finished. To a store, each rank uploads its parts at the end, and the
+    folder is whole when it has a file `_SUCCESS`, see `NewStoreFolder`.
 
     Args:
         folder: Folder for the parts.
@@ -39,30 +49,50 @@ class PredictionWriter(BasePredictionWriter):
         DataError: The folder is not empty, or another prediction writes it: their parts would mix.
     """
 
-    def __init__(self, folder: Path, raw: RawIds | None = None) -> None:
+    def __init__(self, folder: Place, raw: RawIds | None = None) -> None:
         super().__init__(write_interval="batch")
-        refuse_filled(folder, OTHERWISE)
+        if isinstance(folder, StorePath):
+            refuse_filled_store(folder, OTHERWISE)
+        else:
+            refuse_filled(folder, OTHERWISE)
         self.folder, self._raw = folder, raw
-        self._new: NewFolder | None = None  # on rank 0
-        self._writer: pq.ParquetWriter | None = None
+        self._new: NewFolder | NewStoreFolder | None = None  # on rank 0
+        self._here: tempfile.TemporaryDirectory[str] | None = None  # of a part that is to be uploaded
+        self._parts: PredictionParts | None = None
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Opens this rank's part.
 
         Raises:
-            DataError: Another prediction writes the folder, or a vocabulary cannot be read; raised on every rank.
+            DataError: Another prediction writes the folder, the store does not take it, or a vocabulary cannot be read;
+            raised on every rank.
         """
-        schema = self._schema()
+        schema, plan, first = self._schema(), self._plan(trainer), 0
         problem = None
         if trainer.is_global_zero:
             try:
-                self._new = NewFolder(self.folder, OTHERWISE)
+                if isinstance(self.folder, StorePath):
+                    self._new = NewStoreFolder(self.folder, OTHERWISE)
+                else:
+                    self._new = NewFolder(self.folder, OTHERWISE, goes_on=lambda part: is_of(part, plan))
+                    (self._new.part / PLAN).write_text(json.dumps(plan))
+                    first = whole_parts(self._new.part, trainer.world_size) if plan["limit"] == 1.0 else 0
             except DataError as error:
                 problem = str(error)
-        if problem := trainer.strategy.broadcast(problem):
+        problem, first = trainer.strategy.broadcast((problem, first))
+        if problem:
             raise DataError(problem)
-        path = part_of(self.folder) / f"part-{trainer.global_rank:05d}.parquet"
-        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
+        if isinstance(self.folder, StorePath):
+            self._here = tempfile.TemporaryDirectory(prefix="ccn_predict_")
+            self._place = Path(self._here.name)
+        else:
+            self._place = part_of(self.folder)
+        self._parts = PredictionParts(self._place, trainer.global_rank, schema, first)
+        if first:
+            rank_zero_info(f"{self._place} has the scores of {first * BATCHES:,} batches; the rest follows.")
+            loader = trainer.predict_dataloaders
+            assert isinstance(loader, PageLoader)
+            loader.sampler.start = first * BATCHES
 
     def write_on_batch_end(
         self,
@@ -75,7 +105,7 @@ class PredictionWriter(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         """Appends a batch's scores."""
-        assert self._writer is not None
+        assert self._parts is not None
         columns = {name: pa.array(values.cpu().numpy()) for name, values in prediction.items()}
         if self._raw is not None:
             columns[ITEM_ID] = self._raw.of(page_row.ITEM, prediction[ITEM_ID].cpu().numpy())
@@ -83,17 +113,43 @@ class PredictionWriter(BasePredictionWriter):
                 assert isinstance(batch, PageBatch)
                 user = batch.user[self._raw.user].values()[batch.page]  # [items]
                 columns[USER_ID] = self._raw.of(USER, user.cpu().numpy())
-        schema = self._writer.schema
-        self._writer.write_batch(pa.record_batch([columns[name] for name in schema.names], schema=schema))
+        self._parts.write(batch_idx, columns)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Closes the part; rank 0 gives the folder its final name."""
-        assert self._writer is not None
-        self._writer.close()
+        """Closes the last part, and uploads all to a store; rank 0 gives the folder its final name, or its mark.
+
+        Raises:
+            DataError: The folder cannot be made, or the store does not take a part.
+        """
+        assert self._parts is not None
+        self._parts.close()
+        self._parts.write_one_at_least()
+        if isinstance(self.folder, StorePath):
+            for part in sorted(self._place.iterdir()):
+                (self.folder / part.name).write(part)
+        self._forget()
         trainer.strategy.barrier()
         if self._new is not None:
+            if isinstance(self._new, NewFolder):
+                (self._new.part / PLAN).unlink()
             self._new.finish()
         rank_zero_info(f"The predictions are in {self.folder}.")
+
+    def _plan(self, trainer: L.Trainer) -> dict[str, Any]:
+        """What makes two predictions the same, so that one can go on with the other's parts."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        checkpoint = Path(trainer.ckpt_path) / MANIFEST if trainer.ckpt_path else None
+        return {
+            "checkpoint": hashlib.sha256(checkpoint.read_bytes()).hexdigest() if checkpoint is not None else None,
+            "pages": data.dataset.fingerprint(data.predict_split),
+            "items": data.dataset.files,
+            "split": data.predict_split,
+            "reading": [data.batch_pages, data.lanes, data.short_length, data.long_length, BATCHES],
+            "limit": trainer.limit_predict_batches,
+            "precision": trainer.precision,
+            "ranks": trainer.world_size,
+            "raw": self._raw is not None,
+        }
 
     def _schema(self) -> pa.Schema:
         """The columns of a part; reads the vocabularies."""
@@ -105,6 +161,13 @@ class PredictionWriter(BasePredictionWriter):
         return pa.schema(fields)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Removes what was written."""
-        if self._new is not None:
+        """Removes what was written, but for finished parts, with which the same prediction goes on."""
+        self._forget()
+        if isinstance(self._new, NewFolder) and whole_parts(self._new.part, trainer.world_size):
+            self._new.leave()
+        elif self._new is not None:
             self._new.discard()
+
+    def _forget(self) -> None:
+        if self._here is not None:
+            self._here.cleanup()

@@ -37,6 +37,7 @@ DECIDING = (
 # The data may lie elsewhere: their digests are compared.
 NOT_DECIDING = (
     "data.folder",
+    "data.cache",
     "data.workers",
     "data.predict_split",
     "data.same_ids",

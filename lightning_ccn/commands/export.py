@@ -12,7 +12,7 @@ from lightning_ccn.training.given_checkpoint import OPTIONS, find_checkpoint, ru
 from lightning_ccn.training.parsers import CommandParser
 from lightning_ccn.training.words import given
 
-FOLDER = "data.folder"
+FOLDER, PACKAGE = "data.folder", "package"
 
 
 def run(args: list[str]) -> int:
@@ -29,22 +29,33 @@ def run(args: list[str]) -> int:
     )
     parser.add_argument("--ckpt_path", required=True, help="Checkpoint, or the folder of its run.")
     parser.add_argument(f"--{FOLDER}", help="Dataset folder with the items to be served (default: the run's own).")
-    parser.add_function_arguments(export, skip={"checkpoint", "dataset"})
+    parser.add_argument("--output", type=Path | None, help="Folder of the package (default: package/ of the run).")
+    parser.add_function_arguments(export, skip={"checkpoint", "dataset", "output"})
     options = parser.parse_args(args).as_dict()
     checkpoint = find_checkpoint(options.pop("ckpt_path"))
     folder = options.pop("data")["folder"] or _folder_of_run(checkpoint)
-    manifest = export(checkpoint, Dataset.open(folder), **options)
-    print(f"The package is in {options['output']}.")
-    print(_words(manifest))
+    output = options.pop("output") or _run(checkpoint, "--output") / PACKAGE
+    exported = export(checkpoint, Dataset.open(folder), output, **options)
+    print(f"The package is in {output}.")
+    print(_words(exported.manifest))
+    if exported.comparison is not None:
+        print(f"{options['against']} -> {output}:\n{exported.comparison}")
     return 0
 
 
 def _folder_of_run(checkpoint: Path) -> str:
-    run = run_of(checkpoint)
-    folder = given(["--config", str(run / OPTIONS)], (FOLDER,)).get(FOLDER) if run is not None else None
+    run = _run(checkpoint, f"--{FOLDER}")
+    folder = given(["--config", str(run / OPTIONS)], (FOLDER,)).get(FOLDER)
     if folder is None:
-        raise OptionError(f"--{FOLDER}: is missing; {checkpoint} is not in the folder of its run, which would name it")
+        raise OptionError(f"--{FOLDER}: is missing; {run / OPTIONS} does not name it")
     return str(folder)
+
+
+def _run(checkpoint: Path, option: str) -> Path:
+    run = run_of(checkpoint)
+    if run is None:
+        raise OptionError(f"{option}: is missing; {checkpoint} is not in the folder of its run, which would name it")
+    return run
 
 
 def _words(manifest: Manifest) -> str:

@@ -10,11 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lightning_ccn.callbacks import prediction_parts, prediction_writer
+from lightning_ccn.callbacks.prediction_writer import PredictionWriter
 from lightning_ccn.cli import main
 from lightning_ccn.data.check.check import check
 from lightning_ccn.data.vocabulary import Vocabulary
 from lightning_ccn.errors import DataError
 from lightning_ccn.training.preflight import Preflight
+from tests.conftest import write_dataset
 from tests.sharding.ranks import on_ranks
 
 QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false", "--data.workers", "0"]
@@ -99,3 +102,70 @@ def test_ids_that_the_data_do_not_have_are_refused_before_anything_is_scored(
     with pytest.raises(DataError, match="the rows of table 'user' are hashes"):  # on the login node, too
         Preflight([*predict, "--ids", "raw"]).check_data(1)
     Preflight(predict).check_data(1)
+
+
+def predict_in_parts(words: list[str], batches: int, fails_at: int | None) -> tuple[int, int]:
+    """Predicts with parts of so many batches; it fails before a batch of this run, if so wanted.
+
+    Returns:
+        The exit code, and the number of batches that were scored.
+    """
+    done: list[int] = []
+    write = PredictionWriter.write_on_batch_end
+
+    def counted(self: PredictionWriter, *arguments: Any) -> None:
+        if len(done) == fails_at:
+            raise RuntimeError("the machine is gone")
+        done.append(1)
+        write(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (prediction_parts, prediction_writer):
+            patch.setattr(module, "BATCHES", batches)
+        patch.setattr(PredictionWriter, "write_on_batch_end", counted)
+        return main(words), len(done)
+
+
+@pytest.fixture(scope="module")
+def run_and_data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    place = tmp_path_factory.mktemp("resumed")
+    data = write_dataset(place / "data")
+    return fitted(data, place), data
+
+
+def words_of(run: Path, data: Path, out: Path) -> list[str]:
+    words = ["predict", "--ckpt_path", str(run), "--data.folder", str(data), "--output", str(out)]
+    return [*words, *QUIET, "--data.batch_pages", "4"]
+
+
+def test_a_prediction_that_ended_early_goes_on_after_its_last_whole_part(
+    run_and_data: tuple[Path, Path], tmp_path: Path
+) -> None:
+    words = words_of(*run_and_data, tmp_path / "out")  # 24 pages: 6 batches, 3 parts
+    assert predict_in_parts(words, 2, fails_at=5) == (1, 5)
+    assert not (tmp_path / "out").exists()
+    assert predict_in_parts(words, 2, fails_at=None) == (0, 2)
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == [f"part-{number:05d}-00000.parquet" for number in range(3)]
+    assert main(words_of(*run_and_data, tmp_path / "whole")) == 0
+    assert pq.read_table(tmp_path / "out").equals(pq.read_table(tmp_path / "whole"))
+
+
+def test_another_prediction_keeps_nothing_of_the_one_that_ended_early(
+    run_and_data: tuple[Path, Path], tmp_path: Path
+) -> None:
+    words = words_of(*run_and_data, tmp_path / "out")
+    assert predict_in_parts(words, 2, fails_at=5) == (1, 5)
+    assert predict_in_parts([*words, "--data.predict_split", "validation"], 2, fails_at=None) == (0, 6)
+    pages = pq.read_table(run_and_data[1] / "validation").column("page_id").to_pylist()
+    assert set(pq.read_table(tmp_path / "out").column("page_id").to_pylist()) <= set(pages)
+
+
+@pytest.mark.slow
+def test_two_ranks_go_on_after_the_last_part_that_both_have(run_and_data: tuple[Path, Path], tmp_path: Path) -> None:
+    ranks = ["--trainer.accelerator", "cpu", "--trainer.devices", "2"]
+    words = [*words_of(*run_and_data, tmp_path / "out"), *ranks]
+    assert {code for code, _ in on_ranks(2, predict_in_parts, words=words, batches=2, fails_at=3)} == {1}
+    assert on_ranks(2, predict_in_parts, words=words, batches=2, fails_at=None) == [(0, 4), (0, 4)]
+    assert main(words_of(*run_and_data, tmp_path / "whole")) == 0
+    assert predictions(tmp_path / "out") == pytest.approx(predictions(tmp_path / "whole"), abs=1e-6)
