@@ -126,7 +126,10 @@ def example_inputs(embedding: PageEmbedding, crossed: bool) -> dict[str, Tensor]
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Without torch's remarks on its own work: a failure raises."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "torch.fx", "torch.utils", "onnxscript", "onnx_ir")]
+    loggers = [
+        logging.getLogger(name)
+        for name in ("torch.onnx", "torch.export", "torch.fx", "torch.utils", "onnxscript", "onnx_ir")
+    ]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:

@@ -86,7 +86,7 @@ class MeasuredPages:
             scorer: The scorer of the package.
             translate: Makes rows of the package's tables of rows of the data's; None: they are the same.
         """
-        rows = (of_page for group, kept in self._groups for of_page in self._rows(group, kept))
+        rows = (of_page for group, kept in self._groups for of_page in page_requests(group, kept, self._manifest))
         scores = [scorer.score_rows(translate(row) if translate else row).probability for row in rows]
         return self._scores(np.concatenate(scores) if scores else np.zeros(0, np.float32))
 
@@ -114,28 +114,37 @@ class MeasuredPages:
             np.concatenate(ids), np.concatenate(lengths), probability, np.concatenate(clicks) if self._clicks else None
         )
 
-    def _rows(self, rows: PageRows, kept: np.ndarray) -> Iterator[Rows]:
-        numbers = [(entry, rows[entry.name]) for entry in self._manifest.numbers]
-        page_numbers = [(entry, rows[entry.name]) for entry in self._manifest.page_numbers]
-        for page in kept:
-            items = _of_page(rows[page_row.ITEMS], page)
-            columns = [
-                standardise(_of_page(column, page).astype(float), entry, entry.name) for entry, column in numbers
-            ]
-            of_page = [
-                standardise(_of_page(column, page).astype(float), entry, entry.name) for entry, column in page_numbers
-            ]
-            yield Rows(
-                user=[_of_page(rows[feature.name], page).astype(np.int64) for feature in self._manifest.user],
-                items=items.astype(np.int64),
-                short=_of_page(rows[page_row.SHORT_ITEMS], page).astype(np.int64),
-                long=_of_page(rows[page_row.LONG_ITEMS], page).astype(np.int64)
-                if page_row.LONG_ITEMS in rows
-                else np.zeros(0, np.int64),
-                trigger=int(_of_page(rows[page_row.TRIGGER], page)[0]),
-                numbers=np.stack(columns, 1).astype(np.float32) if columns else np.zeros((len(items), 0), np.float32),
-                page_numbers=np.concatenate([*of_page, np.zeros(0)]).astype(np.float32),
-            )
+
+def page_requests(rows: PageRows, pages: np.ndarray, manifest: Manifest) -> Iterator[Rows]:
+    """Pages as requests to a package that is made for their data.
+
+    Args:
+        rows: Page rows, as `parquet.decode` returns them.
+        pages: Int [.], which of them.
+        manifest: Of the package.
+
+    Raises:
+        RequestError: A number is too far from the training data's to be computed with.
+    """
+    numbers = [(entry, rows[entry.name]) for entry in manifest.numbers]
+    page_numbers = [(entry, rows[entry.name]) for entry in manifest.page_numbers]
+
+    def ids(name: str, page: int) -> np.ndarray:
+        return _of_page(rows[name], page).astype(np.int64)
+
+    for page in pages:
+        items = ids(page_row.ITEMS, page)
+        columns = [standardise(_of_page(of, page).astype(float), entry, entry.name) for entry, of in numbers]
+        of_page = [standardise(_of_page(of, page).astype(float), entry, entry.name) for entry, of in page_numbers]
+        yield Rows(
+            user=[ids(feature.name, page) for feature in manifest.user],
+            items=items,
+            short=ids(page_row.SHORT_ITEMS, page),
+            long=ids(page_row.LONG_ITEMS, page) if page_row.LONG_ITEMS in rows else np.zeros(0, np.int64),
+            trigger=int(ids(page_row.TRIGGER, page)[0]),
+            numbers=np.stack(columns, 1).astype(np.float32) if columns else np.zeros((len(items), 0), np.float32),
+            page_numbers=np.concatenate([*of_page, np.zeros(0)]).astype(np.float32),
+        )
 
 
 def _of_page(column: np.ndarray | Ragged, page: int) -> np.ndarray:

@@ -11,12 +11,18 @@ import numpy as np
 import onnx
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from lightning_ccn.cli import main
+from lightning_ccn.data.collate import Collator
 from lightning_ccn.data.dataset import Dataset
-from lightning_ccn.data.ragged import rows_of
+from lightning_ccn.data.item_vectors import open_vectors
+from lightning_ccn.data.ragged import Ragged, rows_of
+from lightning_ccn.data.rules import read_items
 from lightning_ccn.export.compare_packages import compare_packages
-from lightning_ccn.export.measure import MeasuredPages
+from lightning_ccn.export.export import looking_up
+from lightning_ccn.export.measure import MeasuredPages, page_requests
+from lightning_ccn.export.rebuild import rebuild
 from lightning_ccn.models.system import Prediction, System
 from lightning_ccn.nn.head import PageMLP
 from lightning_ccn.nn.tables import PageEmbedding
@@ -24,6 +30,7 @@ from lightning_ccn.serving import Scorer
 from lightning_ccn.serving.graph_inputs import GraphInputs
 from lightning_ccn.serving.id_lookup import hash_integers, index_of
 from lightning_ccn.serving.package import Package
+from lightning_ccn.training.given_checkpoint import find_checkpoint
 from tests.export.checkpoints import export_run, train
 
 CLOSE = 1e-6
@@ -167,6 +174,39 @@ def test_a_candidate_is_scored_alike_whatever_stands_beside_it(package: Path) ->
     together = score([1030, 1007, 1001, 1050, 1001])
     np.testing.assert_allclose(together[[2, 1, 0]], alone, atol=CLOSE)
     assert together[2] == together[4]
+
+
+@pytest.mark.parametrize("candidates", [1, 2, 37, 500])
+def test_requests_of_any_size_are_scored_as_pages_are(
+    candidates: int, package: Path, package_run: Path, package_data: Path
+) -> None:
+    """With unknown ids, candidates that are alike, and histories that are empty, short, and longer than is read."""
+    dataset, scorer = Dataset.open(package_data), Scorer(package)
+    system = looking_up(rebuild(find_checkpoint(package_run), dataset), Package(package))
+    vectors = open_vectors(dataset.folder, dataset.schema)
+    collator = Collator(dataset.schema, read_items(dataset), dataset.numbers, 20, 20, vectors)
+    rng = np.random.default_rng(candidates)
+    for short, long in ((0, 0), (1, 0), (0, 3), (50, 1000)):
+        rows = {
+            "page_id": np.array([7]),
+            "trigger": rng.integers(0, 61, 1),
+            "user": rng.integers(0, 41, 1),
+            "city": rng.integers(0, 4, 1),
+            "interests": one_list(rng.integers(0, 6, short)),
+            "items": one_list(rng.integers(0, 61, candidates)),
+            "price": one_list(rng.normal(3, 2, candidates)),
+            "age": rng.normal(100, 5, 1),
+            "short_items": one_list(rng.integers(0, 61, short)),
+            "long_items": one_list(rng.integers(0, 61, long)),
+        }
+        with torch.no_grad():
+            expected = system(collator(rows)).logit.sigmoid().numpy()
+        (page,) = page_requests(rows, np.array([0]), scorer.manifest)
+        np.testing.assert_allclose(scorer.score_rows(page).probability, expected, atol=CLOSE)
+
+
+def one_list(values: np.ndarray) -> Ragged:
+    return Ragged(values, np.array([0, len(values)]))
 
 
 def test_a_system_that_needs_more_than_a_request_is_refused(
