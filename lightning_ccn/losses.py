@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,19 @@ from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.evaluation.item_means import degree_sums
 from lightning_ccn.models.system import Prediction, System
 from lightning_ccn.nn.listwise import listwise_softmax_loss
+from lightning_ccn.nn.pairwise import pairwise_loss
+
+
+class RankingWeights(NamedTuple):
+    """Weights of the ranking losses that any system can have; 0: the loss is not computed.
+
+    Attributes:
+        listwise: Of `nn.listwise`, a softmax over each page.
+        pairwise: Of `nn.pairwise`, the pairs of a clicked and an unclicked item of a page.
+    """
+
+    listwise: float = 0.0
+    pairwise: float = 0.0
 
 
 @dataclass
@@ -51,7 +65,7 @@ class PositionBias(nn.Module):
 def batch_losses(
     system: System,
     position_bias: PositionBias | None,
-    listwise_weight: float,
+    weights: RankingWeights,
     prediction: Prediction,
     batch: PageBatch,
 ) -> Losses:
@@ -60,7 +74,7 @@ def batch_losses(
     Args:
         system: The system that made the prediction.
         position_bias: What the position adds to the logit, if the data says so.
-        listwise_weight: Weight of the softmax loss over each page's logits; 0 for none.
+        weights: Weights of the ranking losses over each page's logits.
         prediction: The system's answer for the batch.
         batch: The batch, with clicks.
     """
@@ -75,9 +89,12 @@ def batch_losses(
     for name, (value, weight) in system.auxiliary_losses(prediction, batch).items():
         terms[name] = value
         loss = loss + weight * value
-    if listwise_weight:
+    if weights.listwise:
         terms["listwise"] = listwise_softmax_loss(logit, batch.clicks, batch.page_lengths)
-        loss = loss + listwise_weight * terms["listwise"]
+        loss = loss + weights.listwise * terms["listwise"]
+    if weights.pairwise:
+        terms["pairwise"] = pairwise_loss(logit, batch.clicks, batch.of_page)
+        loss = loss + weights.pairwise * terms["pairwise"]
     terms["loss"] = loss
     degrees = None if prediction.degree is None else degree_sums(prediction.degree, batch.clicks)
     return Losses(terms, torch.stack([*terms.values()]).detach(), degrees)

@@ -25,7 +25,7 @@ from lightning_ccn.evaluation.finite_loss import FiniteLoss
 from lightning_ccn.evaluation.item_means import DEGREES, ItemMeans
 from lightning_ccn.evaluation.metrics import AUC, CTRMetrics
 from lightning_ccn.lightning_private import epoch_was_left, log_interval
-from lightning_ccn.losses import PositionBias, batch_losses
+from lightning_ccn.losses import PositionBias, RankingWeights, batch_losses
 from lightning_ccn.models.system import Prediction, System
 from lightning_ccn.nn.compiler import missing_for_compile
 from lightning_ccn.nn.dense_adagrad import DenseAdagrad
@@ -60,6 +60,8 @@ class CTRModule(L.LightningModule):
         initial_accumulator: Initial accumulator of the default AdaGrad. The gradient of a mean over thousands of items
             is small: with 1e-3 or more, the first epochs barely move (TensorFlow starts at 0.1, but for sums).
         listwise_weight: Weight of a softmax loss over each page's logits, see `nn.listwise`; works with any system.
+        pairwise_weight: Weight of a loss over each page's pairs of a clicked and an unclicked item, see `nn.pairwise`;
+            works with any system.
         freeze: Names of tables and layers that are not trained, see `nn.freezing`.
         compile_layers: Whether torch.compile makes fewer, larger kernels of what follows the lookups in a training
             step. The first step then takes a minute.
@@ -78,6 +80,7 @@ class CTRModule(L.LightningModule):
         final_lr: float = FINAL_LR,
         initial_accumulator: float = INITIAL_ACCUMULATOR,
         listwise_weight: float = 0.0,
+        pairwise_weight: float = 0.0,
         freeze: Sequence[str] = (),
         compile_layers: bool = False,
     ) -> None:
@@ -87,6 +90,7 @@ class CTRModule(L.LightningModule):
             ("final_lr", final_lr),
             ("initial_accumulator", initial_accumulator),
             ("listwise_weight", listwise_weight),
+            ("pairwise_weight", pairwise_weight),
         ):
             if not 0 <= value < math.inf:
                 raise OptionError(f"model.{name} is {value}: it must be a number from 0 on")
@@ -97,7 +101,7 @@ class CTRModule(L.LightningModule):
         self.dataset, self.system = dataset, system
         self.lr, self.optimizer, self.lr_scheduler = lr, optimizer, lr_scheduler
         self.final_lr, self.initial_accumulator = final_lr, initial_accumulator
-        self.listwise_weight, self.freeze_names = listwise_weight, list(freeze)
+        self.ranking_weights, self.freeze_names = RankingWeights(listwise_weight, pairwise_weight), list(freeze)
         self.compile_layers = compile_layers
         self.model: System | None = None
         positions = dataset.schema.position_bias
@@ -176,7 +180,7 @@ class CTRModule(L.LightningModule):
         """The rank's loss, scaled so that its average over ranks is the mean over the global batch's items."""
         prediction = self._forward(batch)
         assert self.model is not None
-        losses = self._losses(self.model, self.position_bias, self.listwise_weight, prediction, batch)
+        losses = self._losses(self.model, self.position_bias, self.ranking_weights, prediction, batch)
         names, loss = tuple(losses.terms), losses.terms["loss"]
         self.finite_loss.check()  # the step before
         where = f"step {self.trainer.global_step} (epoch {self.trainer.current_epoch}, rank {self.trainer.global_rank})"

@@ -47,10 +47,11 @@ GROUPS: dict[str, dict[str, str]] = {
         "--model.optimizer": "class of torch.optim for the dense layers, or your own; AdaGrad if not set",
         "--model.lr_scheduler": "class of torch.optim.lr_scheduler; a linear fall to final_lr if not set",
         "--model.listwise_weight": "",
+        "--model.pairwise_weight": "",
         "--model.freeze": "",
     },
     "Data": {
-        "--data.folder": "dataset folder, as `ccn data world` or `ccn data convert` writes it (required)",
+        "--data.folder": "dataset folder, or its address in a store, such as s3://bucket/folder (required)",
         "--data.batch_pages": "",
         "--data.short_length": "",
         "--data.long_length": "",
@@ -58,6 +59,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "--data.seed": "",
         "--data.workers": "",
         "--data.predict_split": "",
+        "--data.cache": "folder on a disk of each node, for row groups of a store",
     },
     "Trainer": {
         "--trainer.max_epochs": "passes over the training pages",
