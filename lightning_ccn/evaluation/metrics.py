@@ -16,6 +16,8 @@ from torch.nn import functional
 from torchmetrics import Metric, MetricCollection
 
 from lightning_ccn.evaluation.click_metric import ClickMetric, SummedMetric
+from lightning_ccn.evaluation.page_ranks import PageRanks
+from lightning_ccn.evaluation.ranking_metrics import HitAt1, HitAt3, PageMRR, PageNDCG
 
 
 class AUC(ClickMetric):
@@ -100,28 +102,14 @@ class PageAUC(ClickMetric):
             ValueError: The shapes of logits and clicks differ or are not [items].
         """
         super().update(logits, clicks)
-        page = torch.repeat_interleave(page_lengths, output_size=logits.numel())
-        order = logits.argsort()
-        order = order[page[order].argsort(stable=True)]  # page by page, lowest logit first
-        logits, page, clicked = logits[order], page[order], (clicks[order] > 0).double()
-
-        # The rank of an item within its page; ties share the mean of their ranks.
-        first = torch.ones_like(page, dtype=torch.bool)
-        first[1:] = (logits[1:] != logits[:-1]) | (page[1:] != page[:-1])
-        tie = first.cumsum(0) - 1  # [items], number of the group of tied logits
-        start = page_lengths.cumsum(0) - page_lengths
-        position = torch.arange(1, logits.numel() + 1, device=page.device) - start[page]
-        zeros = clicked.new_zeros(logits.numel())
-        in_tie, positions = zeros.index_add(0, tie, zeros + 1), zeros.index_add(0, tie, position.double())
-        rank = (positions / in_tie)[tie]
-
+        ranks, pages = PageRanks.of(logits, page_lengths), page_lengths.numel()
+        clicked = clicks[ranks.order] > 0
         # Mann-Whitney: a clicked item of rank r beats r - 1 items, of which the clicked ones do not count.
-        zeros = clicked.new_zeros(page_lengths.numel())
-        page_clicks = zeros.index_add(0, page, clicked)
-        wins = zeros.index_add(0, page, clicked * rank) - page_clicks * (page_clicks + 1) / 2
+        page_clicks = ranks.page_sums(clicked, pages)
+        wins = ranks.page_sums(ranks.shared(ranks.position) * clicked, pages) - page_clicks * (page_clicks + 1) / 2
         pairs = page_clicks * (page_lengths - page_clicks)
         weight = page_lengths * (pairs > 0)
-        self.pages += page_lengths.numel()
+        self.pages += pages
         self.weight += weight.sum()
         self.weighted_auc += (weight * wins / pairs.clamp(min=1)).sum()
 
@@ -226,6 +214,10 @@ METRICS: dict[str, type[ClickMetric]] = {
     "logloss": LogLoss,
     "normalized_entropy": NormalizedEntropy,
     "calibration": Calibration,
+    "ndcg": PageNDCG,
+    "mrr": PageMRR,
+    "hit_at_1": HitAt1,
+    "hit_at_3": HitAt3,
 }
 
 

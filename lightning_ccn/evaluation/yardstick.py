@@ -6,11 +6,12 @@ It takes one pass over the training split, so it is computed where data is made 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import torch
 
 from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.data.places import Place
+from lightning_ccn.data.store_path import StorePath
 from lightning_ccn.errors import DataError
 from lightning_ccn.evaluation.heuristics import click_rate_scores
 from lightning_ccn.evaluation.metrics import CTRMetrics
@@ -21,7 +22,7 @@ METRICS_SHOWN = ("auc", "page_gauc")  # the scores are ranks of items more than 
 COUNTED_SPLITS = ("train", "test")
 
 
-def write_yardstick(folder: Path) -> dict[str, float] | None:
+def write_yardstick(folder: Place) -> dict[str, float] | None:
     """Scores the test split by click rate, and writes the metrics beside the data.
 
     Args:
@@ -42,10 +43,13 @@ def write_yardstick(folder: Path) -> dict[str, float] | None:
     found = {name: float(value) for name, value in metrics.compute().items() if name in METRICS_SHOWN}
     if metrics.undefined:
         return None
-    path = folder / FILE
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"metrics": found, "counts": _counts(dataset)}, indent=1) + "\n")
-    temporary.rename(path)
+    path, text = folder / FILE, json.dumps({"metrics": found, "counts": _counts(dataset)}, indent=1) + "\n"
+    if isinstance(path, StorePath):  # which shows a file when it is whole
+        path.write_text(text)
+    else:
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(text)
+        temporary.rename(path)
     return found
 
 

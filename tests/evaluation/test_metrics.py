@@ -167,7 +167,10 @@ def test_nothing_seen_is_nan_with_the_reason() -> None:
 
 @pytest.mark.parametrize(
     ("label", "undefined"),
-    [(0, ["auc", "calibration", "normalized_entropy", "page_gauc"]), (1, ["auc", "normalized_entropy", "page_gauc"])],
+    [
+        (0, ["auc", "calibration", "hit_at_1", "hit_at_3", "mrr", "ndcg", "normalized_entropy", "page_gauc"]),
+        (1, ["auc", "normalized_entropy", "page_gauc"]),
+    ],
 )
 def test_labels_all_alike_leave_undefined_what_needs_both(label: int, undefined: list[str]) -> None:
     logits, _, lengths = some_pages(6)
@@ -195,7 +198,7 @@ def test_a_nan_or_infinite_logit_makes_every_metric_undefined(value: float) -> N
     logits, clicks, lengths = some_pages(8)
     metrics = CTRMetrics()
     metrics.update(logits.index_fill(0, torch.tensor([3, 5]), value), clicks, lengths)
-    assert sum(value.isnan() for value in metrics.compute().values()) == 5
+    assert sum(value.isnan() for value in metrics.compute().values()) == len(METRICS)
     assert f"auc undefined: 2 of the {len(logits)} logits are NaN or infinite" in metrics.undefined
 
 
@@ -243,7 +246,8 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
 
 def test_metrics_that_share_their_sums_form_a_group() -> None:
     groups = CTRMetrics().compute_groups.values()
-    assert sorted(groups) == [["auc"], ["calibration"], ["logloss", "normalized_entropy"], ["page_gauc"], ["volume"]]
+    alone, ranking = [["auc"], ["calibration"]], ["ndcg", "mrr", "hit_at_1", "hit_at_3"]
+    assert sorted(groups) == [*alone, ["logloss", "normalized_entropy"], ranking, ["page_gauc"], ["volume"]]
 
 
 def test_a_metric_that_is_registered_later_is_reported_and_has_a_title(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from lightning_ccn.cli import main
+from lightning_ccn.evaluation.metrics import METRICS
 from lightning_ccn.sharding import ShardingError
 from lightning_ccn.training.run_folder import run_id
 from tests.data.stats import accept_changes
@@ -48,7 +49,7 @@ def fitted(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_fit_ends_with_the_metrics_that_others_rely_on(fitted: Path, dataset: Path) -> None:
     found = metrics(fitted.parents[1], "fitted")
-    test_metrics = {"auc", "page_gauc", "logloss", "normalized_entropy", "calibration", "pages", "items"}
+    test_metrics = {*METRICS, "pages", "items"}
     assert test_metrics | {"oracle_auc", "attainable_auc"} <= set(found)
     assert {"train_items_per_second", "global_step", "world_size"} <= set(found)
     assert (found["global_step"], found["world_size"]) == (12, 1)
@@ -214,8 +215,8 @@ def test_an_option_of_the_model_that_cannot_work_is_one_line(
 ) -> None:
     assert ccn("fit", dataset, tmp_path, "r", "--model.system.scale", "0.5") == 2
     assert "model.system.init_args: with scale xi 0.5 the angles" in refusal(capsys)
-    assert ccn("fit", dataset, tmp_path, "r", "--model.system.heads", "5") == 2
-    assert "model.system.init_args: heads: an item's embedding of width 24 cannot be split into 5" in refusal(capsys)
+    assert ccn("fit", dataset, tmp_path, "r", "--model.system.heads", "7") == 2
+    assert "model.system.init_args: heads: an item's embedding of width 40 cannot be split into 7" in refusal(capsys)
     assert ccn("fit", dataset, tmp_path, "r", "--model.freeze", "[users]") == 2
     assert "model.freeze: no table or layer is named 'users'; tables: category, city, item," in refusal(capsys)
 
