@@ -32,6 +32,9 @@ ALLOWED: dict[str, set[str]] = {
     "evaluation": {"data", "errors", "models"},
     "losses": {"data", "evaluation", "models", "nn"},
     "module": {"evaluation", "lightning_private", "losses", "models", "nn", *FROM_BOTTOM},
+    "serving": {"data", "errors"},  # runs where torch is not installed
+    "serving/service": {"errors", "serving"},
+    "export": {"data", "errors", "evaluation", "models", "nn", "serving", "sharding"},
     "loggers": {"lightning_private", "provenance", "sharding", "signals"},
     "callbacks": {*RUN - {"callbacks", "conf_files"}, *FROM_BOTTOM},
     "training": {*RUN, *FROM_BOTTOM},
@@ -42,7 +45,10 @@ ALLOWED: dict[str, set[str]] = {
             "data/convert",
             "data/world",
             "evaluation",
+            "export",
             "module",
+            "serving",
+            "serving/service",
             "studies/html_report",
             "training",
         ),
@@ -89,7 +95,9 @@ def test_the_page_on_the_architecture_describes_every_room() -> None:
     assert set(ALLOWED) - {"studies"} <= described
 
 
-@pytest.mark.parametrize("module", ["lightning_ccn", "lightning_ccn.doctor", "lightning_ccn.signals"])
+@pytest.mark.parametrize(
+    "module", ["lightning_ccn", "lightning_ccn.doctor", "lightning_ccn.serving", "lightning_ccn.signals"]
+)
 def test_an_import_that_must_be_light_loads_no_torch(module: str) -> None:
     code = f"import {module}, sys; print('torch' in sys.modules or 'lightning' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
@@ -111,9 +119,9 @@ def test_no_module_is_imported_under_another_name() -> None:
 
 
 def test_private_members_stay_private() -> None:
-    """Nobody reads another object's `_name`, but for the two files that adapt Lightning's and TorchRec's privates."""
+    """Nobody reads another object's `_name`, but for the files that adapt Lightning's, TorchRec's and torch's privates."""
     reads = re.compile(r"(?<![\w.])(?!self\b|cls\b|os\b|super\b)\w+(?:\[[^]]*\]|\(\))?\._(?!_)\w+")
-    adapters = {"lightning_private.py", "torchrec_private.py"}
+    adapters = {"lightning_private.py", "torchrec_private.py", "aot_inductor.py"}
     files = [path for folder in ("lightning_ccn", "tests", "examples") for path in (ROOT / folder).rglob("*.py")]
     found = {
         str(path.relative_to(ROOT)): matches
