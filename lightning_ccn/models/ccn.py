@@ -11,7 +11,7 @@ from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.models.system import Prediction, warn_of_missing_inputs
 from lightning_ccn.models.tan import TAN
-from lightning_ccn.nn.collaborative import Bound
+from lightning_ccn.nn.collaborative import Bound, HeadReads
 from lightning_ccn.nn.contrastive import attraction_loss, attraction_weight, check_scale, repulsion_loss
 from lightning_ccn.nn.tables import ItemKernel, TableDtype
 
@@ -30,6 +30,7 @@ class CCN(TAN):
         trigger_interaction: Whether the trigger attends to the sequences too (TSI in the paper's Table 2).
         bound: Bound of the collaborative degree, see `nn.collaborative`.
         gain: Factor on the product of item and trigger in the collaborative module.
+        head_reads: What the head reads of a bounded degree: `degree` or `logit`, see `models.tan.TAN`.
         item_kernel: Lookup kernel of the item tables, see `nn.tables.ItemTables`; `auto` chooses by device.
         table_dtype: Type of the tables' values in memory, see `nn.tables.PageEmbedding`.
         contrast_weight: Lambda of Eq. 12, the weight of both contrastive losses.
@@ -51,6 +52,7 @@ class CCN(TAN):
         trigger_interaction: bool = True,
         bound: Bound = "sigmoid",
         gain: float = 20.0,
+        head_reads: HeadReads = "degree",
         item_kernel: ItemKernel = "auto",
         table_dtype: TableDtype = "fp32",
         contrast_weight: float = 0.2,
@@ -70,6 +72,7 @@ class CCN(TAN):
             trigger_interaction=trigger_interaction,
             bound=bound,
             gain=gain,
+            head_reads=head_reads,
             item_kernel=item_kernel,
             table_dtype=table_dtype,
         )

@@ -10,7 +10,7 @@ from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.models.system import Prediction, System, warn_of_missing_inputs
 from lightning_ccn.nn.attention import TargetAttention
-from lightning_ccn.nn.collaborative import Bound, CollaborativeModule
+from lightning_ccn.nn.collaborative import Bound, CollaborativeModule, HeadReads
 from lightning_ccn.nn.head import PageMLP
 from lightning_ccn.nn.tables import ItemKernel, PageEmbedding, TableDtype
 
@@ -27,6 +27,8 @@ class TAN(System):
         trigger_interaction: Whether the trigger attends to the sequences too (TSI in the paper's Table 2).
         bound: Bound of the collaborative degree, see `nn.collaborative`.
         gain: Factor on the product of item and trigger in the collaborative module.
+        head_reads: What the head reads of a bounded degree: the `degree` itself, or its `logit`, the value before the
+            sigmoid, which does not saturate.
         item_kernel: Lookup kernel of the item tables, see `nn.tables.ItemTables`; `auto` chooses by device.
         table_dtype: Type of the tables' values in memory, see `nn.tables.PageEmbedding`.
     """
@@ -41,6 +43,7 @@ class TAN(System):
         trigger_interaction: bool = True,
         bound: Bound = "sigmoid",
         gain: float = 20.0,
+        head_reads: HeadReads = "degree",
         item_kernel: ItemKernel = "auto",
         table_dtype: TableDtype = "fp32",
     ) -> None:
@@ -55,6 +58,9 @@ class TAN(System):
             self.trigger_short = TargetAttention(item_dim, heads)
             self.trigger_long = TargetAttention(item_dim, heads)
             page_dim += 2 * item_dim
+        if head_reads == "logit" and (bound == "none" or not collaborative):
+            raise ValueError("head_reads: logit is for a degree with a bound; leave it out, or set bound to sigmoid")
+        self.head_reads = head_reads
         if collaborative:
             self.collaborative = CollaborativeModule(user_dim, item_dim, hidden[-1:], bound, gain)
             per_item_dim += 1
@@ -86,6 +92,6 @@ class TAN(System):
             ]
         degree = None
         if self.has_degree:
-            degree = self.collaborative(e.user, e.target, e.trigger, page)
-            of_item.append(degree[:, None])
+            degree, logit = self.collaborative(e.user, e.target, e.trigger, page)
+            of_item.append((logit if self.head_reads == "logit" else degree)[:, None])
         return Prediction(self.head(torch.cat(of_page, 1), torch.cat(of_item, 1), page), degree)

@@ -11,6 +11,7 @@ from lightning_ccn.nn.gather import gather
 from lightning_ccn.nn.head import PageMLP
 
 Bound = Literal["sigmoid", "none"]
+HeadReads = Literal["degree", "logit"]
 
 
 class CollaborativeModule(nn.Module):
@@ -38,8 +39,8 @@ class CollaborativeModule(nn.Module):
         self.mlp = PageMLP(user_dim, item_dim, hidden)
         self.bound, self.gain = bound, gain
 
-    def forward(self, user: Tensor, target: Tensor, trigger: Tensor, page: Tensor) -> Tensor:
-        """The collaborative degree of every exposed item.
+    def forward(self, user: Tensor, target: Tensor, trigger: Tensor, page: Tensor) -> tuple[Tensor, Tensor]:
+        """The collaborative degree of every exposed item, and the same without its bound.
 
         Args:
             user: float [pages, user_dim].
@@ -48,7 +49,7 @@ class CollaborativeModule(nn.Module):
             page: int64 [items].
 
         Returns:
-            float [items].
+            float [items] each.
         """
-        degree: Tensor = self.mlp(user, self.gain * target * gather(page, trigger), page)
-        return degree.sigmoid() if self.bound == "sigmoid" else degree
+        free: Tensor = self.mlp(user, self.gain * target * gather(page, trigger), page)
+        return (free.sigmoid() if self.bound == "sigmoid" else free), free

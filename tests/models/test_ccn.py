@@ -85,3 +85,20 @@ def test_scoring_never_calls_the_contrastive_losses(
     model(batch)
     with pytest.raises(AssertionError):
         model.auxiliary_losses(model(batch), batch)
+
+
+def test_the_head_can_read_the_logit_of_a_degree_that_the_losses_see_bounded(reader: PageBatches) -> None:
+    torch.manual_seed(0)
+    model = CCN(reader.dataset, dim=8, head_reads="logit").eval()
+    read: list[torch.Tensor] = []
+    model.head.register_forward_pre_hook(lambda head, inputs: read.append(inputs[1][:, -1]))
+    degree = model(reader[0, 0]).degree
+    assert degree is not None
+    torch.testing.assert_close(read[0].sigmoid(), degree)
+    assert read[0].min() < 0
+
+
+@pytest.mark.parametrize("options", [{"bound": "none"}, {"collaborative": False}])
+def test_there_is_no_logit_to_read_without_a_bounded_degree(options: dict[str, Any], reader: PageBatches) -> None:
+    with pytest.raises(ValueError, match="head_reads: logit is for a degree with a bound"):
+        TAN(reader.dataset, dim=8, head_reads="logit", **options)

@@ -22,8 +22,8 @@ def test_the_page_major_head_equals_the_mlp_of_the_concatenation() -> None:
 def test_a_sigmoid_degree_stays_between_zero_and_one_and_a_free_one_does_not() -> None:
     torch.manual_seed(0)
     user, target, trigger, page = torch.randn(1, 4), 50 * torch.randn(30, 6), torch.randn(1, 6), torch.zeros(30).long()
-    bounded = CollaborativeModule(4, 6, [8], bound="sigmoid")(user, target, trigger, page)
-    free = CollaborativeModule(4, 6, [8], bound="none")(user, target, trigger, page)
+    bounded = CollaborativeModule(4, 6, [8], bound="sigmoid")(user, target, trigger, page)[0]
+    free = CollaborativeModule(4, 6, [8], bound="none")(user, target, trigger, page)[0]
     assert (bounded >= 0).all()
     assert (bounded <= 1).all()
     assert free.abs().max() > 1
@@ -37,5 +37,5 @@ def test_freshly_made_embeddings_already_tell_degrees_apart() -> None:
     spread = {}
     for gain in (1.0, 20.0):
         torch.manual_seed(1)
-        spread[gain] = CollaborativeModule(4, 48, [64], gain=gain)(user, target, trigger, page).std()
+        spread[gain] = CollaborativeModule(4, 48, [64], gain=gain)(user, target, trigger, page)[0].std()
     assert spread[20.0] > 10 * spread[1.0]
