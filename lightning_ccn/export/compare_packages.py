@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from scipy.stats import rankdata, spearmanr
 
 from lightning_ccn.data.dataset import Dataset
-from lightning_ccn.data.vocabulary import Vocabulary
 from lightning_ccn.errors import OptionError
+from lightning_ccn.export.log_ids import LogIds
 from lightning_ccn.export.measure import MeasuredPages, PageScores
 from lightning_ccn.serving import Scorer
 from lightning_ccn.serving.id_lookup import IdLookup
@@ -94,12 +93,7 @@ class _OfLog:
     """Translates rows of a dataset's tables to those of a package, by way of the log's ids."""
 
     def __init__(self, dataset: Dataset, scorer: Scorer) -> None:
-        self._manifest, self._lookups = scorer.manifest, scorer.lookups
-        self._ids: dict[str, pa.Array] = {
-            name: Vocabulary.load(dataset.folder / "vocabulary" / f"{name}.parquet").ids
-            for name in dataset.digests
-            if name in self._lookups and self._lookups[name].kind != "row"
-        }
+        self._manifest, self._lookups, self._ids = scorer.manifest, scorer.lookups, LogIds(dataset)
 
     def __call__(self, rows: Rows) -> Rows:
         return replace(
@@ -116,10 +110,9 @@ class _OfLog:
 
     def _rows(self, table: str, rows: np.ndarray) -> np.ndarray:
         lookup: IdLookup = self._lookups[table]
-        if table not in self._ids:
+        if lookup.hashed or not self._ids.known(table):
             return np.where(rows < lookup.rows, rows, 0)
-        ids = self._ids[table].take(pa.array(rows - 1, pa.int64(), mask=rows == 0)).to_pylist()
-        return lookup(ids, table)
+        return lookup(self._ids.of(table, rows), table)
 
 
 def _compare(old: PageScores, new: PageScores) -> PackageComparison:

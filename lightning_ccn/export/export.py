@@ -18,6 +18,7 @@ from lightning_ccn.data.new_folder import OWNER, NewFolder
 from lightning_ccn.errors import OptionError
 from lightning_ccn.export.card import card
 from lightning_ccn.export.compare_packages import PackageComparison, compare_packages
+from lightning_ccn.export.examples import write_examples
 from lightning_ccn.export.graph import ServingGraph, example_inputs, quiet, trace, write_onnx
 from lightning_ccn.export.item_vectors import write_item_vectors
 from lightning_ccn.export.measure import MeasuredPages, PageScores
@@ -38,7 +39,19 @@ from lightning_ccn.export.table_files import StoredDtype, shrink
 from lightning_ccn.models.system import System
 from lightning_ccn.nn.crosses import COPIES
 from lightning_ccn.serving import Scorer
-from lightning_ccn.serving.package import COMPILED, FORMAT, GRAPH, MANIFEST, REQUEST, Manifest, Package, StoredTable
+from lightning_ccn.serving.deploy import write_deployment
+from lightning_ccn.serving.package import (
+    COMPILED,
+    FORMAT,
+    GRAPH,
+    MANIFEST,
+    REQUEST,
+    Manifest,
+    Package,
+    StoredTable,
+    TableEntry,
+)
+from lightning_ccn.sharding.manifest import MANIFEST as CHECKPOINT
 
 OTHERWISE = "remove it, or name another with --output"
 CARD = "README.md"
@@ -100,14 +113,21 @@ def export(
         Package(against)  # refused before any work
         if not pages:
             raise OptionError("--against: packages are compared on pages, so give --pages 1 or more")
+    if pages and not dataset.splits[split].pages:
+        raise OptionError(f"--split {split}: has no page views in {dataset.folder}; name another, or give --pages 0")
     rebuilt = rebuild(checkpoint, dataset)
+    manifest = _manifest(rebuilt, checkpoint, dataset)
+    chosen = MeasuredPages(dataset, split, pages, manifest) if pages else None
     new = NewFolder(output, OTHERWISE)
     try:
-        manifest = _write(rebuilt, checkpoint, dataset, new.part, compiled)
-        manifest = _measure(rebuilt, dataset, new.part, manifest, table_dtype, split, pages)
+        manifest = replace(manifest, tables=_write(rebuilt, manifest, checkpoint, dataset, new.part, compiled))
+        manifest = _measure(rebuilt, chosen, new.part, manifest, table_dtype)
         comparison = None if against is None else compare_packages(against, new.part, dataset, split, pages)
+        if chosen is not None:
+            write_examples(new.part, chosen, dataset, manifest)
         if vectors:
             write_item_vectors(new.part, dataset)
+        write_deployment(new.part)
         (new.part / CARD).write_text(card(manifest, dataset, data_licence))
         files = file_entries(new.part, (OWNER, MANIFEST))
         manifest = replace(manifest, files=files)
@@ -119,18 +139,17 @@ def export(
     return Exported(manifest, comparison)
 
 
-def _write(rebuilt: Rebuilt, checkpoint: Path, dataset: Dataset, folder: Path, compiled: bool) -> Manifest:
-    """Writes all files of a float32 package but the card and the manifest."""
-    schema, embedding = dataset.schema, rebuilt.embedding
+def _write(
+    rebuilt: Rebuilt, manifest: Manifest, checkpoint: Path, dataset: Dataset, folder: Path, compiled: bool
+) -> dict[str, TableEntry]:
+    """Writes all files of a float32 package but the card and the manifest; returns what the latter says of tables."""
     write_tables(rebuilt, checkpoint, folder)
     write_items(dataset, folder)
     write_vectors(dataset, folder)
     tables = write_ids(dataset, folder)
-    (folder / "schema.yaml").write_text(schema.to_yaml())
-    user, item = feature_entries(rebuilt, schema)
-    numbers, page_numbers = number_entries(dataset, schema.numbers), number_entries(dataset, schema.page_numbers)
-    (folder / REQUEST).write_text(request_schema(user, numbers, page_numbers, tables))
-    example = example_inputs(embedding, crossed=rebuilt.crosses is not None)
+    (folder / "schema.yaml").write_text(dataset.schema.to_yaml())
+    (folder / REQUEST).write_text(request_schema(manifest.user, manifest.numbers, manifest.page_numbers, tables))
+    example = example_inputs(rebuilt.embedding, crossed=rebuilt.crosses is not None)
     program = trace(ServingGraph(rebuilt.system), example)
     write_onnx(program, example, folder / GRAPH)
     if compiled:
@@ -138,11 +157,18 @@ def _write(rebuilt: Rebuilt, checkpoint: Path, dataset: Dataset, folder: Path, c
 
         with quiet():
             compile_graph(program, folder / COMPILED)
+    return tables
+
+
+def _manifest(rebuilt: Rebuilt, checkpoint: Path, dataset: Dataset) -> Manifest:
+    """What is known of a package before anything is written."""
+    schema = dataset.schema
+    user, item = feature_entries(rebuilt, schema)
     return Manifest(
         format=FORMAT,
         version=__version__,
         system=type(rebuilt.system).__name__,
-        checkpoint=hashlib.sha256((checkpoint / "checkpoint.json").read_bytes()).hexdigest(),
+        checkpoint=hashlib.sha256((checkpoint / CHECKPOINT).read_bytes()).hexdigest(),
         exported=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         table_dtype="fp32",
         short_length=rebuilt.reading["short_length"],
@@ -150,36 +176,29 @@ def _write(rebuilt: Rebuilt, checkpoint: Path, dataset: Dataset, folder: Path, c
         reads_long=rebuilt.system.reads_long,
         user=user,
         item=item,
-        numbers=numbers,
-        page_numbers=page_numbers,
+        numbers=number_entries(dataset, schema.numbers),
+        page_numbers=number_entries(dataset, schema.page_numbers),
         same_as_trigger=schema.same_as_trigger,
         category=schema.category,
         vectors=tuple(schema.vectors),
         crosses=None if rebuilt.crosses is None else rebuilt.crosses.rows,
-        tables=tables,
+        tables={},
         files={},
         measured={},
     )
 
 
 def _measure(
-    rebuilt: Rebuilt,
-    dataset: Dataset,
-    folder: Path,
-    manifest: Manifest,
-    table_dtype: StoredDtype,
-    split: str,
-    pages: int,
+    rebuilt: Rebuilt, chosen: MeasuredPages | None, folder: Path, manifest: Manifest, table_dtype: StoredDtype
 ) -> Manifest:
     """Compares the package with the model, gives its tables their type, and measures what that changes."""
     (folder / MANIFEST).write_text(manifest.to_json())
     measured: dict[str, Any] = {}
-    chosen = MeasuredPages(dataset, split, pages, manifest) if pages else None
     if chosen is not None:
         by_graph = chosen.by_scorer(Scorer(folder))
         with quiet():
             by_model = chosen.by_system(looking_up(rebuilt, Package(folder)))
-        measured = {"split": split, "pages": len(by_graph.lengths), **_compared(by_graph, by_model)}
+        measured = {"split": chosen.split, "pages": len(by_graph.lengths), **_compared(by_graph, by_model)}
         measured["fp32"] = by_graph.metrics()
     for name in {feature.stored for feature in (*manifest.user, *manifest.item)}:
         shrink(folder / f"tables/{name}.values.npy", folder / f"tables/{name}.scale.npy", table_dtype)

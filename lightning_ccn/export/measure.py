@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -56,18 +57,21 @@ class MeasuredPages:
         split: `train`, `validation` or `test`.
         most: How many pages.
         manifest: Of a package that is made for this data; says how many behaviours are read.
-        with_clicks: Whether the split has clicks.
+
+    Raises:
+        DataError, OptionError: The pages cannot be read, or the folder is cut to fewer behaviours than are read.
     """
 
-    def __init__(self, dataset: Dataset, split: str, most: int, manifest: Manifest, with_clicks: bool = True) -> None:
-        self._manifest, self._clicks = manifest, with_clicks
+    def __init__(self, dataset: Dataset, split: str, most: int, manifest: Manifest) -> None:
+        self.split, self._manifest = split, manifest
+        self._clicks = dataset.splits[split].clicks > 0  # else the split may have no such column
         batches = PageBatches(
             dataset,
             split,
             batch_pages=BATCH,
             short_length=manifest.short_length,
             long_length=manifest.long_length if manifest.reads_long else 0,
-            with_clicks=with_clicks,
+            with_clicks=self._clicks,
         )
         self._collator, self._groups, left = batches.collator, [], most
         for group in range(len(batches.row_groups)):
@@ -79,6 +83,10 @@ class MeasuredPages:
             if not (left := left - len(kept)):
                 break
 
+    def first(self, most: int) -> Iterator[tuple[PageRows, int]]:
+        """The first pages, each as page rows and its number among them."""
+        return islice(((rows, int(page)) for rows, kept in self._groups for page in kept), most)
+
     def by_scorer(self, scorer: Scorer, translate: Callable[[Rows], Rows] | None = None) -> PageScores:
         """The scores of a package, one request a page.
 
@@ -86,7 +94,7 @@ class MeasuredPages:
             scorer: The scorer of the package.
             translate: Makes rows of the package's tables of rows of the data's; None: they are the same.
         """
-        rows = (of_page for group, kept in self._groups for of_page in page_requests(group, kept, self._manifest))
+        rows = (row for group, kept in self._groups for row in page_requests(group, kept, self._manifest))
         scores = [scorer.score_rows(translate(row) if translate else row).probability for row in rows]
         return self._scores(np.concatenate(scores) if scores else np.zeros(0, np.float32))
 
@@ -130,12 +138,12 @@ def page_requests(rows: PageRows, pages: np.ndarray, manifest: Manifest) -> Iter
     page_numbers = [(entry, rows[entry.name]) for entry in manifest.page_numbers]
 
     def ids(name: str, page: int) -> np.ndarray:
-        return _of_page(rows[name], page).astype(np.int64)
+        return of_page(rows[name], page).astype(np.int64)
 
     for page in pages:
         items = ids(page_row.ITEMS, page)
-        columns = [standardise(_of_page(of, page).astype(float), entry, entry.name) for entry, of in numbers]
-        of_page = [standardise(_of_page(of, page).astype(float), entry, entry.name) for entry, of in page_numbers]
+        columns = [standardise(of_page(of, page).astype(float), entry, entry.name) for entry, of in numbers]
+        of_pages = [standardise(of_page(of, page).astype(float), entry, entry.name) for entry, of in page_numbers]
         yield Rows(
             user=[ids(feature.name, page) for feature in manifest.user],
             items=items,
@@ -143,11 +151,11 @@ def page_requests(rows: PageRows, pages: np.ndarray, manifest: Manifest) -> Iter
             long=ids(page_row.LONG_ITEMS, page) if page_row.LONG_ITEMS in rows else np.zeros(0, np.int64),
             trigger=int(ids(page_row.TRIGGER, page)[0]),
             numbers=np.stack(columns, 1).astype(np.float32) if columns else np.zeros((len(items), 0), np.float32),
-            page_numbers=np.concatenate([*of_page, np.zeros(0)]).astype(np.float32),
+            page_numbers=np.concatenate([*of_pages, np.zeros(0)]).astype(np.float32),
         )
 
 
-def _of_page(column: np.ndarray | Ragged, page: int) -> np.ndarray:
+def of_page(column: np.ndarray | Ragged, page: int) -> np.ndarray:
     """The values of one page: all of a list, or one."""
     if isinstance(column, Ragged):
         return column.values[column.offsets[page] : column.offsets[page + 1]]

@@ -11,6 +11,7 @@ Large arrays are memory-mapped: 80 million rows open at once, and processes on a
     vectors/          frozen vectors of items: NAME.npy
     ids/              where the log's ids are in a table: TABLE.*.npy, see `id_lookup`
     vocabulary/       the log's ids in the order of a table's rows, Parquet
+    examples.json     requests to try, from a split of the data; not in a package that was compared on no page
     schema.yaml       the schema of the data
     README.md         the model card
 """
@@ -32,7 +33,8 @@ from lightning_ccn.serving.errors import PackageError
 from lightning_ccn.serving.id_lookup import CHECK, HASH, ROW, START, IdLookup
 
 FORMAT = 1
-MANIFEST, GRAPH, COMPILED, REQUEST = "package.json", "model.onnx", "model.pt2", "request.json"
+MANIFEST, GRAPH, COMPILED = "package.json", "model.onnx", "model.pt2"
+REQUEST, EXAMPLES = "request.json", "examples.json"
 DIGESTED = 64 << 20  # bytes: larger files are compared by size alone when a package is opened
 AGAIN = "export the checkpoint again"
 

@@ -17,6 +17,7 @@ from lightning_ccn.cli import main
 from lightning_ccn.data.collate import Collator
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.item_vectors import open_vectors
+from lightning_ccn.data.parquet import PageRows
 from lightning_ccn.data.ragged import Ragged, rows_of
 from lightning_ccn.data.rules import read_items
 from lightning_ccn.export.compare_packages import compare_packages
@@ -26,7 +27,7 @@ from lightning_ccn.export.rebuild import rebuild
 from lightning_ccn.models.system import Prediction, System
 from lightning_ccn.nn.head import PageMLP
 from lightning_ccn.nn.tables import PageEmbedding
-from lightning_ccn.serving import Scorer
+from lightning_ccn.serving import Request, Scorer
 from lightning_ccn.serving.graph_inputs import GraphInputs
 from lightning_ccn.serving.id_lookup import hash_integers, index_of
 from lightning_ccn.serving.package import Package
@@ -187,7 +188,7 @@ def test_requests_of_any_size_are_scored_as_pages_are(
     collator = Collator(dataset.schema, read_items(dataset), dataset.numbers, 20, 20, vectors)
     rng = np.random.default_rng(candidates)
     for short, long in ((0, 0), (1, 0), (0, 3), (50, 1000)):
-        rows = {
+        rows: PageRows = {
             "page_id": np.array([7]),
             "trigger": rng.integers(0, 61, 1),
             "user": rng.integers(0, 41, 1),
@@ -294,3 +295,16 @@ def test_item_vectors_are_what_the_graph_gets_by_the_ids_of_the_log(int8_package
     rows = Package(int8_package).ids["item"](table.column("item_id").to_pylist(), "items")
     expected = GraphInputs(Package(int8_package)).items(rows)
     np.testing.assert_array_equal(np.stack(table.column("vector").to_numpy()), expected)
+
+
+def test_the_examples_are_pages_of_the_split_that_can_be_asked_for(package: Path, package_data: Path) -> None:
+    examples = json.loads((package / "examples.json").read_text())
+    scorer, rows = Scorer(package), pq.read_table(package_data / "test").to_pylist()
+    assert len(examples) == 5
+    with_items = [row for row in rows if row["items"]]
+    expected = served(package, package_data)
+    asked = [scorer.answer(Request.from_plain(example)).probability for example in examples]
+    np.testing.assert_allclose(np.concatenate(asked), expected[: sum(map(len, asked))], atol=CLOSE)
+    for example, row in zip(examples, with_items, strict=False):
+        assert example["items"] == [999 + item if item else None for item in row["items"]]
+        assert example["user"]["user"] == 999 + row["user"]
