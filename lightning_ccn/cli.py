@@ -26,6 +26,9 @@ COMMANDS = {  # command -> the function that runs it: takes the other arguments,
     "compare": "lightning_ccn.studies.comparison.compare:run",
     "simulate": "lightning_ccn.studies.simulation.simulate:run",
     "plan": "lightning_ccn.commands.plan:run",
+    "export": "lightning_ccn.commands.export:run",
+    "serve": "lightning_ccn.commands.serve:run",
+    "score": "lightning_ccn.commands.score:run",
     "submit": "lightning_ccn.cluster.submit:run",
     "doctor": "lightning_ccn.doctor:main",
 }
@@ -42,6 +45,9 @@ usage: ccn COMMAND ...        `ccn COMMAND --help` explains each
   compare    train systems x seeds, and report them side by side
   simulate   let trained systems rank pages of a synthetic world, which then clicks and buys
   plan       show which rank would hold which table, and how many ranks it takes
+  export     write a package of a checkpoint, which is served without torch
+  serve      answer HTTP requests with a package
+  score      score files of raw candidate lists with a package
   submit     check a run, and submit it to SLURM
   doctor     check this machine's installation, and say what to do
 
@@ -51,6 +57,7 @@ Options come from YAML files (--config; several add up, the last one wins) and f
 `ccn --version` names the versions; --debug with any command shows the traceback of an error.
 """
 
+MORE = "--debug shows the traceback"
 GO_ON = "--ckpt_path last continues this run from its newest checkpoint"
 LESS_MEMORY = (  # what helps when a GPU is full
     "lower data.batch_pages or model.system.dim, take more ranks (trainer.devices), or set trainer.precision to "
@@ -100,7 +107,7 @@ def main(args: list[str] | None = None) -> int:
     if os.environ.get("LOCAL_RANK", "0") != "0":  # Ctrl-C reaches every rank; the first speaks, and ends the others
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        return _run(name, args[1:], debug)
+        return (_run_light if name == "serve" else _run)(name, args[1:], debug)
     except KeyboardInterrupt as words:  # also during the imports, which take seconds
         if words.args != (SILENT,):
             print(f"ccn: interrupted{f'; {words}' if words.args else ''}", file=sys.stderr)
@@ -158,6 +165,22 @@ def _run(name: str, args: list[str], debug: bool) -> int:
         return _ends(error, _unforeseen(error))
 
 
+def _run_light(name: str, args: list[str], debug: bool) -> int:
+    """Runs a command where torch and Lightning may not be installed."""
+    from lightning_ccn.errors import CCNError
+
+    try:
+        return _function(name)(args)
+    except CCNError as error:
+        return _fail(error)
+    except ModuleNotFoundError as error:
+        return _fail(f"{error.name} is not installed here; docs/serving.md says what `ccn {name}` needs")
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        return _of_the_program(error, " ".join(str(error).split()))
+
+
 def _output_is_closed() -> bool:
     """Whether nobody reads the output any more; then nothing more is written to it, also at exit."""
     poll = select.poll()
@@ -188,7 +211,6 @@ def _unforeseen(error: Exception) -> int:
     from lightning_ccn.sharding.process_group import loss_of_rank
 
     words = " ".join(str(error).split()) or type(error).__name__
-    more = "--debug shows the traceback"
     if loss := loss_of_rank(error):
         _fail(f"{loss}; {GO_ON}")
         return 1
@@ -196,7 +218,7 @@ def _unforeseen(error: Exception) -> int:
         _fail(f"the GPU's memory is full: {LESS_MEMORY}; {GO_ON} ({words.split('. ')[0]})")
         return 1
     if isinstance(error, dist.DistBackendError):
-        _fail(f"NCCL failed on this rank: {words[:500]}; the same command after NCCL_DEBUG=INFO shows more; {more}")
+        _fail(f"NCCL failed on this rank: {words[:500]}; the same command after NCCL_DEBUG=INFO shows more; {MORE}")
         return 1
     if isinstance(error, RuntimeError) and any(said in words for said in CUDA_FAULTS):
         said = words.split(" CUDA kernel errors")[0]
@@ -207,17 +229,23 @@ def _unforeseen(error: Exception) -> int:
         return 1
     if isinstance(error, OSError) and error.errno in DISK:
         place = f"{error.filename}: " if error.filename else ""
-        _fail(f"{place}{error.strerror or words}: {DISK[error.errno]}; {more}")
+        _fail(f"{place}{error.strerror or words}: {DISK[error.errno]}; {MORE}")
         return 1
     frames = traceback.extract_tb(error.__traceback__)
     if isinstance(error, (ValueError, TypeError)) and any(frame.name in OPTIONS_BECOME_OBJECTS for frame in frames):
         from lightning_ccn.training.parsers import in_one_line
 
-        return _fail(f"{in_one_line(str(error)).rstrip('.')}; {more}")
+        return _fail(f"{in_one_line(str(error)).rstrip('.')}; {MORE}")
+    return _of_the_program(error, words)
+
+
+def _of_the_program(error: Exception, words: str) -> int:
+    """Says where an error that nobody foresaw was raised; returns the exit code."""
+    frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if "site-packages" not in Path(frame.filename).parts] or frames
     _fail(
         f"unexpected {type(error).__name__} at {ours[-1].filename}:{ours[-1].lineno}: {words}; this is an error of the "
-        f"program, not of an option: {more}"
+        f"program, not of an option: {MORE}"
     )
     return 1
 

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lightning_ccn.data.ragged import Ragged
+from lightning_ccn.data import store_errors
+from lightning_ccn.data.ragged import Ragged, joined_rows
 from lightning_ccn.data.schema import Feature, Schema, Table
+from lightning_ccn.data.store_path import StorePath
 from lightning_ccn.data.vocabulary import Vocabulary
 from lightning_ccn.data.writer import DatasetWriter
 from tests.data.stats import accept_changes
+from tests.export.checkpoints import export_run, train
 from tests.trap import Trap
+
+if TYPE_CHECKING:
+    from tests.s3_server import S3Server
 
 os.environ["WANDB_MODE"] = "disabled"  # starting the client takes seconds; tests of W&B pass `--wandb offline`
 
@@ -45,9 +53,12 @@ def write_dataset(
     users: int = 40,
     items: int = 60,
     categories: int = 5,
+    tags: int = 11,
+    image: int = 3,
     numbers: tuple[str, ...] = (),
     page_numbers: tuple[str, ...] = (),
     same_as_trigger: tuple[str, ...] = (),
+    ratio_to_trigger: tuple[str, ...] = (),
     weight: str | None = None,
     position_bias: int | None = None,
     mapping: str = "dense",
@@ -56,7 +67,8 @@ def write_dataset(
     """Writes a small valid dataset; equal arguments write equal bytes.
 
     Items of the trigger's category are clicked with probability 0.6, others with 0.1, which a model can learn.
-    `users` and `items` are numbers of ids; the tables have one row more.
+    `users`, `items`, `categories` and `tags` are numbers of ids; the tables have one row more. `image` is the width of
+    the items' vectors. Without tags (0) or vectors, the schema has none.
     """
     rng = np.random.default_rng(seed)
     schema = Schema(
@@ -66,20 +78,34 @@ def write_dataset(
             "category": Table(categories + 1),
             "seller": Table(9),
             "city": Table(4),
+            **({"tag": Table(tags + 1)} if tags else {}),
         },
         # `interests` is a list feature, may be empty, and shares the table of the items' categories
         user=(Feature("user", "user"), Feature("city", "city"), Feature("interests", "category", many=True)),
-        attributes=(Feature("category", "category"), Feature("seller", "seller")),
+        # `tags` is a list too, of another order than in a batch, which has those with one value first
+        attributes=(
+            Feature("category", "category"),
+            *([Feature("tags", "tag", many=True)] if tags else []),
+            Feature("seller", "seller"),
+        ),
         numbers=numbers,
         page_numbers=page_numbers,
         same_as_trigger=same_as_trigger,
+        ratio_to_trigger=ratio_to_trigger,
         weight=weight,
         position_bias=position_bias,
+        vectors={"image": image} if image else {},
         category="category",
     )
-    attributes = {f.name: rng.integers(1, schema.tables[f.table].rows, items + 1) for f in schema.attributes}
+    single = [feature for feature in schema.attributes if not feature.many]
+    attributes = {f.name: rng.integers(1, schema.tables[f.table].rows, items + 1) for f in single}
     for column in attributes.values():
         column[0] = 0
+    none, own = Ragged(np.zeros(0, np.int64), np.zeros(2, np.int64)), np.random.default_rng([seed, 1])
+    lists = {"tags": joined_rows([none, ragged(own, items, 0, 3, tags + 1)])} if tags else {}
+    vectors = {name: own.normal(size=(items + 1, width)) for name, width in schema.vectors.items()}
+    for vector in vectors.values():
+        vector[0] = 0
     vocabularies = {name: Vocabulary() for name, table in schema.tables.items() if table.mapping == "dense"}
     for name, vocabulary in vocabularies.items():
         vocabulary.extend(1_000 + np.arange(schema.tables[name].rows - 1))
@@ -124,7 +150,8 @@ def write_dataset(
                 rows["attainable_probability"] = rows["click_probability"]
             first_page_id += count
             writer.write(split, rows)
-        return writer.close(attributes, vocabularies)
+        amounts = {name: np.append(np.nan, own.uniform(0.1, 9, items)) for name in ratio_to_trigger}
+        return writer.close({**attributes, **lists, **amounts}, vocabularies, vectors=vectors)
 
 
 @pytest.fixture
@@ -141,6 +168,26 @@ def make_dataset(tmp_path: Path) -> Callable[..., Path]:
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One folder with the default arguments for the whole session; do not write to it."""
     return write_dataset(tmp_path_factory.mktemp("session") / "dataset", numbers=("price",))
+
+
+@pytest.fixture(scope="session")
+def package_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data of `package`, with every kind of feature; do not write to it."""
+    folder = tmp_path_factory.mktemp("session") / "package_data"
+    return write_dataset(folder, numbers=("price",), page_numbers=("age",), same_as_trigger=("category",))
+
+
+@pytest.fixture(scope="session")
+def package_run(package_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of `package`; do not write to it."""
+    return train(package_data, tmp_path_factory.mktemp("session") / "runs", "ccn")
+
+
+@pytest.fixture(scope="session")
+def package(package_data: Path, package_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported CCN; do not write to it."""
+    folder = tmp_path_factory.mktemp("session") / "package"
+    return export_run(package_run, folder, "--data.folder", str(package_data))
 
 
 @pytest.fixture
@@ -168,3 +215,23 @@ def edit() -> Callable[..., Path]:
 @pytest.fixture
 def trap(tmp_path: Path) -> Trap:
     return Trap(tmp_path / "code was run")
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A server for the whole session; each test has a bucket of its own, see `bucket`."""
+    from tests.s3_server import S3Server  # whose libraries take half a second, for few tests
+
+    server = S3Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StorePath:
+    """An empty bucket, whose server this process finds; what is tried again is not waited for."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(store_errors, "WAITS", (0.0, 0.0, 0.0))
+    return s3_server.new_bucket(f"bucket-{uuid4()}")

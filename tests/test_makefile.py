@@ -26,7 +26,7 @@ VARIABLES: tuple[str, ...] = (
     "WALL",
     "WORLD_ARGS",
 )
-VARIABLES += ("DRY_RUN", "GPUS", "NODES", "PARTITION", "RESUME", "SBATCH", "TASKS", "TIME")
+VARIABLES += ("DRY_RUN", "GPUS", "NODES", "PARTITION", "PACKAGE", "REQUESTS", "RESUME", "SBATCH", "TASKS", "TIME")
 
 
 def make(*words: str) -> subprocess.CompletedProcess[str]:
@@ -119,6 +119,16 @@ def test_no_world_is_made_up_where_a_folder_was_named(
     assert not recorded.exists()
 
 
+def test_data_in_an_object_store_are_left_to_the_command(installed: str, recorded: Path) -> None:
+    named = "DATA=s3://bucket/world"
+    assert make("train", installed, named).returncode == 0
+    assert "--data.folder s3://bucket/world" in recorded.read_text()
+    answer = make("data", installed, named)
+    assert answer.returncode != 0
+    assert f"{named}: is in an object store; make the world on a disk, and upload it" in answer.stderr
+    assert "data world" not in recorded.read_text()
+
+
 def test_a_world_is_made_at_the_default_place_or_where_it_is_asked_for(
     installed: str, recorded: Path, tmp_path: Path
 ) -> None:
@@ -169,6 +179,10 @@ def test_variables_reach_finetune_predict_and_plan(installed: str) -> None:
     assert '--ckpt_path "runs/a/1/last" --data.folder "data/june" --output "scores"' in predict
     assert "--config" not in predict  # `ccn` itself finds the config.yaml of the checkpoint's run
     assert "plan --config a.yaml --x 1" in dry_run("plan", installed, "CONFIG=a.yaml", "ARGS=--x 1")
+    export = dry_run("export", installed, "CKPT=runs/a/1", "DATA=data/june", "OUT=p", "ARGS=--table_dtype int8")
+    assert 'export --ckpt_path "runs/a/1" --data.folder "data/june" --output "p" --table_dtype int8' in export
+    assert 'serve "p" --port 80' in dry_run("serve", installed, "PACKAGE=p", "ARGS=--port 80")
+    assert 'score "p" "r.csv" "s"' in dry_run("score", installed, "PACKAGE=p", "REQUESTS=r.csv", "OUT=s")
 
 
 def test_variables_reach_train_multinode(installed: str) -> None:
@@ -183,8 +197,14 @@ def test_variables_reach_train_multinode(installed: str) -> None:
 
 @pytest.mark.parametrize(
     ("words", "missing"),
-    [(["predict"], "CKPT"), (["finetune", "DATA=d"], "CKPT"), (["finetune", "CKPT=c"], "DATA")],
-    ids=["predict CKPT", "finetune CKPT", "finetune DATA"],
+    [
+        (["predict"], "CKPT"),
+        (["export"], "CKPT"),
+        (["score", "PACKAGE=p"], "REQUESTS"),
+        (["finetune", "DATA=d"], "CKPT"),
+        (["finetune", "CKPT=c"], "DATA"),
+    ],
+    ids=["predict CKPT", "export CKPT", "score REQUESTS", "finetune CKPT", "finetune DATA"],
 )
 def test_missing_variable_is_named_before_anything_is_installed(tmp_path: Path, words: list[str], missing: str) -> None:
     answer = make(*words, f"VENV={tmp_path / 'venv'}")

@@ -122,7 +122,7 @@ def test_heads_that_are_slow_on_a_gpu_in_bf16_are_named_there_only(
         assert not warned
         configure(CTRModule(Dataset.open(dataset), TAN), monkeypatch, device, precision)
     assert len(warned) == 1
-    assert warned[0].startswith("model.system.init_args.heads: the attention splits vectors of 48 values into 4 heads")
+    assert warned[0].startswith("model.system.init_args.heads: the attention splits vectors of 80 values into 4 heads")
 
 
 @pytest.mark.parametrize(
@@ -158,6 +158,7 @@ def test_every_feature_of_a_schema_goes_from_the_files_into_training_and_scores(
     make_dataset: Callable[..., Path], tmp_path: Path
 ) -> None:
     features = {"page_numbers": ("age",), "same_as_trigger": ("category",), "weight": "importance", "position_bias": 3}
+    features["ratio_to_trigger"] = ("price",)  # of the item; the one of `numbers` is that of the exposure
     folder = make_dataset(numbers=("price",), **features)
     assert check(folder).errors == []
     assert fit(folder, tmp_path, "--trainer.max_steps", "4", "--test_after_fit", "true") == 0

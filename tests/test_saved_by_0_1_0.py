@@ -16,7 +16,7 @@ SAVED = Path(__file__).parent / "saved_by_0_1_0"  # trained on `write_dataset`'s
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder that the saved paths are relative to, with the data that the run was trained on."""
-    write_dataset(tmp_path / "dataset", numbers=("price",))
+    write_dataset(tmp_path / "dataset", numbers=("price",), tags=0, image=0)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

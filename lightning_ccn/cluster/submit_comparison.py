@@ -11,6 +11,7 @@ from lightning_ccn.cluster.own_code import own_code, strings_in_words
 from lightning_ccn.cluster.site import call
 from lightning_ccn.cluster.snapshot import ROOT, snapshot
 from lightning_ccn.conf_files import CONF, find_conf
+from lightning_ccn.data.places import is_address
 from lightning_ccn.training.option_checks import check_writable
 from lightning_ccn.training.run_options import path_options
 
@@ -84,6 +85,8 @@ def with_absolute_paths(arguments: list[str]) -> list[str]:
 
     >>> with_absolute_paths(["--quick", "--output=/runs/c", "--systems", "sim,/etc/own.yaml"])
     ['--quick', '--output=/runs/c', '--systems', 'sim,/etc/own.yaml']
+    >>> with_absolute_paths(["--data.folder", "s3://bucket/world"])
+    ['--data.folder', 's3://bucket/world']
     """
     paths = path_options() | COMPARISON_PATHS
     words, before = [], ""
@@ -104,7 +107,7 @@ def _absolute(option: str, value: str, paths: set[str]) -> str:
     if option in CONFIGS:
         return value if value.lstrip().startswith("{") else _config(value)  # YAML may be given in place of a file
     exists = option.startswith("--") and "/" in value and Path(value).exists()
-    return str(Path(value).absolute()) if option in paths or exists else value
+    return str(Path(value).absolute()) if (option in paths or exists) and not is_address(value) else value
 
 
 def _config(value: str) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from jsonargparse import Namespace
 
 from lightning_ccn.data.build.build import build_log
 from lightning_ccn.data.build.draft import draft
+from lightning_ccn.data.places import place
 from lightning_ccn.evaluation.yardstick import CLICK_RATE, write_yardstick
 from lightning_ccn.training.parsers import CommandParser
 
@@ -36,7 +36,7 @@ def _build(options: Namespace) -> int:
         print(fault, file=sys.stderr)
     if report.faults:
         return 1
-    if report.built and (found := write_yardstick(Path(options.folder))) is not None:
+    if report.built and (found := write_yardstick(place(options.folder))) is not None:
         print(f"auc of the test split by {CLICK_RATE}: {found['auc']:.4f}, which a model should beat")
     return 0
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from lightning_ccn.data.dataset import SPLITS
+from lightning_ccn.data.places import Place
 from lightning_ccn.errors import OptionError
 from lightning_ccn.training.option_checks import check_writable
 
 HTML = "--html"
 
 
-def check_page(path: Path, folder: Path) -> None:
+def check_page(path: Path, folder: Place) -> None:
     """Makes the folder of a page, before a check that may take hours.
 
     Args:
@@ -23,7 +24,8 @@ def check_page(path: Path, folder: Path) -> None:
     """
     if path.suffix != ".html" or path.is_dir():
         raise OptionError(f"{HTML} {path}: is not the name of an HTML file; name one that ends in .html")
-    if any(path.resolve().is_relative_to((folder / split).resolve()) for split in SPLITS):
+    here = isinstance(folder, Path)
+    if here and any(path.resolve().is_relative_to(Path(str(folder), split).resolve()) for split in SPLITS):
         raise OptionError(f"{HTML} {path}: lies among the parts of {folder}, which are data; name another place")
     check_writable(path.parent, HTML)
     try:

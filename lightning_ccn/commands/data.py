@@ -20,6 +20,7 @@ from lightning_ccn.data.convert.ebnerd import convert_ebnerd
 from lightning_ccn.data.convert.mind import convert_mind
 from lightning_ccn.data.cut_folder import cut_folder
 from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.data.places import place
 from lightning_ccn.data.world import WorldConfig, generate_world
 from lightning_ccn.errors import OptionError
 from lightning_ccn.evaluation.heuristics import heuristic_scores
@@ -146,14 +147,14 @@ def _check(options: Namespace) -> int:
     given = options.as_dict()
     page = given.pop(HTML.removeprefix("--"))
     if page is not None:
-        check_page(page, Path(options.folder))
+        check_page(page, place(options.folder))
     report = check(**given)
     failed = bool(report.errors or report.unwritten)
     print(report, file=sys.stderr if failed else sys.stdout)
     if page is not None:
         write_dataset_page(report.plain(), page)
     if not failed and options.write_stats:
-        write_yardstick(Path(options.folder))
+        write_yardstick(place(options.folder))
     return 1 if failed else 0
 
 

@@ -42,9 +42,10 @@ class PageBatch(Pipelineable):
     Attributes:
         page_id: Int64 [pages].
         user: Profile features; one key per feature, stride = pages.
-        item: The distinct values of the item features; one key per feature, stride = distinct items. The first key is
-            the item itself. A key has one value per row, and none in the rows after its last value.
-        attribute: Int64 [attributes, distinct], for each item feature after the first, which of the key's values each
+        item: The distinct values of the item features; one key per feature: the item itself, the attributes with one
+            value, then those with many. A key has one value per row, and none in the rows after its last value. The
+            stride is the number of distinct items, or that of the values of a key that has more.
+        attribute: Int64 [attributes with one value, distinct], for each of them, which of the key's values each
             distinct item has; see `feature_of_item`.
         target: Int64 [items], index into the distinct items; page-major.
         page_lengths: Int64 [pages], number of exposed items of each page; sums to `items`.
@@ -66,6 +67,12 @@ class PageBatch(Pipelineable):
             one, and without clicks.
         weight: Float32 [items], how much each item counts in the training loss; None if all count alike, and without
             clicks.
+        attribute_lists: For each attribute with many values, which of the key's values in `item` each distinct item
+            has; one key per attribute, stride = distinct items. None if there is no such attribute.
+        vectors: Float32 [distinct, sum of the widths], the frozen vectors of each distinct item, side by side in the
+            schema's order; zeros for the unknown item. None if there are none.
+        logarithms: Float32 [distinct, names], of the numbers whose ratio to the trigger counts; NaN where unknown. None
+            if there are none.
     """
 
     page_id: Tensor
@@ -90,6 +97,9 @@ class PageBatch(Pipelineable):
     clicks: Tensor | None
     position: Tensor | None = None
     weight: Tensor | None = None
+    attribute_lists: KeyedJaggedTensor | None = None
+    vectors: Tensor | None = None
+    logarithms: Tensor | None = None
 
     def __post_init__(self) -> None:
         # looked up once: each look at a tensor's shape costs as much as a small operation
@@ -99,7 +109,7 @@ class PageBatch(Pipelineable):
         self._made: dict[str, Any] = {}
 
     def feature_of_item(self, name: str) -> Tensor:
-        """The value of an item feature, for each distinct item: int64 [distinct]."""
+        """The value of an item feature that has one, for each distinct item: int64 [distinct]."""
         values: Tensor = self.item[name].values()
         at = self.item.keys().index(name)
         return values[self.attribute[at - 1]] if at else values

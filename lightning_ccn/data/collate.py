@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-import pyarrow as pa
 import torch
-from torch import Tensor
 from torchrec import KeyedJaggedTensor
 
 from lightning_ccn.data import page_row
-from lightning_ccn.data.batch import PageBatch, keyed_jagged
+from lightning_ccn.data.batch import PageBatch
+from lightning_ccn.data.item_features import ItemFeatures, distinct_rows, int64, keyed
 from lightning_ccn.data.padding import Places
-from lightning_ccn.data.page_row import ITEM
 from lightning_ccn.data.parquet import PageRows, list_column, value_column
 from lightning_ccn.data.ragged import Ragged, most_recent, take
 from lightning_ccn.data.ready_pages import (
@@ -53,17 +51,19 @@ class Collator:
 
     Attributes:
         schema: Schema of the dataset.
-        items: Item attributes by name, int [rows of the item table] each.
+        items: Item attributes by name, int [rows of the item table] each, or a `Ragged` of these.
         moments: (mean, standard deviation) of each number.
         short_length: How many of the most recent short behaviours are kept.
         long_length: How many of the most recent long behaviours are kept for each category; 0 leaves them out.
+        vectors: Vectors of items by name, floats [rows of the item table, width] each; those of the schema.
     """
 
     schema: Schema
-    items: Mapping[str, np.ndarray]
+    items: Mapping[str, np.ndarray | Ragged]
     moments: Mapping[str, tuple[float, float]]
     short_length: int
     long_length: int
+    vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __call__(self, rows: PageRows) -> PageBatch:
         """The batch of these pages, in order.
@@ -151,61 +151,56 @@ class Collator:
         target_page = np.repeat(np.arange(pages), item_count)
         place, longest = np.arange(items) - _before(item_count)[target_page], _longest(item_count)
         first_group = _before(page[GROUP_COUNT])
-        distinct, (target_at, trigger_at, short_at, long_at) = _distinct(
+        distinct, (target_at, trigger_at, short_at, long_at) = distinct_rows(
             [target[ROW], trigger.astype(np.int32), blocks[SHORT], blocks[LONG]]
         )
         numbers = blocks[NUMBERS] if self.schema.numbers else np.zeros((items, 0), np.float32)
         page_numbers = blocks.get(PAGE_NUMBERS)
         if page_numbers is None or not len(page_numbers):
             page_numbers = np.zeros((pages, len(self.schema.page_numbers)), np.float32)
-        item, attribute = self._item(distinct)
+        item, attribute, lists = self._of_items.features(distinct)
         return PageBatch(
-            page_id=_tensor(page[PAGE_ID]),
+            page_id=int64(page[PAGE_ID]),
             user=self._user(blocks, page),
             item=item,
             attribute=attribute,
-            target=_tensor(target_at),
-            page_lengths=_tensor(item_count),
-            page=_tensor(target_page),
-            of_page=Places(_tensor(target_page * longest + place), pages, longest),
-            trigger=_tensor(trigger_at),
-            short=_tensor(short_at),
-            short_lengths=_tensor(short_count),
+            target=int64(target_at),
+            page_lengths=int64(item_count),
+            page=int64(target_page),
+            of_page=Places(int64(target_page * longest + place), pages, longest),
+            trigger=int64(trigger_at),
+            short=int64(short_at),
+            short_lengths=int64(short_count),
             longest_short=_longest(short_count),
-            long=_tensor(long_at),
-            long_lengths=_tensor(long_lengths),
+            long=int64(long_at),
+            long_lengths=int64(long_lengths),
             longest_long=_longest(long_lengths) if self.long_length else 0,
-            target_group=_tensor(target[GROUP] + first_group[target_page]),
-            trigger_group=_tensor(page[TRIGGER_GROUP] + first_group),
+            target_group=int64(target[GROUP] + first_group[target_page]),
+            trigger_group=int64(page[TRIGGER_GROUP] + first_group),
             numbers=torch.from_numpy(numbers),
             page_numbers=torch.from_numpy(page_numbers),
             clicks=torch.from_numpy(target[CLICK].astype(np.float32)) if len(target) > CLICK else None,
-            position=_tensor(target[POSITION]) if len(target) > POSITION else None,
+            position=int64(target[POSITION]) if len(target) > POSITION else None,
             weight=torch.from_numpy(blocks[WEIGHT]) if WEIGHT in blocks else None,
+            attribute_lists=lists,
+            vectors=self._of_items.frozen_vectors(distinct) if self.schema.vectors else None,
+            logarithms=self._of_items.logarithms(distinct) if self.schema.ratio_to_trigger else None,
         )
 
     @cached_property
+    def _of_items(self) -> ItemFeatures:
+        return ItemFeatures(self.schema, self.items, self.vectors)
+
+    @cached_property
     def _search(self) -> HardSearch:
-        return HardSearch(self.schema, self.items)
+        return HardSearch.of_schema(self.schema, self.items)
 
     def _user(self, blocks: Blocks, page: np.ndarray) -> KeyedJaggedTensor:
         values, lengths = [], []
         for feature, column in zip(self.schema.user, page[FIRST_FEATURE:], strict=True):
             values.append(blocks[_block_of(feature.name)] if feature.many else column)
             lengths.append(column if feature.many else np.ones(page.shape[1], np.int64))
-        return _keyed([f.name for f in self.schema.user], values, lengths, page.shape[1])
-
-    def _item(self, distinct: np.ndarray) -> tuple[KeyedJaggedTensor, Tensor]:
-        """The distinct values of each item feature, and which of its attributes' values each item has."""
-        names, values, places = [ITEM], [distinct], []
-        for feature in self.schema.attributes:
-            of_feature, (place,) = _distinct([self.items[feature.name][distinct]])
-            names.append(feature.name)
-            values.append(of_feature)
-            places.append(place)
-        lengths = [np.arange(len(distinct)) < len(of_feature) for of_feature in values]
-        attribute = np.array(places, np.int64).reshape(len(places), len(distinct))
-        return _keyed(names, values, lengths, len(distinct)), torch.from_numpy(attribute)
+        return keyed([f.name for f in self.schema.user], values, lengths, page.shape[1])
 
     def _numbers(self, rows: PageRows, names: Sequence[str]) -> np.ndarray:
         """Standardised numbers of exposed items, or of pages: float32 [items or pages, names]."""
@@ -232,16 +227,6 @@ def _block_of(feature: str) -> str:
     return f"feature {feature}"
 
 
-def _distinct(places: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The distinct item rows, in the order in which they are met, and where each of the given rows is among them.
-
-    Arrow's hash table neither sorts the rows nor needs memory for every row of the item table.
-    """
-    encoded = pa.array(np.concatenate(places)).dictionary_encode()
-    at = encoded.indices.to_numpy()
-    return encoded.dictionary.to_numpy(), np.split(at, np.cumsum([len(rows) for rows in places[:-1]]))
-
-
 def _columns(columns: list[np.ndarray], dtype: type[np.integer]) -> np.ndarray:
     """The arrays side by side: [rows, columns]."""
     block = np.empty((len(columns[0]), len(columns)), dtype)
@@ -255,19 +240,5 @@ def _before(counts: np.ndarray) -> np.ndarray:
     return np.cumsum(counts) - counts
 
 
-def _tensor(values: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64))
-
-
 def _longest(lengths: np.ndarray) -> int:
     return max(int(lengths.max(initial=0)), 1)
-
-
-def _keyed(names: list[str], values: list[np.ndarray], lengths: list[np.ndarray], stride: int) -> KeyedJaggedTensor:
-    return keyed_jagged(
-        names,
-        _tensor(np.concatenate(values) if values else np.zeros(0)),
-        _tensor(np.concatenate(lengths) if lengths else np.zeros(0)),
-        stride,
-        [len(of_key) for of_key in values],
-    )

@@ -11,7 +11,7 @@ from lightning_ccn.data.schema import Schema
 
 LARGEST = 1e30  # of a number, without its sign: a larger one is a system's word for "missing", such as FLT_MAX
 
-FLOATS = ("number", "weight", "probability")  # what may be stored as floats
+FLOATS = ("number", "amount", "weight", "probability")  # what may be stored as floats
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Column:
         name: Name of the column.
         holds: What its values are: `id` (a row of `table`), `binary` (0 or 1), `time` (seconds since 1970), `integer`,
             `position` (from 1 on),
-            `number` (at most `LARGEST` without its sign; NaN or null for unknown), `weight` (a number from 0 on) or
+            `number` (at most `LARGEST` without its sign; NaN or null for unknown), `amount` (such a number above 0),
+            `weight` (a number from 0 on) or
             `probability`.
         many: Whether it is a list column.
         table: The table whose rows the ids are.
@@ -85,5 +86,9 @@ def page_columns(schema: Schema) -> list[Column]:
 
 
 def item_columns(schema: Schema) -> list[Column]:
-    """The columns of items.parquet: the number of the row, and the attributes."""
-    return [Column(page_row.ITEM, "integer"), *(Column(f.name, "id", table=f.table) for f in schema.attributes)]
+    """The columns of items.parquet: the number of the row, the attributes, and the numbers."""
+    return [
+        Column(page_row.ITEM, "integer"),
+        *(Column(f.name, "id", many=f.many, table=f.table) for f in schema.attributes),
+        *(Column(name, "amount") for name in schema.ratio_to_trigger),
+    ]

@@ -55,11 +55,11 @@ class LongCut:
         items: Item attributes by name, int [rows of the item table] each.
     """
 
-    def __init__(self, schema: Schema, items: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, schema: Schema, items: Mapping[str, np.ndarray | Ragged]) -> None:
         if schema.cut_long_length is None:
             raise ValueError("the schema has no cut_long_length")
         self.schema, self.most = schema, schema.cut_long_length
-        self._search = HardSearch(schema, items)
+        self._search = HardSearch.of_schema(schema, items)
 
     def kept(self, rows: PageRows) -> np.ndarray:
         """Which values of `long_items` are left, int64, ascending.

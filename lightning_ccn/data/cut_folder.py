@@ -9,6 +9,8 @@ from pathlib import Path
 from lightning_ccn.data.cut import CutCounts, LongCut
 from lightning_ccn.data.dataset import SPLITS, Dataset
 from lightning_ccn.data.new_folder import NewFolder
+from lightning_ccn.data.parquet import parts_of
+from lightning_ccn.data.places import on_disk
 from lightning_ccn.data.rules import read_items
 from lightning_ccn.data.writer import write_stats
 from lightning_ccn.errors import DataError, OptionError
@@ -57,7 +59,7 @@ def cut_folder(folder: str | Path, out: str | Path, *, long_length: int) -> CutR
         DataError: A folder cannot be read or written, or a value breaks a rule.
         OptionError: `long_length` is less than 1, or more than the folder was cut to itself.
     """
-    folder, out = Path(folder), Path(out)
+    folder, out = on_disk(folder, "the folder to be cut"), Path(out)
     if long_length < 1:
         raise OptionError(f"long_length is {long_length}: it must be 1 or more")
     if folder.resolve() in (out.resolve(), *out.resolve().parents):
@@ -75,7 +77,7 @@ def cut_folder(folder: str | Path, out: str | Path, *, long_length: int) -> CutR
     try:
         for split in SPLITS:
             (new.part / split).mkdir()
-            for path in dataset.parts(split):
+            for path in parts_of(folder / split):
                 to = new.part / path.relative_to(folder)
                 to.parent.mkdir(parents=True, exist_ok=True)
                 counts[split] += cut.part(path, to)
@@ -93,9 +95,10 @@ def cut_folder(folder: str | Path, out: str | Path, *, long_length: int) -> CutR
 
 
 def _copy_others(folder: Path, to: Path) -> None:
-    """Copies items, vocabularies, and what a world or a converter wrote of their work."""
+    """Copies items, vocabularies, vectors, and what a world or a converter wrote of their work."""
     for path in folder.iterdir():
         if path.is_file() and path.name not in WRITTEN and not path.name.startswith(("_", ".")):
             shutil.copyfile(path, to / path.name)
-    if (folder / "vocabulary").is_dir():
-        shutil.copytree(folder / "vocabulary", to / "vocabulary", copy_function=shutil.copyfile)
+    for name in ("vocabulary", "vectors"):
+        if (folder / name).is_dir():
+            shutil.copytree(folder / name, to / name, copy_function=shutil.copyfile)

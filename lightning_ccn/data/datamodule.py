@@ -20,7 +20,8 @@ class PageData(L.LightningDataModule):
     A page view is a page that one user saw once, with the items exposed on it.
 
     Args:
-        folder: Dataset folder, as `ccn data world` or `ccn data convert` writes it.
+        folder: Dataset folder, as `ccn data world` or `ccn data convert` writes it; a path, or an address in a store,
+            such as s3://bucket/folder.
         batch_pages: Number of page views in a global batch, over all ranks. The order of the global batches, and so
             what a model learns, does not depend on the number of ranks.
         short_length: How many of the most recent behaviours of the short sequence are kept.
@@ -32,6 +33,8 @@ class PageData(L.LightningDataModule):
         predict_split: Split that `ccn predict` scores.
         same_ids: Vouch that the rows of tables without a file in vocabulary/ mean the same ids as in the checkpoint.
             Nothing else can show it for a folder that the checkpoint was not trained on.
+        cache: A folder on a disk of each node, where row groups of a store are kept after they were read once. Without
+            it, they are read from the store in every epoch.
 
     Raises:
         DataError: The folder is missing or malformed.
@@ -40,7 +43,7 @@ class PageData(L.LightningDataModule):
 
     def __init__(
         self,
-        folder: Path,
+        folder: str | Path,
         batch_pages: int = 128,
         short_length: int = 20,
         long_length: int = 20,
@@ -49,6 +52,7 @@ class PageData(L.LightningDataModule):
         workers: int = 1,
         predict_split: Literal["train", "validation", "test"] = "test",
         same_ids: bool = False,
+        cache: Path | None = None,
     ) -> None:
         super().__init__()
         for name, value, least in (
@@ -61,8 +65,8 @@ class PageData(L.LightningDataModule):
         ):
             if value < least:
                 raise OptionError(f"data.{name} is {value}: it must be {least} or more")
-        self.dataset = Dataset.open(folder)
-        self.dataset.schema.refuse_longer_search(long_length, folder)
+        self.dataset = Dataset.open(folder, cache)
+        self.dataset.schema.refuse_longer_search(long_length, self.dataset.folder)
         self.dataset.same_ids = same_ids
         self.batch_pages, self.lanes, self.seed, self.workers = batch_pages, lanes, seed, workers
         self.short_length, self.long_length = short_length, long_length

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from lightning_ccn.data.fingerprint import changes, combined, file_digests
 from lightning_ccn.data.parquet import parts_of
+from lightning_ccn.data.places import Place, place
 from lightning_ccn.data.schema import Schema, read_schema
+from lightning_ccn.data.store_path import StorePath
 from lightning_ccn.errors import DataError
 
 SPLITS = ("train", "validation", "test")
@@ -83,7 +84,7 @@ class Dataset:
     """An open dataset folder: what models and readers need to know before they read a page.
 
     Attributes:
-        folder: Path of the folder.
+        folder: Path of the folder, or its address in a store.
         schema: Tables and features.
         splits: Counts by split.
         numbers: Mean and standard deviation of each per-item number over the training items, and of each page's number
@@ -98,7 +99,7 @@ class Dataset:
     # Not a dataclass: the command line would turn the fields of a dataclass into options.
     def __init__(
         self,
-        folder: Path,
+        folder: Place,
         schema: Schema,
         splits: dict[str, SplitStats],
         numbers: dict[str, tuple[float, float]],
@@ -129,7 +130,7 @@ class Dataset:
         dense = [name for name, table in self.schema.tables.items() if table.mapping == "dense"]
         return [name for name in dense if name not in self.digests]
 
-    def parts(self, split: str) -> list[Path]:
+    def parts(self, split: str) -> list[Path] | list[StorePath]:
         """The Parquet files of a split, ordered by path.
 
         Raises:
@@ -172,19 +173,22 @@ class Dataset:
             )
 
     @staticmethod
-    def open(folder: str | Path) -> Dataset:
+    def open(folder: str | Place, cache: Path | None = None) -> Dataset:
         """Opens a dataset folder.
 
+        Args:
+            folder: Path of the folder, or its address in a store, such as `s3://bucket/folder`.
+            cache: Where row groups of a store are kept; None: each is read again whenever it is needed.
+
         Raises:
-            DataError: The folder or one of its files is missing or malformed.
+            DataError: The folder or one of its files is missing or malformed, or a store cannot be read.
         """
-        if address := re.match(r"([a-z][a-z0-9]+):/+", str(folder)):  # a Path has one slash of s3://
-            raise DataError(
-                f"{folder}: this is an address of {address[1]}, and a dataset folder is read from a file system: mount "
-                "the store, or copy the folder to a disk of each node, and name that"
-            )
-        folder = Path(folder)
+        folder = place(folder)
+        if isinstance(folder, StorePath):
+            folder = folder.cached_in(cache)
         if not folder.is_dir():
+            if isinstance(folder, StorePath):
+                folder.refuse_missing()
             raise DataError(
                 f"{folder}: no such folder; data.folder names a dataset folder, which `ccn data convert` makes from a "
                 "log and `ccn data world` makes up"
@@ -227,6 +231,6 @@ class Dataset:
                 f"correct it, or let `ccn data check {folder} --write_stats true` take the folder as it is"
             )
         now = file_digests(folder, ())
-        for prefix in ("items.parquet", "vocabulary/"):
+        for prefix in ("items.parquet", "vocabulary/", "vectors/"):
             dataset.refuse_changes(prefix, {name: d for name, d in now.items() if name.startswith(prefix)})
         return dataset

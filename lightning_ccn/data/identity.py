@@ -33,7 +33,7 @@ def data_identity(dataset: Dataset) -> dict[str, Any]:
         schema: The schema.
         digests: Digest of the vocabulary of each table that has one.
         numbers: Mean and standard deviation of each per-item number.
-        files: Digests of items.parquet and of the pages that are trained and validated on.
+        files: Digests of items.parquet, of vectors, and of the pages that are trained and validated on.
     """
     return {
         "schema": dataset.schema.to_dict(),
@@ -103,8 +103,9 @@ def saved_numbers(saved: Mapping[str, Any], dataset: Dataset) -> dict[str, tuple
 
 
 def _files(dataset: Dataset) -> dict[str, str]:
+    of_items = file_digests(dataset.folder, ()).items()
     return {
-        "items.parquet": file_digests(dataset.folder, ())["items.parquet"],
+        **{name: digest for name, digest in of_items if name.startswith(("items.parquet", "vectors/"))},
         **{f"{split}/": dataset.fingerprint(split) for split in ("train", "validation")},
     }
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from lightning_ccn.data.file_lock import FileLock, HeldError
+from lightning_ccn.data.places import on_disk
 from lightning_ccn.errors import DataError
 
 OWNER = ".owner"  # the file in an unfinished folder that shows whose it is
@@ -24,15 +26,18 @@ class NewFolder:
     Args:
         folder: The folder; it must be empty or not exist.
         otherwise: What to do if it is not empty, for the message.
+        goes_on: Whether what another process has left in `part` is the beginning of the same work, and stays.
 
     Attributes:
         part: Where to write its files, until `finish`.
 
     Raises:
-        DataError: The folder is not empty, another process writes it, or `part` was made by nobody of this program.
+        DataError: The folder is not empty or an address of a store, another process writes it, or `part` was made by
+            nobody of this program.
     """
 
-    def __init__(self, folder: Path, otherwise: str) -> None:
+    def __init__(self, folder: Path, otherwise: str, goes_on: Callable[[Path], bool] = lambda part: False) -> None:
+        on_disk(folder, "a new folder")
         self.folder, self.part = folder, part_of(folder)
         refuse_filled(folder, otherwise)
         owner = self.part / OWNER
@@ -51,7 +56,7 @@ class NewFolder:
         except DataError:
             self._lock.release()
             raise
-        for left in self.part.iterdir():
+        for left in () if goes_on(self.part) else self.part.iterdir():
             if left.is_dir():
                 shutil.rmtree(left)
             elif left != owner:
@@ -70,6 +75,10 @@ class NewFolder:
                 f"{self.folder}: cannot be made: {error.strerror}; what was written is in {self.part}"
             ) from None
         (self.folder / OWNER).unlink()
+        self._lock.release()
+
+    def leave(self) -> None:
+        """Leaves what was written for another process, which goes on with it."""
         self._lock.release()
 
     def discard(self) -> None:

@@ -7,14 +7,19 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import overload
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lightning_ccn.data.places import Place
 from lightning_ccn.data.ragged import Ragged
+from lightning_ccn.data.store_copies import local_copy
+from lightning_ccn.data.store_part import StorePart
+from lightning_ccn.data.store_path import StorePath
 from lightning_ccn.errors import DataError
 
 PageRows = Mapping[str, np.ndarray | Ragged]  # page rows by column; [pages] each
@@ -25,7 +30,11 @@ FILES_AT_ONCE = 16  # whose ends are read at the same time: a file system over a
 BESIDE_DATA = (".crc", ".md")  # checksums and notes, which nobody takes for data
 
 
-def parts_of(folder: Path) -> list[Path]:
+@overload
+def parts_of(folder: Path) -> list[Path]: ...
+@overload
+def parts_of(folder: StorePath) -> list[StorePath]: ...
+def parts_of(folder: Place) -> list[Path] | list[StorePath]:
     """The Parquet files of a split, in its folder and all subfolders (Spark: `day=1/`), ordered by path.
 
     Names that begin with `_` or `.` are left out, as Spark does. Every other file must be a part: data that is silently
@@ -37,6 +46,8 @@ def parts_of(folder: Path) -> list[Path]:
     Raises:
         DataError: A file's name does not end in `.parquet`, or a folder cannot be read.
     """
+    if isinstance(folder, StorePath):
+        return [path for path in folder.files() if _is_part(path.relative_to(folder), path)]
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder}: is a file; a split is a folder of {ENDING} files")
     found, seen = [], set()
@@ -46,14 +57,18 @@ def parts_of(folder: Path) -> list[Path]:
             raise DataError(f"{place}: a link to a folder whose files are read already; they would count twice")
         seen.add(real)
         folders[:] = [name for name in folders if not name.startswith(("_", "."))]
-        for name in names:
-            if name.startswith(("_", ".")) or name.endswith(BESIDE_DATA):
-                continue
-            if not name.endswith(ENDING):
-                remedy = f"write Parquet files whose names end in {ENDING}, or begin the name with _ to leave it out"
-                raise DataError(f"{place / name}: not read, because its name does not end in {ENDING}; {remedy}")
-            found.append(place / name)
+        found += [place / name for name in names if _is_part(PurePosixPath(name), place / name)]
     return sorted(found)
+
+
+def _is_part(inside: PurePosixPath, path: Place) -> bool:
+    """Whether a file is to be read: not if its name, or that of a folder on the way to it, says so."""
+    if any(name.startswith(("_", ".")) for name in inside.parts) or inside.name.endswith(BESIDE_DATA):
+        return False
+    if not inside.name.endswith(ENDING):
+        remedy = f"write Parquet files whose names end in {ENDING}, or begin the name with _ to leave it out"
+        raise DataError(f"{path}: not read, because its name does not end in {ENDING}; {remedy}")
+    return True
 
 
 def _unreadable(error: OSError) -> None:
@@ -62,13 +77,17 @@ def _unreadable(error: OSError) -> None:
 
 
 @contextmanager
-def open_part(path: Path) -> Iterator[pq.ParquetFile]:
+def open_part(path: Place, copied: bool = False) -> Iterator[pq.ParquetFile]:
     """Opens a Parquet file; reading errors within the `with` block become DataErrors that name the file.
+
+    Args:
+        path: The file.
+        copied: Whether a file of a store is read through a copy on this machine, see `local_copy`.
 
     Raises:
         DataError: The file is missing, truncated or corrupt, or a requested column is corrupt.
     """
-    with _errors_of(path), pq.ParquetFile(path) as file:
+    with _errors_of(path), _opened(local_copy(path) if copied else path) as file:
         yield file
 
 
@@ -81,22 +100,26 @@ class OpenParts:
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self._files: OrderedDict[Path, pq.ParquetFile] = OrderedDict()
+        self._files: OrderedDict[Place, pq.ParquetFile] = OrderedDict()
 
     @contextmanager
-    def __call__(self, path: Path) -> Iterator[pq.ParquetFile]:
+    def __call__(self, path: Place) -> Iterator[pq.ParquetFile]:
         """Like `open_part`, but the file stays open."""
         with _errors_of(path):
             if path not in self._files:
-                self._files[path] = pq.ParquetFile(path)
+                self._files[path] = _opened(path)
             self._files.move_to_end(path)
             while len(self._files) > self.most:
                 self._files.popitem(last=False)[1].close()
             yield self._files[path]
 
 
+def _opened(path: Place) -> pq.ParquetFile:
+    return StorePart(path) if isinstance(path, StorePath) else pq.ParquetFile(path)
+
+
 @contextmanager
-def _errors_of(path: Path) -> Iterator[None]:
+def _errors_of(path: Place) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:

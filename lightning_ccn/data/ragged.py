@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,11 +46,21 @@ def row_sums(column: Ragged, values: np.ndarray) -> np.ndarray:
     return sums
 
 
+def joined_rows(parts: Sequence[Ragged]) -> Ragged:
+    """The rows of several columns, one column after the other; at least one."""
+    lengths = np.concatenate([part.lengths for part in parts])
+    return Ragged.from_lengths(np.concatenate([part.values for part in parts]), lengths)
+
+
 def take(column: np.ndarray | Ragged, rows: np.ndarray) -> np.ndarray | Ragged:
     """Selects rows of a column, in the given order."""
-    if not isinstance(column, Ragged):
-        return column[rows]
-    return slices(column, column.offsets[rows], column.lengths[rows])
+    return rows_of(column, rows) if isinstance(column, Ragged) else column[rows]
+
+
+def rows_of(column: Ragged, rows: np.ndarray) -> Ragged:
+    """Selects rows of a list column, in the given order."""
+    starts = column.offsets[rows]
+    return slices(column, starts, column.offsets[rows + 1] - starts)
 
 
 def slices(column: Ragged, starts: np.ndarray, lengths: np.ndarray) -> Ragged:

@@ -17,6 +17,7 @@ from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.collate import Collator
 from lightning_ccn.data.copy_ahead import announced_ahead, copied_ahead
 from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.data.item_vectors import open_vectors
 from lightning_ccn.data.parquet import OpenParts, PageRows, decode
 from lightning_ccn.data.ready_pages import Blocks, ReadyPages, joined
 from lightning_ccn.data.rules import check_columns, check_rows, read_items
@@ -89,7 +90,12 @@ class PageBatches(TorchDataset[PageBatch]):
         self._ready: OrderedDict[tuple[int, int], ReadyPages] = OrderedDict()  # the most recently used last
         self._open = OpenParts(self.lanes + 1)
         self.collator = Collator(
-            dataset.schema, read_items(dataset), dataset.numbers, short_length=short_length, long_length=long_length
+            dataset.schema,
+            read_items(dataset),
+            dataset.numbers,
+            short_length=short_length,
+            long_length=long_length,
+            vectors=open_vectors(dataset.folder, dataset.schema),
         )
 
     def __len__(self) -> int:

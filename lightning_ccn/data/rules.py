@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +12,9 @@ import pyarrow as pa
 from lightning_ccn.data import page_row
 from lightning_ccn.data.columns import LARGEST, Column, item_columns, page_columns
 from lightning_ccn.data.dataset import Dataset
-from lightning_ccn.data.parquet import FILES_AT_ONCE, NULL, PageRows, decode, open_part
-from lightning_ccn.data.ragged import Ragged
+from lightning_ccn.data.parquet import FILES_AT_ONCE, NULL, PageRows, decode, open_part, value_column
+from lightning_ccn.data.places import Place
+from lightning_ccn.data.ragged import Ragged, joined_rows
 from lightning_ccn.data.schema import Schema
 from lightning_ccn.errors import DataError
 
@@ -39,7 +39,7 @@ class Problem:
     count: int
     remedy: str
 
-    def messages(self, path: Path, first_row: int) -> list[str]:
+    def messages(self, path: Place, first_row: int) -> list[str]:
         """One line per row of `rows`; `first_row` is the number of the row group's first row in the file."""
         return [
             f"{path}: row {first_row + row}, column {self.column}: {found}; {self.remedy}"
@@ -58,7 +58,7 @@ def check_columns(dataset: Dataset, split: str, columns: Sequence[str]) -> list[
     """
     wanted = [column for column in page_columns(dataset.schema) if column.name in columns]
 
-    def rows_of(path: Path) -> list[int]:
+    def rows_of(path: Place) -> list[int]:
         with open_part(path) as file:
             for message in type_problems(wanted, file.schema_arrow, path):
                 raise DataError(message)
@@ -68,7 +68,7 @@ def check_columns(dataset: Dataset, split: str, columns: Sequence[str]) -> list[
         return list(pool.map(rows_of, dataset.parts(split)))
 
 
-def check_rows(schema: Schema, rows: PageRows, path: Path, first_row: int) -> None:
+def check_rows(schema: Schema, rows: PageRows, path: Place, first_row: int) -> None:
     """Checks the values of one decoded row group.
 
     Args:
@@ -84,8 +84,10 @@ def check_rows(schema: Schema, rows: PageRows, path: Path, first_row: int) -> No
         raise DataError(problem.messages(path, first_row)[0])
 
 
-def read_items(dataset: Dataset) -> dict[str, np.ndarray]:
-    """Item attributes by name, int32 [rows of the item table] each.
+def read_items(dataset: Dataset) -> dict[str, np.ndarray | Ragged]:
+    """The columns of items.parquet by name, [rows of the item table] each.
+
+    Attributes are int32, those with many values a `Ragged` of these, and numbers are float32, NaN where unknown.
 
     Raises:
         DataError: items.parquet does not have one row per item in order, or a value is outside its table.
@@ -96,12 +98,12 @@ def read_items(dataset: Dataset) -> dict[str, np.ndarray]:
     return items
 
 
-def scan_items(path: Path, schema: Schema) -> tuple[dict[str, np.ndarray], list[str]]:
+def scan_items(path: Place, schema: Schema) -> tuple[dict[str, np.ndarray | Ragged], list[str]]:
     """Reads items.parquet: the attributes as `read_items` returns them, and one message per problem."""
     if path.is_dir():
         return {}, [f"{path}: is a folder, as Spark writes; order it by item and replace it by its only part"]
     columns, expected = item_columns(schema), schema.tables[page_row.ITEM].rows
-    with open_part(path) as file:
+    with open_part(path, copied=True) as file:
         problems = type_problems(columns, file.schema_arrow, path)
         if file.metadata.num_rows != expected:
             problems.append(
@@ -110,21 +112,30 @@ def scan_items(path: Path, schema: Schema) -> tuple[dict[str, np.ndarray], list[
             )
         if problems:
             return {}, problems
-        items = {column.name: np.zeros(expected, dtype=np.int32) for column in columns}
+        whole = {
+            column.name: np.zeros(expected, dtype=np.float32 if column.holds == "amount" else np.int32)
+            for column in columns
+            if not column.many
+        }
+        lists: dict[str, list[Ragged]] = {column.name: [] for column in columns if column.many}
         first = 0
         for group in range(file.num_row_groups):
-            rows = {n: v for n, v in decode(file, group, list(items)).items() if isinstance(v, np.ndarray)}
+            rows = decode(file, group, [column.name for column in columns])
             for problem in (*row_problems(schema, columns, rows), *_item_problems(columns, rows, first)):
                 problems += problem.messages(path, first)
             size = file.metadata.row_group(group).num_rows
             for name, values in rows.items():
-                items[name][first : first + size] = values
+                if isinstance(values, Ragged):
+                    lists[name].append(Ragged(values.values.astype(np.int32), values.offsets))
+                else:
+                    whole[name][first : first + size] = values
             first += size
+    items: dict[str, np.ndarray | Ragged] = {**whole, **{name: joined_rows(parts) for name, parts in lists.items()}}
     del items[page_row.ITEM]
     return items, problems
 
 
-def type_problems(columns: Sequence[Column], stored: pa.Schema, path: Path) -> list[str]:
+def type_problems(columns: Sequence[Column], stored: pa.Schema, path: Place) -> list[str]:
     """One line per column that is missing from a Parquet file, is there twice, or has a wrong type there."""
     found = []
     for column in columns:
@@ -173,6 +184,9 @@ def _value_problems(schema: Schema, column: Column, stored: np.ndarray | Ragged)
         case "number":
             wrong = np.abs(values) > LARGEST  # false for NaN
             what, remedy = f"is not finite, or beyond {LARGEST:g}", "write NaN or null for an unknown number"
+        case "amount":
+            wrong = (values <= 0) | (values > LARGEST)  # false for NaN
+            what, remedy = f"is not above 0, or beyond {LARGEST:g}", "write NaN or null for an unknown number"
         case "position":
             wrong, what, remedy = values < 1, "is not a position", "count from 1, as position_bias of the schema does"
         case "weight":
@@ -183,7 +197,7 @@ def _value_problems(schema: Schema, column: Column, stored: np.ndarray | Ragged)
             what, remedy = "is not a probability", "write a number from 0 to 1"
         case _:
             wrong = null
-    if column.holds == "number":
+    if column.holds in ("number", "amount"):
         nothing = f"write the column as {column.expected_type}, in which null is an unknown number"
     else:
         nothing = "write a value (0 for an unknown id)"
@@ -221,16 +235,26 @@ def _order_problems(column: Column, times: Ragged, page: np.ndarray | Ragged | N
     yield from _problem(column, times, late, later, "leave it out, or the model would see the future")
 
 
-def _item_problems(columns: Sequence[Column], rows: dict[str, np.ndarray], first: int) -> Iterator[Problem]:
-    here = np.arange(first, first + len(rows[page_row.ITEM]))
+def _item_problems(columns: Sequence[Column], rows: PageRows, first: int) -> Iterator[Problem]:
+    here = np.arange(first, first + len(value_column(rows, page_row.ITEM)))
     for column in columns:
         values = rows[column.name]
-        if column.name == page_row.ITEM:
+        if isinstance(values, Ragged):
+            yield from _unknown_with_a_list(column, values.lengths, here)
+        elif column.name == page_row.ITEM:
             remedy = "order the rows by item: 0, 1, 2, ... without gaps"
             yield from _problem(column, values, (values != here) & (values != NULL), values.item, remedy)
+        elif column.holds == "amount":
+            unknown = (here == 0) & ~np.isnan(values)
+            yield from _problem(column, values, unknown, values.item, "write NaN or null in row 0, the unknown item")
         else:
             unknown = (here == 0) & (values != 0)
             yield from _problem(column, values, unknown, values.item, "write 0 in row 0, the unknown item")
+
+
+def _unknown_with_a_list(column: Column, lengths: np.ndarray, here: np.ndarray) -> Iterator[Problem]:
+    wrong, remedy = (here == 0) & (lengths > 0), "write an empty list in row 0, the unknown item"
+    yield from _problem(column, lengths, wrong, lambda at: f"{lengths[at]} values", remedy)
 
 
 def _problem(

@@ -3,9 +3,11 @@
 A dataset is a folder::
 
     schema.yaml            the `Schema`
-    items.parquet          one row per item, row 0 the unknown item; column `item` and one per item attribute
+    items.parquet          one row per item, row 0 the unknown item; column `item`, one per item attribute, and
+                           one per number of `Schema.ratio_to_trigger`
     vocabulary/*.parquet   optional: the original ids of a table's rows 1, 2, ... as column `id`
     train/ validation/ test/   Parquet parts (`parts_of`), one row per page view
+    vectors/*.npy          one row per item for each of `Schema.vectors`; row 0 is zeros
     stats.json             counts; written last, so a folder without it is incomplete
 
 Every id in the folder is a row of a table; row 0 is the unknown id. A page row has the columns of `page_row`, one
@@ -14,22 +16,18 @@ column per profile feature, and one list column per per-item number.
 
 from __future__ import annotations
 
-import re
 from dataclasses import MISSING, asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 import yaml
-from torch import nn
 
-from lightning_ccn.data.page_row import ITEM, RESERVED
+from lightning_ccn.data.page_row import ITEM
+from lightning_ccn.data.places import Place
+from lightning_ccn.data.schema_problems import problems
 from lightning_ccn.errors import DataError, OptionError
 
-NAME = re.compile(r"[\w-]{1,100}")  # a name becomes part of a file name, of a parameter's path and of a column's path
-MOST_ROWS = {ITEM: 2**31 - 1}  # items.parquet is kept as int32
-MOST_ROWS_ELSEWHERE = 2**40 + 1
-MOST_POSITIONS = 100_000
-LATER_FIELDS = ("page_numbers", "same_as_trigger", "weight", "position_bias")  # older checkpoints do not have them
+# Older checkpoints do not have these fields.
+LATER_FIELDS = ("page_numbers", "same_as_trigger", "weight", "position_bias", "vectors", "ratio_to_trigger")
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Feature:
     Attributes:
         name: Name of the column, in page rows (profile features) or in items.parquet (item attributes).
         table: Name of the table; features may share a table.
-        many: Whether it is a list column, with any number of values, pooled by sum (profile features only).
+        many: Whether it is a list column, with any number of values, pooled by sum.
     """
 
     name: str
@@ -72,13 +70,17 @@ class Schema:
         numbers: Per-item numbers, float list columns of page rows; the reader standardises them.
         page_numbers: Numbers of the page or its user (age of the session, price band), float columns of page rows; the
             reader standardises them.
-        same_as_trigger: Item features, `item` or attributes. Each gives a target one more number: 1 if the target has
-            the trigger's value, and 0 if not or if either is unknown.
+        same_as_trigger: Item features with one value, `item` or attributes. Each gives a target one more number: 1 if
+            the target has the trigger's value, and 0 if not or if either is unknown.
+        ratio_to_trigger: Numbers of items above 0, float columns of items.parquet. Each gives a target one more number:
+            the logarithm of its number by the trigger's, and 0 if either is unknown.
         weight: A per-item number, a float list column of page rows: how much the item counts in the training loss, 1
             for as much as an item without a weight. None: all items count alike.
         position_bias: How many positions of a page get a bias of their own, which is added to the logit in training
             only; later positions share the last one. It takes the column `positions`, which counts from 1. None: none.
-        category: The attribute by which the long sequence is searched (SIM's hard search).
+        vectors: Frozen vectors of items by name, with their widths: float32 or float16 [rows of the item table, width]
+            in vectors/NAME.npy. A linear layer brings each to the width of an embedding.
+        category: The attribute, with one value, by which the long sequence is searched (SIM's hard search).
             None: there is no category, and the search takes the most recent behaviours of any item.
         cut_long_length: The folder's long sequences are cut: of each page, only the most recent `cut_long_length` long
             behaviours of each category of its items are left, see `cut.LongCut`. None: they are whole. It says how
@@ -95,8 +97,10 @@ class Schema:
     numbers: tuple[str, ...] = ()
     page_numbers: tuple[str, ...] = ()
     same_as_trigger: tuple[str, ...] = ()
+    ratio_to_trigger: tuple[str, ...] = ()
     weight: str | None = None
     position_bias: int | None = None
+    vectors: dict[str, int] = field(default_factory=dict)
     category: str | None = None
     cut_long_length: int | None = field(default=None, compare=False)
 
@@ -111,60 +115,9 @@ class Schema:
 
     def problems(self) -> list[str]:
         """One sentence per inconsistency of this schema."""
-        found = []
-        if ITEM not in self.tables:
-            found.append(f"tables has no '{ITEM}': every dataset needs the item table")
-        names = [f.name for f in (*self.user, *self.item)] + [*self.numbers, *self.page_numbers]
-        names += [self.weight] if self.weight is not None else []
-        for kind, given in (("table", [*self.tables]), ("column", names)):
-            found += [
-                f"the name {name!r} of a {kind}: choose letters, digits, _ and -, 1 to 100 of them"
-                for name in given
-                if not NAME.fullmatch(name)
-            ]
-        # TorchRec keeps tables in a ModuleDict, whose own attributes (keys, type, training, ...) cannot be keys
-        taken = [name for name in self.tables if hasattr(nn.ModuleDict(), name)]
-        of_items = {f.table for f in self.item}
-        for name in sorted({f.table for f in self.user} & of_items):  # users have rows of their own, see `UserTables`
-            if (own := f"user_{name}") in {f.table for f in (*self.user, *self.attributes)}:
-                found.append(f"the name '{own}' of a table is that of the users' own rows of '{name}': choose another")
-        found += [
-            f"the name '{name}' of a table is taken by PyTorch: choose another, such as '{name}_id'" for name in taken
-        ]
-        found += [f"the name '{n}' is used twice: names must differ" for n in sorted(set(names)) if names.count(n) > 1]
-        found += [f"the name '{n}' is a column of every page row: choose another" for n in names if n in RESERVED]
-        known = [feature.name for feature in self.item]
-        found += [
-            f"same_as_trigger: {name!r} is no item feature; the features are {', '.join(known)}"
-            for name in self.same_as_trigger
-            if name not in known
-        ]
-        if len(set(self.same_as_trigger)) < len(self.same_as_trigger):
-            found.append("same_as_trigger: a feature is named twice: name each once")
-        for feature in (*self.user, *self.attributes):
-            if feature.table not in self.tables:
-                found.append(f"feature '{feature.name}' names table '{feature.table}', which is not in tables")
-        found += [
-            f"attribute '{f.name}' is a list: an item has one value of each attribute"
-            for f in self.attributes
-            if f.many
-        ]
-        for name, table in self.tables.items():
-            if table.rows < 2:
-                found.append(f"table '{name}' has {table.rows} rows: row 0 is the unknown id, so it needs at least 2")
-            if table.rows > (most := MOST_ROWS.get(name, MOST_ROWS_ELSEWHERE)):
-                found.append(f"table '{name}' has {table.rows} rows: {most} is the most")
-            if table.mapping not in ("dense", "hash"):
-                found.append(f"table '{name}' has mapping '{table.mapping}': choose dense or hash")
-        if self.category is not None and self.category not in {f.name for f in self.attributes}:
-            found.append(f"category is '{self.category}', which is not an item attribute")
-        if self.position_bias is not None and not 1 <= self.position_bias <= MOST_POSITIONS:
-            found.append(f"position_bias is {self.position_bias}: it must be from 1 to {MOST_POSITIONS}")
-        if self.cut_long_length is not None and not 1 <= self.cut_long_length < 2**31:
-            found.append(f"cut_long_length is {self.cut_long_length}: it must be from 1 to {2**31 - 1}")
-        return found
+        return problems(self)
 
-    def refuse_longer_search(self, long_length: int, folder: Path) -> None:
+    def refuse_longer_search(self, long_length: int, folder: Place) -> None:
         """Checks that the folder has all behaviours that a search may ask for.
 
         Args:
@@ -213,6 +166,9 @@ class Schema:
             for name, what in (("category", "an item attribute"), ("weight", "a column")):
                 if not isinstance(plain.get(name), str | None):
                     raise DataError(f"{name}: {plain[name]!r} is not the name of {what}")
+            for name, width in _items(plain, "vectors"):
+                if type(width) is not int:
+                    raise DataError(f"vectors.{name}: {width!r} is not a whole number")
             for name in ("position_bias", "cut_long_length"):
                 if type(plain.get(name)) not in (int, type(None)):  # true is an int for isinstance
                     raise DataError(f"{name}: {plain[name]!r} is not a whole number")
@@ -225,8 +181,10 @@ class Schema:
                 numbers=_names(plain, "numbers"),
                 page_numbers=_names(plain, "page_numbers"),
                 same_as_trigger=_names(plain, "same_as_trigger"),
+                ratio_to_trigger=_names(plain, "ratio_to_trigger"),
                 weight=plain.get("weight"),
                 position_bias=plain.get("position_bias"),
+                vectors={str(name): width for name, width in _items(plain, "vectors")},
                 category=plain.get("category"),
                 cut_long_length=plain.get("cut_long_length"),
             )
@@ -235,8 +193,8 @@ class Schema:
 
 
 def _items(plain: dict[str, Any], name: str) -> list[tuple[Any, Any]]:
-    """The entries of a mapping (`tables`) or of a list (the other fields), each with its key or index."""
-    value, kind = plain.get(name), dict if name == "tables" else list
+    """The entries of a mapping (`tables`, `vectors`) or of a list (the other fields), each with its key or index."""
+    value, kind = plain.get(name), dict if name in ("tables", "vectors") else list
     if value is None:
         return []
     if not isinstance(value, kind):
@@ -264,7 +222,7 @@ def _entry(kind: type, plain: Any, where: str) -> Any:
     return kind(**plain)
 
 
-def read_schema(folder: Path) -> Schema:
+def read_schema(folder: Place) -> Schema:
     """Reads schema.yaml of a dataset folder.
 
     Raises:

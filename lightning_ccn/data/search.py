@@ -1,17 +1,20 @@
 """The hard search: of a page's long behaviours, those in the category of one of its items.
 
-The reader searches when it makes a batch, `cut.py` when data is prepared. Both call this one.
+The reader searches when it makes a batch, `cut.py` when data is prepared, a scorer when it is asked. All call this one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lightning_ccn.data.ragged import Ragged, ranges
-from lightning_ccn.data.schema import Schema
+
+if TYPE_CHECKING:  # a package is served where torch is not installed
+    from lightning_ccn.data.schema import Schema
 
 MOST_PAIRS = 1 << 22  # pairs of a page and a category that are looked up in a table, of 4 bytes each
 
@@ -40,17 +43,26 @@ class HardSearch:
     with behaviours of any item.
 
     Args:
-        schema: Schema of the dataset.
-        items: Item attributes by name, int [rows of the item table] each.
+        category: Int [rows of the item table], the category of each item; None: the data has none.
+        categories: Number of categories, with the unknown one.
     """
 
-    def __init__(self, schema: Schema, items: Mapping[str, np.ndarray]) -> None:
-        self._of_item: np.ndarray | None = None
-        self._categories = 2  # unknown, and the one of all items
-        if schema.category is not None:
-            self._of_item = np.asarray(items[schema.category])
-            table = next(f.table for f in schema.attributes if f.name == schema.category)
-            self._categories = schema.tables[table].rows
+    def __init__(self, category: np.ndarray | None, categories: int) -> None:
+        self._of_item = category
+        self._categories = 2 if category is None else categories  # 2: unknown, and the one of all items
+
+    @staticmethod
+    def of_schema(schema: Schema, items: Mapping[str, np.ndarray | Ragged]) -> HardSearch:
+        """The search that a schema asks for.
+
+        Args:
+            schema: Schema of the dataset.
+            items: Item attributes by name, int [rows of the item table] each.
+        """
+        if schema.category is None:
+            return HardSearch(None, 0)
+        table = next(f.table for f in schema.attributes if f.name == schema.category)
+        return HardSearch(np.asarray(items[schema.category]), schema.tables[table].rows)
 
     def __call__(
         self, long: Ragged, targets: np.ndarray, target_page: np.ndarray, trigger: np.ndarray, most: int

@@ -29,3 +29,17 @@ def splitmix64(values: Int64) -> Int64:
         high = (values >> shift) & (2 ** (64 - shift) - 1)  # the mask clears the copies of the sign bit
         values = (values ^ high) * factor
     return values
+
+
+def hash_rows(ids: np.ndarray, rows: int) -> np.ndarray:
+    """Rows of integer ids by hash: `splitmix64` of the id, modulo the number of rows after row 0.
+
+    Args:
+        ids: Integers [n]. An id gets the same row on every machine, in every version of this package.
+        rows: Rows of the table, including row 0, the unknown id; no id hashes to row 0.
+
+    Returns:
+        Int64 [n] in [1, rows).
+    """
+    hashed = splitmix64(ids.astype(np.int64)).view(np.uint64)
+    return (1 + hashed % np.uint64(rows - 1)).astype(np.int64)

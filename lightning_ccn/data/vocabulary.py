@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lightning_ccn.data.splitmix64 import splitmix64
+from lightning_ccn.data.places import Place
+from lightning_ccn.data.store_copies import local_copy
 from lightning_ccn.errors import DataError
 
 
@@ -89,7 +90,7 @@ class Vocabulary:
         pq.write_table(pa.table({"id": self.ids}), path, compression="zstd")
 
     @staticmethod
-    def load(path: Path) -> Vocabulary:
+    def load(path: Place) -> Vocabulary:
         """Reads what `save` wrote.
 
         Raises:
@@ -99,7 +100,7 @@ class Vocabulary:
         if path.is_dir():
             raise DataError(f"{path}: is a folder, as Spark writes; order it by row and replace it by its only part")
         try:
-            ids = pq.read_table(path, columns=["id"]).column("id").combine_chunks()
+            ids = pq.read_table(local_copy(path), columns=["id"]).column("id").combine_chunks()
         except (OSError, KeyError, pa.ArrowException) as error:
             why = " ".join(str(error).split())
             raise DataError(f"{path}: cannot be read as a vocabulary (one column `id`): {why}") from None
@@ -108,17 +109,3 @@ class Vocabulary:
         if len(pc.unique(ids)) != len(ids) or ids.null_count:
             raise DataError(f"{path}: column id: an id is repeated or null; every row needs an id of its own")
         return Vocabulary(ids)
-
-
-def hash_rows(ids: np.ndarray, rows: int) -> np.ndarray:
-    """Rows of integer ids by hash: `splitmix64` of the id, modulo the number of rows after row 0.
-
-    Args:
-        ids: Integers [n]. An id gets the same row on every machine, in every version of this package.
-        rows: Rows of the table, including row 0, the unknown id; no id hashes to row 0.
-
-    Returns:
-        Int64 [n] in [1, rows).
-    """
-    hashed = splitmix64(ids.astype(np.int64)).view(np.uint64)
-    return (1 + hashed % np.uint64(rows - 1)).astype(np.int64)

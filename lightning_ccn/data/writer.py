@@ -18,8 +18,10 @@ from lightning_ccn.data.columns import LARGEST
 from lightning_ccn.data.cut import CutCounts, LongCut
 from lightning_ccn.data.dataset import SPLITS, SplitStats
 from lightning_ccn.data.fingerprint import file_digests
+from lightning_ccn.data.item_vectors import new_vector_file
 from lightning_ccn.data.new_folder import NewFolder
 from lightning_ccn.data.parquet import parts_of
+from lightning_ccn.data.places import Place
 from lightning_ccn.data.ragged import Ragged, row_sums
 from lightning_ccn.data.schema import Schema, read_schema
 from lightning_ccn.data.vocabulary import Vocabulary
@@ -123,7 +125,9 @@ class DatasetWriter:
         DataError: The folder is not empty, or another process writes it.
     """
 
-    def __init__(self, folder: str | Path, schema: Schema, items: Mapping[str, np.ndarray] | None = None) -> None:
+    def __init__(
+        self, folder: str | Path, schema: Schema, items: Mapping[str, np.ndarray | Ragged] | None = None
+    ) -> None:
         self.folder = Path(folder)
         self.schema = schema
         own = (self.folder / "schema.yaml").is_file() and not (self.folder / "stats.json").is_file()
@@ -167,18 +171,22 @@ class DatasetWriter:
 
     def close(
         self,
-        items: Mapping[str, np.ndarray],
+        items: Mapping[str, np.ndarray | Ragged],
         vocabularies: Mapping[str, Vocabulary] | None = None,
         schema: Schema | None = None,
         extra: Mapping[str, str] | None = None,
+        vectors: Mapping[str, np.ndarray] | None = None,
     ) -> Path:
         """Writes the remaining rows and all other files, and renames the folder.
 
         Args:
-            items: Item attributes by name, int [rows of the item table] each; row 0 is the unknown item.
+            items: Item attributes by name, int [rows of the item table] each, or a `Ragged` of these; and numbers,
+                floats; row 0 is the unknown item.
             vocabularies: Vocabularies by table; the rows of a table without one have no original ids.
             schema: The final schema, if tables grew while writing.
             extra: Contents of further text files by name, such as a world's knobs or a converter's report.
+            vectors: Vectors of items by name, floats [rows of the item table, width] each; those that `new_vector_file`
+                has written into `part` are there already.
 
         Returns:
             The dataset folder.
@@ -193,10 +201,13 @@ class DatasetWriter:
         if self.schema.cut_long_length is not None and self._cut is None:
             self._cut_parts(LongCut(self.schema, items))
         table = {page_row.ITEM: pa.array(np.arange(self.schema.tables[page_row.ITEM].rows))}
-        table |= {f.name: pa.array(np.asarray(items[f.name], np.int64)) for f in self.schema.attributes}
+        table |= {f.name: _arrow(_long(items[f.name])) for f in self.schema.attributes}
+        table |= {name: pa.array(np.asarray(items[name], np.float32)) for name in self.schema.ratio_to_trigger}
         pq.write_table(pa.table(table), self.part / "items.parquet", compression="zstd")
         for name, vocabulary in vocabularies.items():
             vocabulary.save(self.part / "vocabulary" / f"{name}.parquet")
+        for name, array in (vectors or {}).items():
+            new_vector_file(self.part, name, *array.shape)[:] = array
         for name, text in (extra or {}).items():
             (self.part / name).write_text(text)
         (self.part / "schema.yaml").write_text(self.schema.to_yaml())
@@ -232,7 +243,7 @@ class DatasetWriter:
 
 
 def write_stats(
-    folder: Path,
+    folder: Place,
     splits: Mapping[str, SplitStats],
     numbers: Mapping[str, tuple[float, float]],
     digests: Mapping[str, str],
@@ -250,6 +261,12 @@ def write_stats(
     if (cut_to := read_schema(folder).cut_long_length) is not None:
         plain["cut_long_length"] = cut_to
     (folder / "stats.json").write_text(json.dumps(plain, indent=2) + "\n")
+
+
+def _long(column: np.ndarray | Ragged) -> np.ndarray | Ragged:
+    if isinstance(column, Ragged):
+        return Ragged(column.values.astype(np.int64), column.offsets)
+    return np.asarray(column, np.int64)
 
 
 def _arrow(column: np.ndarray | Ragged) -> pa.Array:

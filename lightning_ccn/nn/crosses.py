@@ -20,9 +20,10 @@ COPIES = 4
 class HashedCrosses(nn.Module):
     """w . phi(x): one weight per pair of a profile value and an item value.
 
-    Every single-valued profile feature is crossed with every item feature: user x item, user x category, city x seller,
-    and so on. There are far too many pairs for a vocabulary, so a 64-bit hash maps each pair to a row of one table. The
-    weights of an item are one bag, summed.
+    Every profile feature with one value is crossed with every item feature with one value: user x item, user x
+    category, city x seller, and so on. Features with many values have no crosses; the deep part has them. There are far
+    too many pairs for a vocabulary, so a 64-bit hash maps each pair to a row of one table. The weights of an item are
+    one bag, summed.
 
     Args:
         schema: The features to cross; at least one profile feature has a single value.
@@ -32,7 +33,7 @@ class HashedCrosses(nn.Module):
     def __init__(self, schema: Schema, rows: int) -> None:
         super().__init__()
         self.of_page = [feature.name for feature in schema.user if not feature.many]
-        self.of_item = [feature.name for feature in schema.item]
+        self.of_item = [feature.name for feature in schema.item if not feature.many]
         self.rows = rows
         self.table = EmbeddingBagCollection(
             device=table_device(),

@@ -16,6 +16,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding_bag
 from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, EmbeddingCollection, EmbeddingConfig, PoolingType
 from torchrec.modules.embedding_configs import DataType
 
@@ -94,20 +95,27 @@ class PageEmbedding(nn.Module):
         super().__init__()
         self.users = UserTables(schema, dim, dtype)
         self.items = ItemTables(schema, dim, kernel, dtype)
-        self.user_dim, self.item_dim = self.users.dim + len(schema.page_numbers), self.items.dim
+        self.user_dim = self.users.dim + len(schema.page_numbers)
+        self.vectors = ItemVectors(schema.vectors, dim) if schema.vectors else None
+        self.item_dim = self.items.dim + (self.vectors.dim if self.vectors else 0)
         self.same_as_trigger = schema.same_as_trigger
-        self.number_dim = len(schema.numbers) + len(self.same_as_trigger)
+        self.number_dim = len(schema.numbers) + len(self.same_as_trigger) + len(schema.ratio_to_trigger)
 
     @torch.compiler.disable  # ids travel between ranks here
     def forward(self, batch: PageBatch) -> Embedded:
         """The batch's embeddings; shapes in `Embedded`."""
         item, user = self.items(batch), self.users(batch)  # [distinct, item_dim], [pages, .]
+        if self.vectors is not None and batch.vectors is not None:
+            item = torch.cat([item, self.vectors(batch.vectors)], 1)
         if batch.page_numbers.shape[1]:
             user = torch.cat([user, batch.page_numbers], 1)
         numbers = batch.numbers
         if self.same_as_trigger:
             alike = torch.stack([_alike(batch, name) for name in self.same_as_trigger], 1)
             numbers = torch.cat([numbers, alike.to(numbers.dtype)], 1)
+        if batch.logarithms is not None:
+            ratio = batch.logarithms[batch.target] - batch.logarithms[batch.trigger][batch.page]
+            numbers = torch.cat([numbers, ratio.nan_to_num(nan=0.0)], 1)
         return Embedded(user, item, gather(batch.target, item), gather(batch.trigger, item), numbers)
 
 
@@ -138,7 +146,7 @@ class UserTables(nn.Module):
 
 
 class ItemTables(nn.Module):
-    """Item features of the batch's distinct items, concatenated.
+    """Item features of the batch's distinct items: summed within a feature, concatenated over features.
 
     The lookup kernel is chosen here and nowhere else. On the CPU, the backward pass of an unpooled lookup is 10 to 60
     times slower than that of a bag, so each item is a bag of one (`bag`). On many GPUs, a row-wise sharded bag of one
@@ -154,6 +162,8 @@ class ItemTables(nn.Module):
     def __init__(self, schema: Schema, dim: int, kernel: ItemKernel = "auto", dtype: TableDtype = "fp32") -> None:
         super().__init__()
         self.tables = {feature.name: feature.table for feature in schema.item}
+        self.single = [feature.name for feature in schema.attributes if not feature.many]
+        self.many = [feature.name for feature in schema.attributes if feature.many]
         self.frozen: set[str] = set()
         self.dim = len(self.tables) * dim
         if kernel == "auto":
@@ -170,10 +180,48 @@ class ItemTables(nn.Module):
             rows = {name: bags[name][:count] for name, count in zip(batch.item.keys(), counts, strict=True)}
         else:
             rows = {name: looked_up[name].values() for name in self.tables}
-        _, *attributes = self.tables
-        for name, place in zip(attributes, batch.attribute, strict=True):
+        for name, place in zip(self.single, batch.attribute, strict=True):
             rows[name] = gather(place, rows[name])
+        for name in self.many:
+            rows[name] = _summed(batch, name, rows[name])
         return _concatenate(rows, self.tables, self.frozen)
+
+
+class ItemVectors(nn.Module):
+    """Frozen vectors of items, each brought to the width of an embedding by a linear layer, without a bias.
+
+    So an item without a vector, which has zeros, gets zeros.
+
+    Args:
+        widths: Width of each vector, by name.
+        dim: Width of an embedding.
+
+    Shape: float [distinct, sum of the widths] -> float [distinct, vectors * dim].
+    """
+
+    def __init__(self, widths: Mapping[str, int], dim: int) -> None:
+        super().__init__()
+        self.widths, self.dim = list(widths.values()), len(widths) * dim
+        self.linear = nn.ModuleDict({name: nn.Linear(width, dim, bias=False) for name, width in widths.items()})
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """float [distinct, vectors * dim]."""
+        parts = zip(self.linear.values(), vectors.split(self.widths, 1), strict=True)
+        return torch.cat([linear(part) for linear, part in parts], 1)
+
+
+def _summed(batch: PageBatch, name: str, values: Tensor) -> Tensor:
+    """Float [distinct, dim], the sum over each item's values of an attribute with many; zeros for an item with none.
+
+    Args:
+        batch: The batch.
+        name: Name of the attribute.
+        values: Float [values, dim], the vectors of the attribute's distinct values.
+    """
+    assert batch.attribute_lists is not None  # the schema has this attribute
+    lists = batch.attribute_lists[name]
+    starts = lists.lengths().cumsum(0) - lists.lengths()
+    return embedding_bag(lists.values(), values.float(), starts, mode="sum")
 
 
 def _alike(batch: PageBatch, name: str) -> Tensor:

@@ -35,7 +35,7 @@ def _dockerfile() -> str:
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     pinned = " ".join(f"{name}=={metadata.version(name)}" for name in NEEDED)
     return f"""\
-# docker build --tag ccn .      here, with the wheel of lightning_ccn beside this file
+# docker build --tag ccn-today .      here, with the wheel of lightning_ccn beside this file
 FROM python:{python}-slim
 RUN pip install --no-cache-dir {pinned}
 COPY lightning_ccn-*.whl /tmp/

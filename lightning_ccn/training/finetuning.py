@@ -11,6 +11,7 @@ from torch import Tensor
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.identity import check_same_ids, saved_numbers
 from lightning_ccn.data.page_row import ITEM
+from lightning_ccn.data.parquet import value_column
 from lightning_ccn.data.rules import read_items
 from lightning_ccn.data.schema import Schema
 from lightning_ccn.data.vocabulary import Vocabulary
@@ -49,7 +50,7 @@ def fine_tuning(checkpoint: Path, dataset: Dataset, new_rows: NewIds, keep_accum
         category = dataset.schema.category
         if table != ITEM or category is None:
             return None
-        return torch.from_numpy(read_items(dataset)[category]).long()
+        return torch.from_numpy(value_column(read_items(dataset), category)).long()
 
     return WarmStart(checkpoint, _TABLE_ROWS[new_rows], groups, keep_accumulators)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning_ccn.data.places import is_address, on_disk
 from lightning_ccn.errors import OptionError
 from lightning_ccn.sharding import newest_whole, read_manifest, read_trainer_state
 from lightning_ccn.training.run_folder import name_of_job
@@ -20,6 +21,7 @@ OPTIONS = "config.yaml"  # the file of a run that holds its options
 NEWEST, NEWEST_IF_ANY, BEST = "last", "last_if_any", "best"
 # A run's options that say where and as what it ran; whoever uses its checkpoint runs elsewhere, as another run.
 OF_ITS_OWN = ("run_id", "ckpt_path", "finetune", "output")
+OF_CHECKPOINTS = ("ckpt_path", "finetune", "runs")  # options that name checkpoints, or where they are written
 NEEDED = ("ckpt_path", "finetune", "runs", "experiment", "run_id", "data.folder")  # to find the run and its data
 ANYWHERE = {"num_nodes": "1", "devices": "auto", "accelerator": "auto"}
 
@@ -80,10 +82,14 @@ def with_options_of_run(args: list[str]) -> list[str]:
 
     Raises:
         ShardingError: There is no checkpoint at the path.
+        DataError: The path is an address of a store.
         OptionError: A word, such as `last`, names the checkpoint of no run; or the run's data are not where its options
             say.
     """
     command, options = args[0] if args else "", given(args, NEEDED)
+    for option in OF_CHECKPOINTS:
+        if options.get(option):
+            on_disk(options[option], "checkpoints", f"--{option}")
     name = {"fit": "finetune", "plan": ""}.get(command, "ckpt_path")
     checkpoint = options.get(name)
     if not checkpoint:
@@ -133,7 +139,7 @@ def _check_data(run: Path, args: list[str], options: Mapping[str, Any]) -> None:
     if options.get("data.folder") is not None or any(re.match(r"--data(=|$)", word) for word in args):
         return
     folder = given(["--config", str(run / OPTIONS)], ("data.folder",)).get("data.folder")
-    if folder is not None and not Path(folder).is_dir():
+    if folder is not None and not is_address(folder) and not Path(folder).is_dir():
         raise OptionError(
             f"{folder}: no such folder; this data.folder comes from {run / OPTIONS}: name the data with --data.folder"
             + ("" if Path(folder).is_absolute() else ", or run the command in the folder where the run was started")

@@ -14,6 +14,8 @@ import numpy as np
 from jsonargparse import Namespace
 
 from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.data.places import Place, place
+from lightning_ccn.data.store_path import StorePath
 from lightning_ccn.data.stream import PageOrder
 from lightning_ccn.errors import OptionError
 from lightning_ccn.sharding.table_optimizers import find_table_optimizer
@@ -59,6 +61,7 @@ RANGES: dict[str, Range] = {
     "model.final_lr": NOT_NEGATIVE,
     "model.initial_accumulator": NOT_NEGATIVE,
     "model.listwise_weight": NOT_NEGATIVE,
+    "model.pairwise_weight": NOT_NEGATIVE,
     "data.batch_pages": ONE_OR_MORE,
     "data.lanes": ONE_OR_MORE,
     "data.workers": NOT_NEGATIVE,
@@ -135,11 +138,13 @@ def check_options(options: Namespace, command: str | None) -> None:
     if command is not None:
         check_writable(Path(options.runs) / options.experiment, "--runs")
     if command == "predict" and options.output is not None:
-        check_writable(options.output.parent, "--output")
+        check_writable(place(options.output).parent, "--output")
 
 
-def check_writable(folder: Path, option: str) -> None:
+def check_writable(folder: Place, option: str) -> None:
     """Checks that files can be written to a folder, or to the nearest one above it if it is still to be made.
+
+    A store is left to who writes there: to try it, a file would have to be made and removed by each rank.
 
     Args:
         folder: The folder.
@@ -148,6 +153,8 @@ def check_writable(folder: Path, option: str) -> None:
     Raises:
         OptionError: Nothing can be written there.
     """
+    if isinstance(folder, StorePath):
+        return
     there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
     try:
         with tempfile.TemporaryFile(dir=there) as file:  # a full disk still makes empty files

@@ -38,7 +38,10 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         "--keep_accumulators", type=bool, default=False, help="take the optimizers' state from --finetune too"
     )
     parser.add_argument(
-        "--output", type=Path | None, default=None, help="folder for predictions; default: in the run's folder"
+        "--output",
+        type=str | Path | None,
+        default=None,
+        help="folder for predictions, also in a store (s3://bucket/folder); default: in the run's folder",
     )
     parser.add_argument(
         "--ids",

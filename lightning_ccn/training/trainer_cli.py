@@ -29,6 +29,7 @@ from lightning_ccn.callbacks.score_collector import ScoreCollector
 from lightning_ccn.callbacks.wandb_figures import WandbFigures
 from lightning_ccn.data.datamodule import PageData
 from lightning_ccn.data.identity import trained_on
+from lightning_ccn.data.places import place
 from lightning_ccn.data.raw_ids import RawIds
 from lightning_ccn.errors import Interrupted, OptionError
 from lightning_ccn.lightning_private import OpenCLI, callbacks_of, is_rank_zero
@@ -139,7 +140,8 @@ class TrainingCLI(OpenCLI):
             run = run_of(checkpoint) if checkpoint else None
             if run is None and options.output is None:
                 raise OptionError(f"{checkpoint} is not in the folder of a run: name a folder for the scores: --output")
-            self.run_folder, self.is_new = run or options.output.parent, False
+            beside = place(options.output).parent if run is None else run
+            self.run_folder, self.is_new = beside if isinstance(beside, Path) else Path(options.runs), False
             return
         if not options.run_id:
             claimed = runs if self.subcommand else None
@@ -249,7 +251,8 @@ class TrainingCLI(OpenCLI):
         callbacks += [RunSummary(self.run_folder), SaveAndStop(self.run_folder / CHECKPOINTS, options.save_every)]
         callbacks.append(SameRun(self.plain_options()))
         if self.subcommand == "predict":
-            callbacks.append(PredictionWriter(options.output or self.run_folder / "predictions", self.raw_ids()))
+            output = place(options.output or self.run_folder / "predictions")
+            callbacks.append(PredictionWriter(output, self.raw_ids()))
         return callbacks
 
     def raw_ids(self) -> RawIds | None:

@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from lightning_ccn.data.item_vectors import UNREADABLE
+
 Rng = np.random.Generator
 INTEGERS = (-1, 0, 1, 5, 61, 2**31, 2**32, 2**53 + 1, 2**63 - 1, -(2**63), 1_700_000_000, 1_700_000_000_000)
 NUMBERS = (0.0, -1.0, 1e-320, 1e30, -1e31, 3.4e38, sys.float_info.max, float("inf"), float("nan"))
@@ -240,6 +242,37 @@ def plain(rng: Rng, folder: Path) -> str:
     return f"{path.name}: {'.'.join(map(str, trail))} {odd!r}"
 
 
+def vectors(rng: Rng, folder: Path) -> str:
+    """The items' vectors: a value, the shape, the type, or the file."""
+    path = folder / "vectors" / "image.npy"
+    if not path.is_file():
+        return "nothing"
+    kind = choose(rng, ("value", "value", "rows", "columns", "type", "bytes", "cut", "gone"))
+    stored = path.read_bytes()
+    if kind == "gone":
+        path.unlink()
+    elif kind == "cut":
+        path.write_bytes(stored[: int(rng.integers(len(stored)))])
+    elif kind == "bytes":
+        at = int(rng.integers(len(stored)))
+        path.write_bytes(stored[:at] + rng.bytes(4) + stored[at + 4 :])
+    else:
+        try:
+            array = np.load(path)
+        except UNREADABLE:
+            return "nothing"
+        if kind == "value" and np.issubdtype(array.dtype, np.floating):
+            flat = array.reshape(-1)
+            with np.errstate(over="ignore"):  # of half precision
+                flat[int(rng.integers(flat.size))] = choose(rng, NUMBERS)
+        elif kind == "type":
+            array = array.astype(choose(rng, (np.float16, np.float64, np.int32, np.complex64, object)))
+        elif kind in ("rows", "columns"):
+            array = array[:-1] if kind == "rows" else array[:, :-1]
+        np.save(path, array, allow_pickle=True)
+    return f"vectors/image.npy: {kind}"
+
+
 MUTATIONS: tuple[Callable[[Rng, Path], str], ...] = (
     values,
     values,
@@ -250,4 +283,5 @@ MUTATIONS: tuple[Callable[[Rng, Path], str], ...] = (
     files,
     plain,
     plain,
+    vectors,
 )

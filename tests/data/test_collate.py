@@ -10,6 +10,7 @@ import pytest
 
 from lightning_ccn.data.collate import Collator
 from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.data.item_vectors import open_vectors
 from lightning_ccn.data.parquet import decode, open_part
 from lightning_ccn.data.ragged import Ragged, take
 from lightning_ccn.data.reader import needed_columns
@@ -31,7 +32,8 @@ def numbers_of(dataset: Path) -> Collate:
         assert isinstance(price, Ragged)
         stored = np.full(len(price.values), np.nan, values.dtype)
         stored[: len(values)] = values
-        collator = Collator(opened.schema, read_items(opened), {"price": moments}, short_length=3, long_length=3)
+        vectors = open_vectors(opened.folder, opened.schema)
+        collator = Collator(opened.schema, read_items(opened), {"price": moments}, 3, 3, vectors)
         return collator({**rows, "price": Ragged(stored, price.offsets)}).numbers.numpy()[: len(values), 0]
 
     return collate
@@ -64,7 +66,8 @@ def test_a_pages_number_is_standardised_and_an_unknown_one_is_the_mean(
     opened = Dataset.open(folder)
     with open_part(opened.parts("train")[0]) as file:
         rows = decode(file, 0, needed_columns(opened))
-    collator = Collator(opened.schema, read_items(opened), opened.numbers, short_length=3, long_length=3)
+    vectors = open_vectors(opened.folder, opened.schema)
+    collator = Collator(opened.schema, read_items(opened), opened.numbers, 3, 3, vectors)
     np.testing.assert_allclose(collator(rows).page_numbers.numpy()[:3, 0], [2.0, 0.0, 0.0], atol=1e-5)
     nobody = {name: take(column, np.zeros(0, np.int64)) for name, column in rows.items()}
     assert collator(nobody).page_numbers.tolist() == [[0.0]]  # the placeholder

@@ -18,6 +18,7 @@ from lightning_ccn.data.cut import LongCut
 from lightning_ccn.data.cut_folder import cut_folder
 from lightning_ccn.data.dataset import SPLITS, Dataset
 from lightning_ccn.data.padding import Places
+from lightning_ccn.data.parquet import parts_of
 from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.data.reader import PageBatches
 from lightning_ccn.data.schema import Feature, Schema, Table
@@ -167,7 +168,7 @@ def assert_same_folder(one: Path, other: Path) -> None:
     assert "cut_long_length" in a.schema.to_yaml()
     assert (a.splits, a.numbers, a.digests) == (b.splits, b.numbers, b.digests)
     for split in SPLITS:
-        for left, right in zip(a.parts(split), b.parts(split), strict=True):
+        for left, right in zip(parts_of(one / split), parts_of(other / split), strict=True):
             assert left.relative_to(one) == right.relative_to(other)
             with pq.ParquetFile(left) as x, pq.ParquetFile(right) as y:
                 for group in range(x.num_row_groups):

@@ -46,7 +46,8 @@ def test_all_else_is_copied_and_the_copy_is_valid(make_dataset: Make, tmp_path: 
     cut_folder(folder, cut, long_length=1)
     copied = ["items.parquet", "report.json", "yardstick.json"]
     copied += [path.relative_to(folder).as_posix() for path in folder.glob("vocabulary/*")]
-    assert len(copied) == 3 + 5
+    copied.append("vectors/image.npy")
+    assert len(copied) == 3 + 6 + 1
     for name in copied:
         assert (cut / name).read_bytes() == (folder / name).read_bytes()
     report = check(cut)

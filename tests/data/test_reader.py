@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import pytest
 
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.data.ragged import Ragged, take
 from lightning_ccn.data.reader import PageBatches, PageLoader, needed_columns
 from lightning_ccn.errors import DataError
+from lightning_ccn.nn.tables import PageEmbedding
 from tests.data.stats import accept_changes
 
 SHORT, LONG = 3, 2
@@ -107,6 +110,23 @@ def test_each_value_of_an_attribute_is_looked_up_once(dataset: Path) -> None:
         values = batch.item[name].values()
         assert len(values) == len(values.unique()) < len(items)
         assert batch.feature_of_item(name).tolist() == stored.column(name).to_numpy()[items].tolist()
+    assert batch.attribute_lists is not None and batch.attribute_lists.stride() == len(items)
+    values, lists = batch.item["tags"].values(), batch.attribute_lists["tags"]
+    assert len(values) == len(values.unique()) < len(lists.values())
+    found = [own.tolist() for own in values[lists.values()].split(lists.lengths().tolist())]
+    assert found == [stored.column("tags")[at].as_py() for at in items.tolist()]
+
+
+def test_items_may_have_more_values_of_an_attribute_than_there_are_items(dataset: Path) -> None:
+    reader = batches(dataset)
+    tags = Ragged.from_lengths(np.arange(61 * 5) % 11 + 1, np.full(61, 5))
+    collator = replace(reader.collator, items={**reader.collator.items, "tags": tags}, short_length=0, long_length=0)
+    rows = {name: take(column, np.array([0])) for name, column in reader.row_group(0).items() if name != "clicks"}
+    one = {name: Ragged(np.array([7]), np.array([0, 1])) for name in ("items", "price")}
+    batch = collator({**rows, **one, "trigger": np.array([7])})
+    assert batch.item.stride() == 5 and batch.item.length_per_key() == [1, 1, 1, 5]
+    embedding = PageEmbedding(reader.dataset.schema, dim=4)
+    assert embedding(batch).item.shape == (1, 20)
 
 
 def test_long_behaviours_of_categories_not_on_the_page_are_not_looked_up(dataset: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from lightning_ccn.data.check.check import check
 from lightning_ccn.data.columns import page_columns
 from lightning_ccn.data.dataset import Dataset
-from lightning_ccn.data.parquet import decode, open_part
+from lightning_ccn.data.parquet import decode, list_column, open_part, value_column
 from lightning_ccn.data.rules import check_columns, check_rows, read_items
 from lightning_ccn.errors import DataError
 from tests.data.stats import accept_changes
@@ -246,13 +246,17 @@ def test_items_are_read_by_attribute_whatever_the_row_groups(make_dataset: Edit)
     folder = make_dataset()
     path = folder / "items.parquet"
     table = pq.read_table(path)
-    pq.write_table(table.select(["seller", "item", "category"]), path, row_group_size=7)
+    pq.write_table(table.select(["seller", "tags", "item", "category"]), path, row_group_size=7)
     accept_changes(folder)
     items = read_items(Dataset.open(folder))
-    assert list(items) == ["category", "seller"]
-    for name, values in items.items():
-        np.testing.assert_array_equal(values, table.column(name).to_numpy())
+    assert set(items) == {"category", "seller", "tags"}
+    for name in ("category", "seller"):
+        values = value_column(items, name)
         assert values.dtype == np.int32
+        np.testing.assert_array_equal(values, table.column(name).to_numpy())
+    tags = list_column(items, "tags")
+    assert tags.values.dtype == np.int32
+    assert [part.tolist() for part in np.split(tags.values, tags.offsets[1:-1])] == table.column("tags").to_pylist()
 
 
 def shuffled(columns: Columns) -> str:
@@ -275,6 +279,36 @@ def unknown_item_with_an_attribute(columns: Columns) -> str:
     return "row 0, column seller: 3; write 0 in row 0, the unknown item"
 
 
+def a_tag_outside_its_table(columns: Columns) -> str:
+    columns["tags"][30] = [1, 12]
+    return "row 30, column tags: 12 is not a row of table 'tag' (0 to 11)"
+
+
+def a_null_tag(columns: Columns) -> str:
+    columns["tags"][30] = [1, None]
+    return "row 30, column tags: null; write a value"
+
+
+def tags_that_are_no_lists(columns: Columns) -> str:
+    columns["tags"] = list(range(61))
+    return "column tags: the type is int64; cast it to list<int64>"
+
+
+def unknown_item_with_a_tag(columns: Columns) -> str:
+    columns["tags"][0] = [3, 3]
+    return "row 0, column tags: 2 values; write an empty list in row 0, the unknown item"
+
+
+def a_price_of_nothing(columns: Columns) -> str:
+    columns["price"][30] = 0.0
+    return "row 30, column price: 0.0 is not above 0, or beyond 1e+30; write NaN or null for an unknown number"
+
+
+def a_price_of_the_unknown_item(columns: Columns) -> str:
+    columns["price"][0] = 2.5
+    return "row 0, column price: 2.5; write NaN or null in row 0, the unknown item"
+
+
 def item_too_few(columns: Columns) -> str:
     for values in columns.values():
         values.pop()
@@ -288,10 +322,23 @@ def no_category(columns: Columns) -> str:
 
 @pytest.mark.parametrize(
     "damage",
-    [shuffled, attribute_outside_its_table, null_attribute, unknown_item_with_an_attribute, item_too_few, no_category],
+    [
+        shuffled,
+        attribute_outside_its_table,
+        null_attribute,
+        unknown_item_with_an_attribute,
+        item_too_few,
+        no_category,
+        a_tag_outside_its_table,
+        a_null_tag,
+        tags_that_are_no_lists,
+        unknown_item_with_a_tag,
+        a_price_of_nothing,
+        a_price_of_the_unknown_item,
+    ],
 )
 def test_items_that_are_not_one_row_per_item_are_rejected(make_dataset: Edit, damage: Callable) -> None:
-    folder = make_dataset()
+    folder = make_dataset(ratio_to_trigger=("price",))
     path = folder / "items.parquet"
     columns = pq.read_table(path).to_pydict()
     expected = f"{path}: {damage(columns)}"

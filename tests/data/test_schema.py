@@ -68,6 +68,13 @@ def with_(field: str, value: object) -> dict:
     return changed
 
 
+def test_attributes_with_many_values_are_compared_with_no_trigger() -> None:
+    attributes = [*PLAIN["attributes"], {"name": "tags", "table": "category", "many": True}]
+    with pytest.raises(DataError, match="same_as_trigger: 'tags' is a list, and targets are compared with triggers in"):
+        Schema.from_dict({**PLAIN, "attributes": attributes, "same_as_trigger": ["category", "tags"]})
+    assert [f.many for f in Schema.from_dict({**PLAIN, "attributes": attributes}).item] == [False, False, True]
+
+
 @pytest.mark.parametrize(
     ("field", "value", "expected"),
     [
@@ -81,6 +88,11 @@ def with_(field: str, value: object) -> dict:
         ("page_numbers", ["time"], "the name 'time' is a column of every page row: choose another"),
         ("same_as_trigger", ["brand"], "same_as_trigger: 'brand' is no item feature; the features are item, category"),
         ("same_as_trigger", ["item", "item"], "same_as_trigger: a feature is named twice: name each once"),
+        ("ratio_to_trigger", ["category"], "ratio_to_trigger: the name 'category' is used twice in items.parquet"),
+        ("vectors", {"image": "wide"}, "vectors.image: 'wide' is not a whole number"),
+        ("vectors", {"image": 0}, "vectors.image is 0: the width must be from 1 to 65536"),
+        ("vectors", {"keys": 8}, "the name 'keys' of a vector is taken by PyTorch: choose another, such as 'keys_id'"),
+        ("vectors", ["image"], "vectors: ['image'] is not a mapping"),
         ("tables.item", 10, "tables.item: 10 is not a mapping of rows, mapping"),
         ("tables.item.rows", None, "tables.item.rows: missing"),
         ("tables.item.rows", "many", "tables.item.rows: 'many' is not of type int"),
@@ -97,7 +109,7 @@ def with_(field: str, value: object) -> dict:
         ("user.0.name", "item", "the name 'item' is used twice: names must differ"),
         ("user.0.name", "clicks", "the name 'clicks' is a column of every page row: choose another"),
         ("numbers.0", "click_probability", "the name 'click_probability' is a column of every page row"),
-        ("attributes.0.many", True, "attribute 'category' is a list: an item has one value of each attribute"),
+        ("attributes.0.many", True, "category is 'category', which is a list: the long sequence is searched by an"),
         ("category", "brand", "category is 'brand', which is not an item attribute"),
         ("category", "likes", "category is 'likes', which is not an item attribute"),
         ("category", ["category"], "category: ['category'] is not the name of an item attribute"),
@@ -227,9 +239,3 @@ def test_counts_that_an_older_version_did_not_write_are_unknown(make_dataset: Ca
     assert "--write_stats true` writes it" in error
     assert check(folder, write_stats=True).errors == []
     assert Dataset.open(folder).splits["train"].pages_with_trigger is not None
-
-
-@pytest.mark.parametrize("address", ["s3://bucket/log", "gs:/bucket/log", "hdfs://node:9000/log"])
-def test_an_object_store_is_named_as_what_it_is(address: str) -> None:
-    with pytest.raises(DataError, match=rf": this is an address of {address.split(':')[0]}, .* mount"):
-        Dataset.open(Path(address))

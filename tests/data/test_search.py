@@ -37,7 +37,7 @@ def test_it_finds_what_a_search_page_by_page_finds(
     of_item[0] = 0
     category = of_item if schema.category else np.ones(ITEMS, np.int64)
     target_page = np.repeat(np.arange(PAGES), exposed.lengths)
-    found = HardSearch(schema, {"category": of_item})(long, exposed.values, target_page, trigger, most)
+    found = HardSearch.of_schema(schema, {"category": of_item})(long, exposed.values, target_page, trigger, most)
 
     ends = np.cumsum(found.lengths)
     groups = [found.place[end - length : end].tolist() for end, length in zip(ends, found.lengths, strict=True)]
@@ -59,5 +59,5 @@ def test_it_finds_what_a_search_page_by_page_finds(
 def test_a_search_of_no_pages_finds_nothing() -> None:
     nothing = np.zeros(0, np.int64)
     none = Ragged.from_lengths(nothing, nothing)
-    found = HardSearch(SCHEMA, {"category": np.zeros(ITEMS, np.int64)})(none, nothing, nothing, nothing, 5)
+    found = HardSearch.of_schema(SCHEMA, {"category": np.zeros(ITEMS, np.int64)})(none, nothing, nothing, nothing, 5)
     assert (found.place.size, found.lengths.size) == (0, 0)

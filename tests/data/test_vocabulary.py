@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lightning_ccn.data.vocabulary import Vocabulary, hash_rows
+from lightning_ccn.data.splitmix64 import hash_rows
+from lightning_ccn.data.vocabulary import Vocabulary
 from lightning_ccn.errors import DataError
 
 

@@ -86,6 +86,9 @@ class Planted:
     short: np.ndarray  # [pages, behaviours]
     long: np.ndarray
     page_numbers: dict[str, np.ndarray] = field(default_factory=dict)  # [pages] each, with mean 0 and deviation 1
+    lists: dict[str, Ragged] = field(default_factory=dict)  # attributes of each item with many values
+    vectors: dict[str, np.ndarray] = field(default_factory=dict)  # [items, width] each
+    amounts: dict[str, np.ndarray] = field(default_factory=dict)  # [items] each
 
     def rows(self, first: int = 0) -> PageRows:
         """Columns of page rows, numbered from `first` on; behaviours are of the second before the page."""
@@ -106,9 +109,15 @@ class Planted:
 
     @property
     def batch(self) -> PageBatch:
-        attributes = {"category": self.category, "seller": self.seller}
+        attributes: dict[str, np.ndarray | Ragged] = {
+            "category": self.category,
+            "seller": self.seller,
+            **self.lists,
+            **self.amounts,
+        }
         moments = dict.fromkeys(self.page_numbers, (0.0, 1.0))
-        return Collator(self.schema, attributes, moments, short_length=1_000, long_length=1_000)(self.rows())
+        collator = Collator(self.schema, attributes, moments, 1_000, 1_000, self.vectors)
+        return collator(self.rows())
 
     @property
     def dataset(self) -> Dataset:

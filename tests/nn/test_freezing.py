@@ -23,6 +23,7 @@ def test_a_frozen_table_gets_no_gradient_and_the_others_do(dataset: Path, kernel
     assert not {name for name in moved if name.startswith("head.") or ".item." in name or ".user." in name}
     assert {name.split(".")[-2] for name in moved if "collection" in name} == {
         "category",
+        "tag",
         "seller",
         "city",
         "user_category",
@@ -30,7 +31,7 @@ def test_a_frozen_table_gets_no_gradient_and_the_others_do(dataset: Path, kernel
 
 
 def test_a_name_that_nothing_has_is_refused_with_those_that_there_are(dataset: Path) -> None:
-    known = "tables: category.*layers: collaborative, head"
+    known = "tables: category.*layers: collaborative, embedding, head"
     with pytest.raises(ValueError, match=f"no table or layer is named 'usr'; {known}"):
         freeze(TAN(Dataset.open(dataset), dim=8), ["usr"])
 

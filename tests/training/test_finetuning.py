@@ -45,14 +45,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
 
 @pytest.fixture
 def grown(make_dataset: Callable[..., Path]) -> Path:
-    """A later folder whose vocabularies extend the old ones: 50 users, 80 items."""
-    return make_dataset("grown", users=50, items=80, numbers=("price",))
+    """A later folder whose vocabularies extend the old ones: 50 users, 80 items, 20 tags."""
+    return make_dataset("grown", users=50, items=80, tags=20, numbers=("price",))
 
 
 def test_old_rows_are_kept_bit_for_bit_and_layers_too(runs: Path, grown: Path) -> None:
     assert fit(grown, runs, "kept", "--finetune", str(checkpoint(runs, "old")), *STILL) == 0
     old, new = checkpoint(runs, "old"), checkpoint(runs, "kept")
-    for table, rows in (("item", 61), ("user", 41), ("category", 6)):
+    for table, rows in (("item", 61), ("user", 41), ("category", 6), ("tag", 12)):
         key = f"tables.{table}.weight"
         assert torch.equal(tensor(new, key)[:rows], tensor(old, key)), table
     layers = [key for key in read_manifest(old)["tensors"] if key.startswith("module.")]
@@ -113,7 +113,7 @@ def test_what_is_new_or_dropped_is_listed(
     system += ["--model.system.hidden", "[128,32]"]
     assert fit(grown, runs, "listed", "--finetune", str(checkpoint(runs, "old")), *system) == 0
     report = capsys.readouterr().err + caplog.text
-    assert re.search(r"6 of 6 tables and \d+ of \d+ parameters of layers start from the checkpoint", report)
+    assert re.search(r"7 of 7 tables and \d+ of \d+ parameters of layers start from the checkpoint", report)
     assert "grown: tables.item.weight, 61 rows loaded, 20 new" in report
     assert "NOT used, the module has no such entry: module.model.trigger_short.query.weight" in report
     assert "NOT loaded, starts fresh: module.model.head.rest.1.weight" in report
@@ -124,15 +124,18 @@ def test_a_model_that_takes_no_table_of_the_checkpoint_is_refused(
 ) -> None:
     assert fit(grown, tmp_path, "wider", "--finetune", str(checkpoint(runs, "old")), "--model.system.dim", "16") == 2
     said = capsys.readouterr().err.strip().splitlines()[-1]
-    assert said.startswith("ccn: error: none of the 6 tables here starts from checkpoint ")
+    assert said.startswith("ccn: error: none of the 7 tables here starts from checkpoint ")
     assert "because names or shapes differ (tables." in said
     assert not (tmp_path / "test").exists() or not list((tmp_path / "test").glob("*"))
 
 
-def test_a_model_that_takes_tables_but_no_layer_is_told(runs: Path, grown: Path, tmp_path: Path) -> None:
+def test_a_model_that_takes_tables_but_no_layer_is_told(
+    runs: Path, make_dataset: Callable[..., Path], tmp_path: Path
+) -> None:
     system = ["--model.system", "lightning_ccn.models.WideDeep", "--model.system.hidden", "[8]"]
+    other = make_dataset("grown", users=50, items=80, image=4, numbers=("price",))  # whose vectors have another layer
     with pytest.warns(UserWarning, match=r"none of the \d+ parameters of layers here starts from checkpoint .*old"):
-        assert fit(grown, tmp_path, "wide", "--finetune", str(checkpoint(runs, "old")), *system) == 0
+        assert fit(other, tmp_path, "wide", "--finetune", str(checkpoint(runs, "old")), *system) == 0
 
 
 def test_a_vocabulary_that_was_not_extended_is_refused(

@@ -74,7 +74,7 @@ def test_predict_finds_the_model_and_leaves_nothing_but_scores(
     before = {path: path.stat().st_mtime_ns for path in run.iterdir()}
     assert main(["predict", "--ckpt_path", f"{run}/checkpoints/last.ckpt/", "--output", "scores"]) == 0
     assert sorted(os.listdir(tmp_path)) == ["scores"]
-    assert os.listdir(tmp_path / "scores") == ["part-00000.parquet"]
+    assert os.listdir(tmp_path / "scores") == ["part-00000-00000.parquet"]
     assert {path: path.stat().st_mtime_ns for path in run.iterdir()} == before
     assert main(["predict", "--ckpt_path", str(run)]) == 0  # into the run's folder
     assert np.array_equal(scores(run / "predictions"), scores(tmp_path / "scores"))

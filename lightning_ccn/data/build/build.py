@@ -8,32 +8,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import pyarrow.parquet as pq
-
 from lightning_ccn.data.build.build_report import BuildReport, Progress
+from lightning_ccn.data.build.catalogue import item_columns, read_catalogue
 from lightning_ccn.data.build.duckdb_engine import DuckDBEngine
 from lightning_ccn.data.build.engine import Engine
-from lightning_ccn.data.build.events import label, of_types, read_events, used_acts
+from lightning_ccn.data.build.events import label, of_types, read_events
+from lightning_ccn.data.build.going_on import go_on
 from lightning_ccn.data.build.histories import Histories
 from lightning_ccn.data.build.ids import Ids
 from lightning_ccn.data.build.impressions import Impressions
+from lightning_ccn.data.build.journal import ResumingEngine
+from lightning_ccn.data.build.lists import lists_of
 from lightning_ccn.data.build.log_files import LISTS, NUMBERS, LogFiles, find_log
 from lightning_ccn.data.build.page_views import keep_pages
 from lightning_ccn.data.build.page_writer import PageWriter
-from lightning_ccn.data.build.profiles import lists_of, read_catalogue, read_profiles
+from lightning_ccn.data.build.profiles import read_profiles
 from lightning_ccn.data.build.read_spec import read_spec
+from lightning_ccn.data.build.seen_ids import seen_ids
+from lightning_ccn.data.build.source_specs import FeatureSpec, VectorSpec
 from lightning_ccn.data.build.spark_engine import SparkEngine
 from lightning_ccn.data.build.spec import USER, LogSpec
 from lightning_ccn.data.build.stamp import STAMP, is_built, stamp, to_json
+from lightning_ccn.data.build.vectors import read_vectors, write_vectors
 from lightning_ccn.data.check.check import check
-from lightning_ccn.data.convert.pages import Cuts
 from lightning_ccn.data.dataset import Dataset
-from lightning_ccn.data.new_folder import NewFolder, refuse_filled
+from lightning_ccn.data.new_folder import refuse_filled
+from lightning_ccn.data.new_store_folder import NewStoreFolder
 from lightning_ccn.data.page_row import ITEM
+from lightning_ccn.data.places import place
+from lightning_ccn.data.store_path import StorePath
+from lightning_ccn.data.store_upload import move_to_store
 from lightning_ccn.data.writer import DatasetWriter
-from lightning_ccn.errors import DataError
 
+OTHERWISE = "name another folder, or remove it"
 TOLERANCE = 86_400  # seconds; a clock of another machine may be ahead
 
 
@@ -56,7 +63,8 @@ def build_log(
 
     Args:
         specification: YAML file that says what the log calls things.
-        folder: Dataset folder to write; if it was built from the same, there is nothing to do.
+        folder: Dataset folder to write; if it was built from the same, there is nothing to do. To an address in a store
+            it is uploaded when it is whole and checked; until then it is in the current folder, as `NAME.upload`.
         engine: `duckdb` runs in this process; `spark` in the session of `spark-submit`, or in one of this machine.
         memory_limit: How much memory DuckDB may use before it writes to disk, beside the folder.
         threads: Number of DuckDB's threads; 0: one per core.
@@ -70,32 +78,30 @@ def build_log(
         DataError: The specification or the log is wrong, or the folder cannot be written.
         OptionError: An option is out of range.
     """
-    specification, folder = Path(specification), Path(folder)
+    specification, out = Path(specification), place(folder)
+    folder = Path(f"{out.name}.upload") if isinstance(out, StorePath) else out
     spec = read_spec(specification)
     files = _files(spec, specification.parent)
     older = None if extends is None else Dataset.open(extends)
     of_this = stamp(spec, list(files.values()), older)
-    if is_built(folder, of_this):
-        return BuildReport(folder=folder, built=False)
-    refuse_filled(folder, "name another folder, or remove it")
-    try:
-        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-        work = NewFolder(folder.absolute().with_name(f".{folder.absolute().name}.work"), "remove it")
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written: {error.strerror}; name another folder") from None
-    try:
-        runs: Engine
-        if engine == "spark":
-            runs = SparkEngine(work.part)
-        else:
-            size = sum(path.stat().st_size for each in files.values() for path in each.paths)
-            runs = DuckDBEngine(work.part, memory_limit, threads, size)
-        try:
-            report = _Build(spec, files, runs, work.part, older, Progress(say)).run(folder, of_this)
-        finally:
-            runs.close()
-    finally:
-        work.discard()
+    if is_built(out, of_this):
+        return BuildReport(folder=out, built=False)
+    if isinstance(out, StorePath):
+        NewStoreFolder(out, OTHERWISE).discard()  # says before hours of work whether it may be written
+        if is_built(folder, of_this):  # of a build whose upload has failed
+            _upload(folder, out, Progress(say))
+            return BuildReport(folder=out, built=False)
+    refuse_filled(folder, OTHERWISE)
+    log_bytes = sum(path.stat().st_size for each in files.values() for path in each.paths)
+
+    def make(place: Path) -> DuckDBEngine | SparkEngine:
+        return SparkEngine(place) if engine == "spark" else DuckDBEngine(place, memory_limit, threads, log_bytes)
+
+    def build(place: Path, runs: Engine, latest: int) -> BuildReport:
+        progress = Progress(say, lambda: runs.statements if isinstance(runs, ResumingEngine) else (0, 0))
+        return _Build(spec, files, runs, place, older, progress, latest).run(folder, of_this)
+
+    report = go_on(folder, {**of_this, "engine": engine}, int(time.time()) + TOLERANCE, make, build, say)
     with Progress(say).stage("dataset folder checked") as count:
         checked = check(folder)
         count(sum(split.pages for split in checked.splits.values()))
@@ -105,16 +111,28 @@ def build_log(
             say(f"warning: split.{name} of the specification leaves no page view in {name}/")
     for warning in checked.warnings:
         say(warning)
+    if isinstance(out, StorePath) and not report.faults:
+        _upload(folder, out, Progress(say))
+        report.folder = out
     return report
+
+
+def _upload(folder: Path, out: StorePath, progress: Progress) -> None:
+    with progress.stage("files uploaded") as count:
+        count(move_to_store(folder, out, last="stats.json", otherwise=OTHERWISE))
 
 
 def _files(spec: LogSpec, base: Path) -> dict[str, LogFiles]:
     sources = {"exposures": spec.exposures, "events": spec.events, "users": spec.users, "items": spec.items}
-    return {
+    found = {
         name: find_log(name, source.files, base, source.delimiter)
         for name, source in sources.items()
         if source is not None
     }
+    for at, vector in enumerate(spec.vectors):
+        name = f"items.vectors.{at}"
+        found[name] = find_log(name, vector.files, base, None) if vector.files else found["items"]
+    return found
 
 
 @dataclass
@@ -127,11 +145,14 @@ class _Build:
     work: Path
     older: Dataset | None
     progress: Progress
+    latest: int
 
     def run(self, folder: Path, of_this: dict[str, Any]) -> BuildReport:
         spec, engine, progress, report = self.spec, self.engine, self.progress, BuildReport(folder=folder)
-        text_ids, latest = self._text_ids(), int(time.time()) + TOLERANCE
-        many = self._many()
+        text_ids, latest = self._text_ids(), self.latest
+        of_users = self._many("users", spec.profile, "users.features")
+        of_items = self._many("items", spec.attributes, "items.attributes")
+        spec.schema(dict.fromkeys(spec.tables, 2), of_users | of_items)  # refuses now what it would refuse at the end
         impressions = Impressions(spec.exposures, self.files["exposures"], engine, text_ids, latest)
         impressions.read(report, progress)
         cuts = keep_pages(spec.exposures, spec.split, engine, report)
@@ -153,21 +174,30 @@ class _Build:
         if spec.items:
             with progress.stage("items read") as count:
                 count(read_catalogue(spec.items, self.files["items"], engine, text_ids, report))
+        widths = {}
+        for at, vector in enumerate(spec.vectors):
+            with progress.stage(f"vectors {vector.called} read") as count:
+                own = self.files[f"items.vectors.{at}"]
+                widths[vector.called] = read_vectors(
+                    vector, self._item_of(vector), at, own, engine, text_ids[ITEM], report
+                )
+                count(report.counts["vectors"]["read"][vector.called])
         ids = Ids(engine, self.work, self.older)
         with progress.stage("ids counted") as count:
             for table in spec.tables:
-                seen = " UNION ALL ".join(self._seen(table, cuts))
+                seen = " UNION ALL ".join(seen_ids(spec, table, of_users | of_items, cuts))
                 count(ids.add(table, spec.rows_view(table), seen, spec.admission(table), text_ids[table]))
-        items = self._items(ids)
+        items = item_columns(spec, engine, ids, of_items, self.older)
         histories = self._histories(visitors)
-        schema = spec.schema(ids.sizes, many)
-        places = {f.called: at for at, f in enumerate(spec.profile) if f.called in many}
+        schema = spec.schema(ids.sizes, of_users | of_items, widths)
+        places = {f.called: at for at, f in enumerate(spec.profile) if f.called in of_users}
         with DatasetWriter(folder, schema, items) as writer:
             with progress.stage("page views written") as count:
                 count(PageWriter(spec, engine, impressions, places, histories, report).write(writer))
             report.splits = dict(writer.stats)
             of_this = {**of_this, "examples": report.examples}
             extra = {"report.json": report.to_json(), STAMP: to_json(of_this)}
+            write_vectors(spec, writer.part, engine, ids, widths, self.older)
             writer.close(items, ids.vocabularies, extra=extra)
         return report
 
@@ -189,6 +219,8 @@ class _Build:
             note(USER, "users", spec.users.user, "user")
         if spec.items:
             note(ITEM, "items", spec.items.item, "item")
+        for at, vector in enumerate(spec.vectors):
+            note(ITEM, f"items.vectors.{at}", self._item_of(vector), "item")
         for name, features in (
             ("exposures", spec.exposures.features),
             ("users", spec.profile),
@@ -198,71 +230,13 @@ class _Build:
                 note(feature.table_name, name, feature.column, "attributes" if name == "items" else "features")
         return {table: any(kind not in NUMBERS for kind in found) for table, found in kinds.items()}
 
-    def _many(self) -> frozenset[str]:
-        return lists_of(self.spec.profile, self.files["users"], "users.features") if self.spec.users else frozenset()
+    def _item_of(self, vector: VectorSpec) -> str:
+        """The column of the item's id beside a vector."""
+        assert self.spec.items is not None  # which names the vectors
+        return vector.item or self.spec.items.item
 
-    def _seen(self, table: str, cuts: Cuts) -> list[str]:
-        """Queries for the ids of a table, and for how often each occurs before validation."""
-        spec, many, found = self.spec, self._many(), []
-        early = "SUM(CASE WHEN p.split = 0 THEN 1 ELSE 0 END) AS n"
-        if table == USER:
-            found.append(f"SELECT p.user_key AS id, {early} FROM pages AS p GROUP BY p.user_key")
-        if table == ITEM:
-            joined = "shown AS s JOIN pages AS p ON s.page_no = p.page_no"
-            found.append(f"SELECT s.item_key AS id, {early} FROM {joined} GROUP BY s.item_key")
-            if spec.exposures.trigger:
-                found.append(f"SELECT p.trigger_key AS id, {early} FROM pages AS p GROUP BY p.trigger_key")
-            if spec.events:
-                found.append(
-                    f"""
-                    SELECT a.item_key AS id, SUM(CASE WHEN a.sec < {cuts.validation} THEN 1 ELSE 0 END) AS n
-                    FROM acts AS a JOIN visitors AS v ON a.user_key = v.user_key
-                    WHERE a.sec < v.last_sec AND ({used_acts(spec)})
-                    GROUP BY a.item_key
-                    """
-                )
-        for at, feature in enumerate(spec.exposures.features):
-            if feature.table_name == table:
-                found.append(f"SELECT p.f{at} AS id, {early} FROM pages AS p GROUP BY p.f{at}")
-        for at, feature in enumerate(spec.profile):
-            if feature.table_name == table:
-                column, source = ("id", f"many{at}") if feature.called in many else (f"u{at}", "profiles")
-                found.append(f"SELECT {column} AS id, COUNT(*) AS n FROM {source} GROUP BY {column}")
-        for at, feature in enumerate(spec.attributes):
-            if feature.table_name == table:
-                joined = f"catalogue AS c JOIN {spec.rows_view(ITEM)} AS r ON c.item_key = r.id"
-                found.append(f"SELECT c.a{at} AS id, COUNT(*) AS n FROM {joined} GROUP BY c.a{at}")
-        return found
-
-    def _items(self, ids: Ids) -> dict[str, np.ndarray]:
-        """Attributes of all items, int64 [rows of the item table] each."""
-        spec = self.spec
-        columns = {f.called: np.zeros(ids.sizes[ITEM], np.int64) for f in spec.attributes}
-        if self.older is not None:
-            old = pq.read_table(self.older.folder / "items.parquet")
-            if missing := [name for name in columns if name not in old.column_names]:
-                raise DataError(f"{self.older.folder}: has no attribute '{missing[0]}'; build without --extends")
-            for name, column in columns.items():
-                column[: old.num_rows] = old[name].to_numpy()
-        if not columns:
-            return columns
-        rows = [f"COALESCE(r{at}.row, 0) AS row{at}" for at in range(len(columns))]
-        joins = [
-            f"LEFT JOIN {spec.rows_view(f.table_name)} AS r{at} ON c.a{at} = r{at}.id"
-            for at, f in enumerate(spec.attributes)
-        ]
-        # with a hash, items may share a row: the last one wins
-        query = f"""
-            SELECT r.row AS row, {", ".join(rows)}
-            FROM catalogue AS c JOIN {spec.rows_view(ITEM)} AS r ON c.item_key = r.id {" ".join(joins)}
-            ORDER BY r.row, r.id
-            """
-        for batch in self.engine.stream(query):
-            place = batch["row"].to_numpy()
-            for at, column in enumerate(columns.values()):
-                found = batch[f"row{at}"].to_numpy()
-                column[place[found > 0]] = found[found > 0]
-        return columns
+    def _many(self, name: str, features: tuple[FeatureSpec, ...], where: str) -> frozenset[str]:
+        return lists_of(features, self.files[name], where) if features else frozenset()
 
     def _histories(self, visitors: int) -> dict[str, Histories]:
         """The events of each behaviour sequence; sequences of the same types share them."""

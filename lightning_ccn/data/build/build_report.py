@@ -14,6 +14,7 @@ import numpy as np
 from lightning_ccn.data.build.engine import Engine
 from lightning_ccn.data.convert.pages import ConversionReport
 from lightning_ccn.data.dataset import SPLITS, SplitStats
+from lightning_ccn.data.places import Place
 from lightning_ccn.errors import DataError
 
 
@@ -28,14 +29,16 @@ class BuildReport(ConversionReport):
         splits: Counts of each split of the folder.
         built: Whether anything had to be done.
         faults: Errors that `ccn data check` found in the folder.
+        positions: What the log's positions became; empty if they stayed as they were.
     """
 
     examples: dict[str, dict[str, str]] = field(default_factory=dict)
     unknown: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
-    folder: Path = Path()
+    folder: Place = Path()
     splits: dict[str, SplitStats] = field(default_factory=dict)
     built: bool = True
     faults: list[str] = field(default_factory=list)
+    positions: str = ""
 
     def dropped(self, kind: str, engine: Engine, query: str) -> int:
         """Counts what was dropped by reason.
@@ -67,7 +70,14 @@ class BuildReport(ConversionReport):
             self.add(kind, "read", "total", lines)
             self.drop(kind, "line of the CSV file is broken", lines, f"{path}: row {line}: {why}")
 
-    def no_numbers(self, engine: Engine, table: str, columns: Mapping[str, tuple[str, str]], where: str) -> None:
+    def no_numbers(
+        self,
+        engine: Engine,
+        table: str,
+        columns: Mapping[str, tuple[str, str]],
+        where: str,
+        wanted: str = "a number",
+    ) -> None:
         """Counts values that should be numbers and are none.
 
         Args:
@@ -75,6 +85,7 @@ class BuildReport(ConversionReport):
             table: A table of it.
             columns: By name of a number, the columns of the table with the number, and with what is none.
             where: The key of the specification that names the numbers.
+            wanted: What they should be.
 
         Raises:
             DataError: No value of a number is one.
@@ -84,11 +95,16 @@ class BuildReport(ConversionReport):
             row = engine.rows(query)[0]
             if row["bad"] and not row["good"]:
                 raise DataError(
-                    f"{where}: none of the {row['bad']:,} values of '{name}' is a number, such as {row['example']!r}; "
+                    f"{where}: none of the {row['bad']:,} values of '{name}' is {wanted}, such as {row['example']!r}; "
                     "write 12.5, or leave the column out"
                 )
             if row["bad"]:
-                self.drop("numbers", f"{name}: no number, so it counts as unknown", row["bad"], row["example"])
+                self.drop(
+                    "numbers",
+                    f"{name}: {wanted.replace('a ', 'no ', 1)}, so it counts as unknown",
+                    row["bad"],
+                    row["example"],
+                )
 
     def drop(self, kind: str, reason: str, count: int, example: str) -> None:
         """Counts things that were dropped for one reason."""
@@ -111,6 +127,7 @@ class BuildReport(ConversionReport):
         lines = [super().__str__()]
         for kind, reasons in self.examples.items():
             lines += [f"dropped {kind}, {reason}: for example {example}" for reason, example in reasons.items()]
+        lines += [self.positions] if self.positions else []
         lines.append(f"{'unknown ids':<24}" + "".join(f"{split:>12}" for split in SPLITS))
         for feature, by_split in self.unknown.items():
             shares = [by_split.get(split, (0, 0)) for split in SPLITS]
@@ -127,19 +144,24 @@ class Progress:
 
     Args:
         say: Takes a line.
+        statements: How many statements an earlier process has run, and this one, so far.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(self, say: Callable[[str], None], statements: Callable[[], tuple[int, int]] = lambda: (0, 0)) -> None:
+        self._say, self._statements = say, statements
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Callable[[int], None]]:
         """A stage; the block calls the function with the number of rows of the stage."""
-        start, rows = time.monotonic(), [0]
+        start, rows, (before, run) = time.monotonic(), [0], self._statements()
 
         def count(number: int) -> None:
             rows[0] += number
 
         yield count
+        now_before, now_run = self._statements()
+        if now_before > before and now_run == run:
+            self._say(f"{name:<36}{rows[0]:>14,} rows, done before the interruption")
+            return
         seconds = max(time.monotonic() - start, 1e-3)
         self._say(f"{name:<36}{rows[0]:>14,} rows{seconds:>9.1f} s{rows[0] / seconds:>14,.0f} rows/s")

@@ -198,7 +198,7 @@ def _exposures(table: _Table, has_events: bool) -> list[str]:
     if "purchases" in roles:
         lines.append(_line(table, "purchases", roles["purchases"]))
     rest = [column for column in table.files.columns if column not in roles.values()]
-    return lines + _rest(table, rest, "numbers", "features")
+    return lines + _rest(table, rest, "features", [])
 
 
 def _labels(table: _Table) -> bool:
@@ -230,24 +230,27 @@ def _entities(name: str, key: str, table: _Table, taken: set[str]) -> list[str]:
     roles = table.roles()
     rest = [column for column in table.files.columns if column != roles.get(own) and column not in taken]
     lines = [f"{name}:", f"  files: {_word(table.pattern)}", _line(table, own, roles.get(own))]
-    lines += _rest(table, rest, "numbers" if name == "items" else None, key)
-    category = next((column for column in rest if re.search(CATEGORY, column.lower())), None)
-    if name == "items" and category in table.files.columns and f"{_word(str(category))}" in lines[-1]:
-        lines.append(f"  category: {_word(str(category))}  # the long sequence is searched by it")
+    lists = [c for c in rest if table.files.columns[c] in (f"{LISTS}text", f"{LISTS}int")]
+    more = _rest(table, rest, key, lists)
+    if name == "users" and not more:
+        more.append("  features: [TODO]  # no column repeats as those of a category do")
+    lines += more
+    vectors = [c for c in rest if table.files.columns[c] == f"{LISTS}float"]
+    if name == "items" and vectors:
+        lines.append(f"  vectors: [{', '.join(map(_word, vectors))}]  # lists of one length")
+    category = next((c for c in rest if re.search(CATEGORY, c.lower()) and c not in lists), None)
+    if name == "items" and category is not None and more and _word(category) in more[-1]:
+        lines.append(f"  category: {_word(category)}  # the long sequence is searched by it")
     return lines
 
 
-def _rest(table: _Table, columns: list[str], numbers: str | None, features: str) -> list[str]:
-    """Columns without a role: numbers if they are numbers that hardly repeat, else features if they do."""
-    of_numbers = [c for c in columns if numbers and table.number(c) and table.files.columns[c] != "int"]
-    found = [
-        c for c in columns if c not in of_numbers and table.few(c) and not table.files.columns[c].startswith(LISTS)
-    ]
-    lines = [f"  {numbers}: [{', '.join(map(_word, of_numbers))}]"] if of_numbers else []
-    if found or (features == "features" and numbers is None):
-        lines.append(
-            f"  {features}: [{', '.join(map(_word, found)) or 'TODO'}]  # leave out what a page cannot know yet"
-        )
+def _rest(table: _Table, columns: list[str], features: str, lists: list[str]) -> list[str]:
+    """Columns without a role: numbers if they are numbers that hardly repeat, else features if they do, and lists."""
+    numbers = [c for c in columns if table.number(c) and table.files.columns[c] != "int"]
+    found = [c for c in columns if c not in numbers and table.few(c) and not table.files.columns[c].startswith(LISTS)]
+    lines = [f"  numbers: [{', '.join(map(_word, numbers))}]"] if numbers else []
+    if found or lists:
+        lines.append(f"  {features}: [{', '.join(map(_word, found + lists))}]  # leave out what a page cannot know yet")
     return lines
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from lightning_ccn.data.build.engine import FILE, PLACE, ROW, literal, quoted
+from lightning_ccn.data.build.engine import FILE, PLACE, ROW, UNEQUAL, literal, quoted
 from lightning_ccn.data.build.log_files import LogFiles
+from lightning_ccn.data.build.store_files import StoreFiles
+from lightning_ccn.data.places import Place
+from lightning_ccn.data.store_path import StorePath
 from lightning_ccn.errors import DataError, OptionError
 
 ROWS_PER_BATCH = 65_536
@@ -19,13 +23,16 @@ GROWTH = 20  # bytes of the tables of a build, at most, for each byte of a log's
 
 
 class DuckDBEngine:
-    """DuckDB with a database in memory, or in a file if the log is large.
+    """DuckDB with a database in memory, or in a file if the log is large, or if an earlier process has left one.
 
     Args:
         folder: A folder for its database and for what it spills.
         memory_limit: How much memory DuckDB may use, such as 4GB.
         threads: Number of threads; 0: one per core.
         log_bytes: Size of the log's files.
+
+    Attributes:
+        keeps_tables: Whether tables outlive this process.
 
     Raises:
         OptionError: The limit is not an amount of memory.
@@ -39,8 +46,10 @@ class DuckDBEngine:
             raise OptionError(f"threads is {threads}: it must be 1 or more, or 0 for one per core")
         limit = float(given[1]) * (1024 if given[3] else 1000) ** " KMGT".index(given[2] or " ")
         # a file is compressed, and memory is not; but each table of a file waits for the disk
-        in_memory = log_bytes * GROWTH < limit
-        self._connection = duckdb.connect(":memory:" if in_memory else str(folder / "build.duckdb"))
+        shutil.rmtree(folder / "spilled", ignore_errors=True)  # of a process that was killed
+        database = folder / "build.duckdb"
+        self.keeps_tables = log_bytes * GROWTH >= limit or database.exists()
+        self._connection = duckdb.connect(str(database) if self.keeps_tables else ":memory:")
         run = self._connection.execute
         run(f"SET memory_limit = {literal(memory_limit)}")
         run(f"SET temp_directory = {literal(str(folder / 'spilled'))}")
@@ -49,21 +58,34 @@ class DuckDBEngine:
         run("SET enable_progress_bar = false")
         if threads:
             run(f"SET threads = {threads}")
+        self._stores: dict[str, StoreFiles] = {}
         self._broken: dict[str, list[str]] = {}  # by view, the tables of its broken lines
 
     def read(self, name: str, files: LogFiles, lists: tuple[str, ...] = ()) -> None:
         """See `Engine`."""
+        for path in files.paths:
+            if isinstance(path, StorePath):
+                self._add(path)
         source = self._csv(files, name) if files.headers else self._parquet(files)
         if lists:
             lengths = ", ".join(f"coalesce(len({quoted(each)}), 0)" for each in lists)
             others = ", ".join(quoted(each) for each in lists)
+            known = ", ".join(f"len({quoted(each)})" for each in lists)
             # each list is as long as the longest, so that all are taken apart together
             taken = ", ".join(f"unnest(list_resize({quoted(each)}, _longest)) AS {quoted(each)}" for each in lists)
             source = (
                 f"SELECT * EXCLUDE ({others}, _longest), {taken}, unnest(range(_longest)) AS {PLACE} FROM "
-                f"(SELECT *, greatest({lengths}) AS _longest FROM ({source}))"
+                f"(SELECT *, greatest({lengths}) AS _longest, coalesce(least({known}) < greatest({known}), false) AS "
+                f"{UNEQUAL} FROM ({source}))"
             )
         self.view(name, source)
+
+    def _add(self, path: StorePath) -> None:
+        """Makes a file of a store known to DuckDB, which has one object for each kind of store."""
+        if path.scheme not in self._stores:
+            self._stores[path.scheme] = StoreFiles(path.scheme)
+            self._connection.register_filesystem(self._stores[path.scheme])
+        self._stores[path.scheme].add(path)
 
     def broken(self, name: str) -> list[tuple[str, int, int, str]]:
         """See `Engine`."""
@@ -103,21 +125,24 @@ class DuckDBEngine:
 
     def table(self, name: str, query: str) -> int:
         """See `Engine`."""
-        self._run(f"CREATE TABLE {name} AS {query}")
+        self._run(f"CREATE OR REPLACE TABLE {name} AS {query}")
         return int(self._run(f"SELECT count(*) FROM {name}").fetchall()[0][0])
 
     def number(self, name: str, query: str, order: str, column: str) -> int:
         """See `Engine`."""
         return self.table(name, f"SELECT *, row_number() OVER (ORDER BY {order}) AS {column} FROM ({query})")
 
+    def known(self, name: str) -> None:
+        """See `Engine`. They are in the database."""
+
     def view(self, name: str, query: str) -> None:
         """See `Engine`."""
-        self._run(f"CREATE VIEW {name} AS {query}")
+        self._run(f"CREATE OR REPLACE VIEW {name} AS {query}")
 
     def drop(self, *names: str) -> None:
         """See `Engine`."""
         for name in names:
-            self._run(f"DROP TABLE {name}")
+            self._run(f"DROP TABLE IF EXISTS {name}")
         self._run("CHECKPOINT")
 
     def rows(self, query: str) -> list[dict[str, Any]]:
@@ -145,7 +170,7 @@ class DuckDBEngine:
             raise _for_people(error) from None
 
     def _parquet(self, files: LogFiles) -> str:
-        paths = ", ".join(literal(str(path)) for path in files.paths)
+        paths = ", ".join(literal(_name(path)) for path in files.paths)
         return f"""
             SELECT * RENAME (filename AS {FILE}, file_row_number AS {ROW})
             FROM read_parquet(
@@ -158,7 +183,7 @@ class DuckDBEngine:
         parts: list[str] = []
         for header in dict.fromkeys(files.headers):
             alike = [path for path, own in zip(files.paths, files.headers, strict=True) if own == header]
-            paths = ", ".join(literal(str(path)) for path in alike)
+            paths = ", ".join(literal(_name(path)) for path in alike)
             columns = ", ".join(f"{literal(column)}: 'VARCHAR'" for column in header)
             rejected = f"broken_{name}_{len(parts)}"
             self._broken.setdefault(name, []).append(rejected)
@@ -180,8 +205,20 @@ class DuckDBEngine:
         return f"hive_partitioning = true, hive_types = {{{types}}}" if types else "hive_partitioning = false"
 
 
+class NoRoomError(DataError):
+    """A limit of memory or disk does not suffice; with more, a build can go on."""
+
+
+def _name(path: Place) -> str:
+    return path.address if isinstance(path, StorePath) else str(path)
+
+
 def _for_people(error: duckdb.Error) -> DataError:
     text = " ".join(str(error).split())
+    if of_store := re.search(r"DataError: (.*?)(?: At: |$)", text):  # of `StoreFiles`
+        return DataError(of_store[1])
     if isinstance(error, duckdb.OutOfMemoryException):
-        return DataError(f"the memory limit does not suffice: {text[:300]}; give more with --memory_limit")
+        return NoRoomError(f"the memory limit does not suffice: {text[:300]}; give more with --memory_limit")
+    if "No space left" in text:
+        return NoRoomError(f"the disk is full: {text[:300]}; make room beside the new folder")
     return DataError(f"DuckDB cannot go on: {text[:500]}")

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from lightning_ccn.data.build.log_files import LogFiles
 
-FILE, ROW, PLACE = "_file", "_row", "_place"  # columns that `read` adds
+FILE, ROW, PLACE, UNEQUAL = "_file", "_row", "_place", "_unequal"  # columns that `read` adds
 
 
 class Engine(Protocol):
@@ -28,7 +28,8 @@ class Engine(Protocol):
                 row in a Parquet file, from 0; null in a CSV file).
             files: The files.
             lists: List columns of which each value becomes a row, together; the view has `_place`, the place in the
-                list, from 0. A list that is shorter than another of its row is filled up with nulls.
+                list, from 0, and `_unequal`, whether lists of the row have unequal lengths (a list that is null has
+                none). A list that is shorter than another of its row is filled up with nulls.
         """
 
     def broken(self, name: str) -> list[tuple[str, int, int, str]]:
@@ -65,11 +66,14 @@ class Engine(Protocol):
     def number(self, name: str, query: str, order: str, column: str) -> int:
         """Like `table`, with a further column that numbers the rows from 1 in an order without ties."""
 
+    def known(self, name: str) -> None:
+        """Tells that an earlier process has made a table; nothing if it was dropped since."""
+
     def view(self, name: str, query: str) -> None:
         """Makes a view."""
 
     def drop(self, *names: str) -> None:
-        """Removes tables, so that their place on the disk is used again."""
+        """Removes tables, so that their place on the disk is used again; nothing for one that is gone."""
 
     def rows(self, query: str) -> list[dict[str, Any]]:
         """The rows of a query that has few."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from lightning_ccn.data.build.build_report import BuildReport, Progress
-from lightning_ccn.data.build.engine import Engine, columns, literal
+from lightning_ccn.data.build.engine import UNEQUAL, Engine, columns, literal
 from lightning_ccn.data.build.impressions import SECOND
-from lightning_ccn.data.build.log_columns import EARLIEST, LogColumns
+from lightning_ccn.data.build.log_columns import LogColumns
 from lightning_ccn.data.build.log_files import LISTS, LogFiles
 from lightning_ccn.data.build.source_specs import EventSpec, LabelSpec
 from lightning_ccn.data.build.spec import LogSpec
@@ -47,6 +47,7 @@ def read_events(
         "user_key": of.key(spec.user, "events.user", text_ids["user"]),
         "item_key": of.key(spec.item, "events.item", text_ids["item"]),
         "us": of.micros(spec.time, "events.time"),
+        "meant": of.meant_unit(spec.time, "events.time"),
         "type": of.text(spec.type, "events.type") if spec.type else "CAST(NULL AS VARCHAR)",
         "place": of.integer(spec.order, "events.order") if spec.order else "CAST(NULL AS BIGINT)",
         "example": of.example({"user": spec.user, "item": spec.item, "time": spec.time.column}),
@@ -54,10 +55,11 @@ def read_events(
     reasons = {
         "user_key IS NULL": "no user",
         "item_key IS NULL": "no item",
-        "us IS NULL": f"no time, or not one in {spec.time.unit or 'seconds or as a date'}",
-        f"us < {EARLIEST * SECOND}": "time before the year 2000: is it in another unit?",
-        f"us > {latest * SECOND}": "time in the future",
+        **of.time_reasons(spec.time, latest),
     }
+    if lists:
+        values["unequal"] = UNEQUAL
+        reasons = {"unequal": f"lists of unequal length on its row: {', '.join(lists)}", **reasons}
     cases = " ".join(f"WHEN {test} THEN '{reason}'" for test, reason in reasons.items())
     with progress.stage("events read") as count:
         engine.read("raw_events", files, lists)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,13 +23,21 @@ class Histories:
     costs more than the behaviours that it gets.
 
     Args:
-        path: File to write.
+        path: File to write; beside it, a file of the same name that ends in .npy says whose events begin where.
         users: Number of users.
         events: The events in batches with the columns user_no (from 1), item (a row) and sec (seconds since 1970), in
             order of user_no, then of time, oldest first.
     """
 
     def __init__(self, path: Path, users: int, events: Iterator[pa.RecordBatch]) -> None:
+        begin = path.with_suffix(".npy")
+        if not begin.is_file():  # else an earlier process has written both
+            self._write(path, begin, users, events)
+        self._begin = np.load(begin)  # of the events of each user_no
+        self.events = int(self._begin[-1])
+        self._acts = np.memmap(path, ACT, "r") if self.events else np.zeros(0, ACT)
+
+    def _write(self, path: Path, begin: Path, users: int, events: Iterator[pa.RecordBatch]) -> None:
         counts = np.zeros(users + 1, np.int64)
         with open(path, "wb") as file:
             for batch in events:
@@ -39,9 +48,9 @@ class Histories:
                 first = int(own[0])  # the batch holds a few users, in order
                 few = np.bincount(own - first)
                 counts[first : first + len(few)] += few
-        self._begin = np.concatenate([[0], np.cumsum(counts)])  # of the events of each user_no
-        self.events = int(self._begin[-1])
-        self._acts = np.memmap(path, ACT, "r") if self.events else np.zeros(0, ACT)
+        part = begin.with_name(f"_{begin.name}")
+        np.save(part, np.concatenate([[0], np.cumsum(counts)]))
+        os.replace(part, begin)
 
     def before(self, users: np.ndarray, seconds: np.ndarray, spec: SequenceSpec) -> tuple[Ragged, Ragged]:
         """The last events of page views, strictly before their second.

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from lightning_ccn.data.build.engine import Engine
 from lightning_ccn.data.build.spec import AdmissionSpec
 from lightning_ccn.data.dataset import Dataset
-from lightning_ccn.data.vocabulary import Vocabulary, hash_rows
+from lightning_ccn.data.splitmix64 import hash_rows
+from lightning_ccn.data.vocabulary import Vocabulary
 from lightning_ccn.errors import DataError
 
 

@@ -7,8 +7,8 @@ Tables that this leaves in the engine: `heads` (one row a page view, numbered in
 from __future__ import annotations
 
 from lightning_ccn.data.build.build_report import BuildReport, Progress
-from lightning_ccn.data.build.engine import PLACE, Engine, columns, quoted
-from lightning_ccn.data.build.log_columns import EARLIEST, LogColumns
+from lightning_ccn.data.build.engine import PLACE, UNEQUAL, Engine, columns, quoted
+from lightning_ccn.data.build.log_columns import LogColumns
 from lightning_ccn.data.build.log_files import LISTS, NUMBERS, LogFiles
 from lightning_ccn.data.build.source_specs import ExposureSpec, TimeSpec
 from lightning_ccn.errors import DataError
@@ -38,7 +38,8 @@ class Impressions:
         self, spec: ExposureSpec, files: LogFiles, engine: Engine, text_ids: dict[str, bool], latest: int
     ) -> None:
         self.spec, self._engine, self._text_ids, self._latest = spec, engine, text_ids, latest
-        own = [spec.item, spec.position, spec.time.column, *(number.column for number in spec.numbers)]
+        own: list[str | None] = [spec.item, spec.time.column, *(number.column for number in spec.numbers)]
+        own += [each.column for each in (spec.position, spec.weight) if each]
         own += [label.column for label in (spec.clicks, spec.purchases) if label]
         self._lists: tuple[str, ...] = ()
         if files.kind(spec.item, "exposures.item").startswith(LISTS):
@@ -50,6 +51,8 @@ class Impressions:
         whole = files.kind(spec.page.columns[0], "exposures.page") in NUMBERS
         self.has_positions = spec.position is not None or bool(self._lists)
         self.raw_page_id = whole and self.keys == ["k0"]
+        if spec.position_bias and not self.has_positions:
+            raise DataError("exposures.position_bias: needs positions, and there are none; add position:")
 
     def read(self, report: BuildReport, progress: Progress) -> None:
         """Makes `heads` and `exposed`.
@@ -63,8 +66,13 @@ class Impressions:
             count(total)
         report.broken_lines("impressions", self._engine, "raw_exposures")
         report.add("impressions", "read", "total", total)
-        numbers = {of.called: (name, f"odd_{name}") for name, of in zip(self._numbers, self.spec.numbers, strict=True)}
-        report.no_numbers(self._engine, "given", numbers, "exposures.numbers")
+        for key, names, specs in (
+            ("numbers", self._numbers, self.spec.numbers),
+            ("page_numbers", self._page_numbers, self.spec.page_numbers),
+        ):
+            numbers = {of.called: (name, f"odd_{name}") for name, of in zip(names, specs, strict=True)}
+            report.no_numbers(self._engine, "given", numbers, f"exposures.{key}")
+        self._look_at_positions(report, total)
         summary = "SELECT reason, COUNT(*) AS count, MIN(example) AS example FROM given GROUP BY reason"
         if report.dropped("impressions", self._engine, summary) == total:
             reasons = report.examples.get("impressions", {"the files have no rows": str(self._columns.files.paths[0])})
@@ -73,7 +81,7 @@ class Impressions:
         with progress.stage("page views formed") as count:
             self._engine.table("ordered", self._ordered())
             self._engine.drop("given")
-            firsts = ", ".join([*self.keys, "user_key", "trigger_key", "us", *self._features])
+            firsts = ", ".join([*self.keys, "user_key", "trigger_key", "us", *self._features, *self._page_numbers])
             order = ", ".join(["us", *(f"{key} NULLS FIRST" for key in self.keys)])
             count(self._engine.number("heads", f"SELECT {firsts} FROM ordered WHERE rn = 1", order, "page_no"))
         with progress.stage("impressions on page views") as count:
@@ -88,6 +96,34 @@ class Impressions:
     def _numbers(self) -> list[str]:
         return [f"n{at}" for at in range(len(self.spec.numbers))]
 
+    @property
+    def _page_numbers(self) -> list[str]:
+        return [f"g{at}" for at in range(len(self.spec.page_numbers))]
+
+    @property
+    def _of_item(self) -> list[str]:
+        """Columns of floats with a value of each impression."""
+        return [*self._numbers, *(["w"] if self.spec.weight else [])]
+
+    def _look_at_positions(self, report: BuildReport, total: int) -> None:
+        """Positions that count from another number than the specification says would all be off by one, silently."""
+        place = self.spec.position
+        if place is None or (place.first is None and self.spec.position_bias is None):
+            return
+        first = 1 if place.first is None else place.first
+        row = self._engine.rows(
+            "SELECT MIN(position) AS least, SUM(CASE WHEN position < 1 THEN 1 ELSE 0 END) AS below FROM given"
+        )[0]
+        if row["below"]:
+            raise DataError(
+                f"exposures.position: column {place.column} is below {first}, the first position, in {row['below']:,} "
+                f"of {total:,} impressions, such as {row['least'] + first - 1}; if it counts from 0, write "
+                f"{{column: {place.column}, first: 0}}, else leave out what is no position"
+            )
+        report.positions = f"positions of column {place.column} begin with {first}, which is position 1"
+        if row["least"] is not None and row["least"] > 1:
+            report.positions += f"; warning: the lowest one is {row['least'] + first - 1}: does it begin there?"
+
     def _given(self) -> str:
         """All rows with typed values, and the reason why a row cannot be used."""
         spec, of = self.spec, self._columns
@@ -98,7 +134,11 @@ class Impressions:
                 keys[key] = of.micros(TimeSpec(column), "exposures.page")
             else:
                 keys[key] = of.key(column, "exposures.page", as_text=kind not in NUMBERS)
-        position = f"{PLACE}" if self._lists else "CAST(NULL AS BIGINT)"
+        position = f"{PLACE} + 1" if self._lists else "CAST(NULL AS BIGINT)"
+        if spec.position:
+            position = of.integer(spec.position.column, "exposures.position")
+            if spec.position.first is not None:
+                position = f"{position} + {1 - spec.position.first}"
         values = {
             **keys,
             "user_key": of.key(spec.user, "exposures.user", self._text_ids["user"]),
@@ -107,7 +147,8 @@ class Impressions:
             else of.key(spec.trigger, "exposures.trigger", self._text_ids["item"]),
             "item_key": of.key(spec.item, "exposures.item", self._text_ids["item"]),
             "us": of.micros(spec.time, "exposures.time"),
-            "position": of.integer(spec.position, "exposures.position") if spec.position else position,
+            "meant": of.meant_unit(spec.time, "exposures.time"),
+            "position": position,
         }
         for name, label in (("click", spec.clicks), ("purchase", spec.purchases)):
             where = f"exposures.{name}s"
@@ -130,23 +171,36 @@ class Impressions:
                     f"{of.files.paths[0]}: column {feature.column}: {where} have one value each; lists are for users"
                 )
             values[name] = of.key(feature.column, where, self._text_ids[feature.table_name])
-        for name, number in zip(self._numbers, spec.numbers, strict=True):
-            values[name] = of.number(number.column, "exposures.numbers")
-            values[f"odd_{name}"] = of.no_number(number.column, "exposures.numbers")
+        for key, names, specs in (
+            ("numbers", self._numbers, spec.numbers),
+            ("page_numbers", self._page_numbers, spec.page_numbers),
+        ):
+            for name, number in zip(names, specs, strict=True):
+                values[name] = of.number(number.column, f"exposures.{key}")
+                values[f"odd_{name}"] = of.no_number(number.column, f"exposures.{key}")
+        if spec.weight:
+            values["w"] = of.number(spec.weight.column, "exposures.weight")
         words = {"user": spec.user, "item": spec.item, "time": spec.time.column}
         words |= {column: column for column in spec.page.columns if column not in words.values()}
         words |= {label.column: label.column for label in (spec.clicks, spec.purchases) if label and label.column}
-        values["example"] = of.example(words)
         needed = [key for key, column in self.kinds.items() if column != spec.trigger]
+        if self._lists:
+            values["unequal"] = UNEQUAL
+        unequal = {"unequal": f"lists of unequal length on its row: {', '.join(self._lists)}"} if self._lists else {}
         reasons = {
+            **unequal,
             " OR ".join(f"{key} IS NULL" for key in needed) or "FALSE": "no page id",
             "user_key IS NULL": "no user",
             "item_key IS NULL": "no item",
-            "us IS NULL": f"no time, or not one in {spec.time.unit or 'seconds or as a date'}",
-            f"us < {EARLIEST * SECOND}": "time before the year 2000: is it in another unit?",
-            f"us > {self._latest * SECOND}": "time in the future",
+            **of.time_reasons(spec.time, self._latest),
             "click IS NULL OR purchase IS NULL": "a label is neither 0 nor 1",
         }
+        if spec.weight:
+            words["weight"] = spec.weight.column
+            reasons["w IS NULL OR w < 0"] = "the weight is no number from 0 on"
+        if spec.position_bias:
+            reasons["position IS NULL"] = "no position, which position_bias needs"
+        values["example"] = of.example(words)
         cases = " ".join(f"WHEN {test} THEN '{reason}'" for test, reason in reasons.items())
         kept = ", ".join(name for name in values if name != "example")
         return f"""
@@ -174,7 +228,7 @@ class Impressions:
                 ) AS marked
                 """
         order = ["us", "position", "item_key", "user_key", "trigger_key", "click DESC", "purchase DESC"]
-        order = [f"{each} NULLS LAST" for each in (*order, *self._features, *self._numbers)]
+        order = [f"{each} NULLS LAST" for each in (*order, *self._features, *self._page_numbers, *self._of_item)]
         window = f"(PARTITION BY {', '.join(self.keys)} ORDER BY {', '.join(order)})"
         return f"""
             SELECT *,
@@ -194,7 +248,7 @@ class Impressions:
         if self.spec.without_trigger:
             tests["o.item_key = o.head_trigger"] = "the trigger of its page"
         cases = " ".join(f"WHEN {test} THEN '{reason}'" for test, reason in tests.items())
-        numbers = "".join(f", {name}" for name in self._numbers)
+        numbers = "".join(f", {name}" for name in self._of_item)
         window = "PARTITION BY page_no, item_key, reason"
         return f"""
             SELECT page_no, rn, item_key, user_key, us, position{numbers},
@@ -215,4 +269,4 @@ class Impressions:
     @property
     def _own(self) -> list[str]:
         own = [*self.keys, "rn", "item_key", "user_key", "trigger_key", "head_user", "head_trigger", "us", "position"]
-        return [*own, "click", "purchase", *self._numbers]
+        return [*own, "click", "purchase", *self._of_item]

@@ -10,6 +10,8 @@ from lightning_ccn.errors import DataError
 
 EARLIEST = 946_684_800  # seconds: the year 2000. Seconds that are taken for milliseconds are of 1970
 LATEST = 2**32 - 1  # seconds, of a dataset folder
+# Numbers of the years 1973 to 5138 in each unit: of 9 to 11 digits in seconds, of 12 to 14 in milliseconds, ...
+DIGITS = {unit: (10**digits, 10 ** (digits + 3) - 1) for unit, digits in (("s", 8), ("ms", 11), ("us", 14), ("ns", 17))}
 WHOLE = 2**53  # below it, a float is a whole number exactly
 
 
@@ -81,6 +83,41 @@ class LogColumns:
             value = f"TRY_CAST({value} AS DOUBLE)"
             micros = f"CAST(FLOOR({value} * {factor}) AS BIGINT)"
         return f"CASE WHEN {value} BETWEEN 0 AND {most} THEN {micros} END"
+
+    def meant_unit(self, time: TimeSpec, where: str) -> str:
+        """The unit that a number without a time is probably in, by its digits, VARCHAR; null if none is known.
+
+        Raises:
+            DataError: There is no such column.
+        """
+        if self.kind(time.column, where) not in (*NUMBERS, "text"):
+            return "CAST(NULL AS VARCHAR)"
+        number = f"ABS(TRY_CAST({quoted(time.column)} AS DOUBLE))"
+        cases = " ".join(
+            f"WHEN {number} BETWEEN {low} AND {high} THEN '{unit}'" for unit, (low, high) in DIGITS.items()
+        )
+        return f"CASE {cases} END"
+
+    def time_reasons(self, time: TimeSpec, latest: int) -> dict[str, str]:
+        """When a row's time cannot be used, and why: conditions on columns us (`micros`) and meant (`meant_unit`).
+
+        Args:
+            time: The column.
+            latest: The latest time that is believed, in seconds since 1970.
+        """
+        declared = time.unit or ("s" if self.files.columns[time.column].removeprefix(LISTS) in NUMBERS else None)
+        given = f"not one in {declared}" if declared else "a number without a unit"
+        hints = {
+            f"us IS NULL AND meant = '{unit}'": f"no time: {given}, but probably one in {unit}; write unit: {unit}"
+            for unit in DIGITS
+            if unit != declared
+        }
+        return {
+            **hints,
+            "us IS NULL": f"no time, or not one in {time.unit or 'seconds or as a date'}",
+            f"us < {EARLIEST * 1_000_000}": "time before the year 2000: is it in another unit?",
+            f"us > {latest * 1_000_000}": "time in the future",
+        }
 
     def integer(self, column: str, where: str) -> str:
         """A whole number, BIGINT; null if it is missing or not one.

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import csv
 import difflib
+import fnmatch
 import glob
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from lightning_ccn.data.parquet import FILES_AT_ONCE, open_part
+from lightning_ccn.data.places import Place, place
+from lightning_ccn.data.store_errors import retried
+from lightning_ccn.data.store_path import StorePath
 from lightning_ccn.errors import DataError
+
+Result = TypeVar("Result")
 
 PARQUET = (".parquet",)
 CSV = tuple(f"{text}{packed}" for text in (".csv", ".tsv") for packed in ("", ".gz", ".zst"))
@@ -39,7 +46,7 @@ class LogFiles:
     """
 
     name: str
-    paths: tuple[Path, ...]
+    paths: tuple[Place, ...]
     columns: dict[str, str]
     headers: tuple[tuple[str, ...], ...]
     delimiter: str
@@ -77,14 +84,14 @@ def find_log(name: str, patterns: Iterable[str], base: Path, delimiter: str | No
     Raises:
         DataError: There are no files, files of several forms, a file cannot be read, or a column has two kinds.
     """
-    paths = sorted({path for pattern in patterns for path in _matches(name, pattern, base)})
+    paths: list[Any] = sorted({path for pattern in patterns for path in _matches(name, pattern, base)}, key=_parts)
     forms = {"parquet" if path.name.endswith(PARQUET) else "csv" for path in paths}
     if len(forms) > 1:
         raise DataError(f"{name}.files: has Parquet and CSV files, such as {paths[0]} and {paths[-1]}; name one form")
     if delimiter is None:
         delimiter = "\t" if ".tsv" in paths[0].name else ","
     read = _footer if forms == {"parquet"} else lambda path: _header(path, delimiter)
-    packed = [path for path in paths if path.suffix in (".gz", ".zst")]
+    packed: list[Place] = [path for path in paths if path.suffix in (".gz", ".zst")]
     with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
         found = list(pool.map(read, paths))
         list(pool.map(_refuse_cut_off, packed))
@@ -94,8 +101,20 @@ def find_log(name: str, patterns: Iterable[str], base: Path, delimiter: str | No
     return LogFiles(name, tuple(paths), columns, headers, delimiter, partitions)
 
 
-def _matches(name: str, pattern: str, base: Path) -> list[Path]:
-    given = str(base / pattern)
+def _parts(path: Place) -> tuple[str, ...]:
+    return path.parts
+
+
+def _matches(name: str, pattern: str, base: Path) -> Sequence[Place]:
+    at = place(pattern)
+    if isinstance(at, StorePath):
+        files: Sequence[Place] = _stored(at)
+        return _named_as_log(name, pattern, files)
+    given = str(base / at)
+    return _named_as_log(name, given, _on_disk(given))
+
+
+def _on_disk(given: str) -> list[Path]:
     found = [Path(each) for each in glob.glob(given, recursive=True)]
     files = [path for path in found if path.is_file()]
     seen = set()
@@ -106,7 +125,37 @@ def _matches(name: str, pattern: str, base: Path) -> list[Path]:
             seen.add(real)
             folders[:] = [each for each in folders if not each.startswith(("_", "."))]
             files += [Path(at) / each for each in names if not each.startswith(("_", "."))]
-    files = [path for path in files if not path.name.startswith(("_", "."))]
+    return [path for path in files if not path.name.startswith(("_", "."))]
+
+
+def _stored(pattern: StorePath) -> list[StorePath]:
+    """Files of a store, of a pattern of names; what begins with `?` are options of pyarrow, and no pattern."""
+    pattern.refuse_missing()
+    if pattern.is_file():
+        return [pattern]
+    names = pattern.parts[1:]
+    plain = next((at for at, each in enumerate(names) if glob.has_magic(each)), len(names))
+    folder = pattern
+    for _ in names[plain:]:
+        folder = folder.parent
+    within = [(path, path.relative_to(folder).parts) for path in folder.files()]
+    return [
+        path
+        for path, inside in within
+        if _fits(inside, names[plain:]) and not any(each.startswith(("_", ".")) for each in inside)
+    ]
+
+
+def _fits(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    """Whether a path, or a folder on the way to it, fits the patterns of its names; `**` stands for any folders."""
+    if not patterns:
+        return True
+    if patterns[0] == "**":
+        return any(_fits(names[at:], patterns[1:]) for at in range(len(names)))
+    return bool(names) and fnmatch.fnmatchcase(names[0], patterns[0]) and _fits(names[1:], patterns[1:])
+
+
+def _named_as_log(name: str, given: str, files: Sequence[Place]) -> Sequence[Place]:
     if not files:
         raise DataError(f"{given}: no such file, but {name}.files names it; patterns are relative to the specification")
     for path in files:
@@ -118,17 +167,14 @@ def _matches(name: str, pattern: str, base: Path) -> list[Path]:
     return files
 
 
-def _footer(path: Path) -> dict[str, str]:
+def _footer(path: Place) -> dict[str, str]:
     with open_part(path) as file:
         return {field.name: _kind(field.type) for field in file.schema_arrow}
 
 
-def _header(path: Path, delimiter: str) -> dict[str, str]:
+def _header(path: Place, delimiter: str) -> dict[str, str]:
     try:
-        with pa.input_stream(str(path), compression="detect") as stream:
-            line = next(
-                csv.reader(io.TextIOWrapper(stream, "utf-8-sig", "replace", newline=""), delimiter=delimiter), []
-            )
+        line = _read(path, lambda stream: next(csv.reader(_text(stream), delimiter=delimiter), []))
     except (OSError, pa.ArrowException, csv.Error) as error:
         raise DataError(f"{path}: its first line cannot be read as names of columns: {error}") from None
     if not any(line):
@@ -138,19 +184,39 @@ def _header(path: Path, delimiter: str) -> dict[str, str]:
     return dict.fromkeys(line, "text")
 
 
-def _refuse_cut_off(path: Path) -> None:
+def _text(stream: pa.NativeFile) -> io.TextIOWrapper:
+    return io.TextIOWrapper(stream, "utf-8-sig", "replace", newline="")
+
+
+def _read(path: Place, take: Callable[[pa.NativeFile], Result]) -> Result:
+    """What a function takes of an unpacked file."""
+    if isinstance(path, Path):
+        with pa.input_stream(str(path), compression="detect") as stream:
+            return take(stream)
+
+    def read() -> Result:
+        with path.open_stream() as stream:
+            return take(stream)
+
+    return retried(read, str(path))
+
+
+def _refuse_cut_off(path: Place) -> None:
     """Reads a compressed file to its end: engines take a file that is cut off as far as it goes."""
     try:
-        with pa.input_stream(str(path), compression="detect") as stream:
-            while stream.read(1 << 22):
-                pass
+        _read(path, _to_the_end)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: cannot be unpacked to its end: {error}; copy it again") from None
 
 
+def _to_the_end(stream: pa.NativeFile) -> None:
+    while stream.read(1 << 22):
+        pass
+
+
 def _kind(stored: pa.DataType) -> str:
     types = pa.types
-    if types.is_list(stored) or types.is_large_list(stored):
+    if types.is_list(stored) or types.is_large_list(stored) or types.is_fixed_size_list(stored):
         return LISTS + _kind(stored.value_type)
     if types.is_dictionary(stored):
         return _kind(stored.value_type)
@@ -168,7 +234,7 @@ def _kind(stored: pa.DataType) -> str:
     return next((kind for kind, fits in tests.items() if fits), "other")
 
 
-def _united(paths: Sequence[Path], found: Sequence[dict[str, str]]) -> dict[str, str]:
+def _united(paths: Sequence[Place], found: Sequence[dict[str, str]]) -> dict[str, str]:
     """The columns that all files have; each has one kind in all of them, or no value at all in some."""
     columns, first = dict(found[0]), dict.fromkeys(found[0], paths[0])
     for path, here in zip(paths, found, strict=True):
@@ -186,7 +252,7 @@ def _united(paths: Sequence[Path], found: Sequence[dict[str, str]]) -> dict[str,
     return {name: "text" if kind == "nothing" else kind for name, kind in columns.items()}
 
 
-def _partitions(name: str, paths: Sequence[Path]) -> tuple[str, ...]:
+def _partitions(name: str, paths: Sequence[Place]) -> tuple[str, ...]:
     """The columns in the names of folders, such as day=2024-01-31, which all files have or none."""
     of_files = {tuple(part.partition("=")[0] for part in path.parts[:-1] if "=" in part) for path in paths}
     if len(of_files) > 1:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-import numpy as np
-
 from lightning_ccn.data.build.build_report import BuildReport
 from lightning_ccn.data.build.engine import Engine
 from lightning_ccn.data.build.impressions import AGAIN, SECOND
@@ -67,17 +65,25 @@ def keep_pages(spec: ExposureSpec, split: SplitSpec, engine: Engine, report: Bui
 def _cuts(split: SplitSpec, engine: Engine) -> Cuts:
     if split.by_date:
         return Cuts(round(split.validation), round(split.test))
-    counts = engine.stream("SELECT sec, COUNT(*) AS n FROM sized GROUP BY sec ORDER BY sec")
-    batches = [(batch["sec"].to_numpy(), batch["n"].to_numpy()) for batch in counts]
-    if not batches:
+    whole = engine.rows("SELECT COUNT(*) AS n, MAX(sec) AS last FROM sized")[0]
+    pages = whole["n"]
+    if not pages:
         return Cuts(0, 0)
-    times, number = (np.concatenate(each) for each in zip(*batches, strict=True))
-    up_to = np.cumsum(number)  # how many pages are not later
-    pages = int(up_to[-1])
     latest = pages - round(pages * split.test)
-    places = np.searchsorted(up_to, [latest - round(pages * split.validation), latest], side="right")
-    begin = [int(times[at]) if at < len(times) else int(times[-1]) + 1 for at in places]
-    return Cuts(begin[0], begin[1])
+    # a split begins with the first second up to which there are more pages than before the split
+    row = engine.rows(
+        f"""
+        SELECT
+            MIN(CASE WHEN up_to > {latest - round(pages * split.validation)} THEN sec END) AS validation,
+            MIN(CASE WHEN up_to > {latest} THEN sec END) AS test
+        FROM (
+            SELECT sec, SUM(n) OVER (ORDER BY sec ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS up_to
+            FROM (SELECT sec, COUNT(*) AS n FROM sized GROUP BY sec) AS seconds
+        ) AS counted
+        """
+    )[0]
+    after = whole["last"] + 1
+    return Cuts(*(after if row[name] is None else row[name] for name in ("validation", "test")))
 
 
 def _count(spec: ExposureSpec, engine: Engine, report: BuildReport) -> None:

@@ -88,6 +88,9 @@ class PageWriter:
             **{f.called: (f"u{at}", f.table_name) for at, f in enumerate(spec.profile) if f.called not in many},
             **{f.called: (f"f{at}", f.table_name) for at, f in enumerate(spec.exposures.features)},
         }
+        sources = [*(f"g{at}" for at in range(len(spec.exposures.page_numbers)))]
+        sources += [f"x{at}" for at in range(len(spec.users.numbers if spec.users else ()))]
+        self._page_numbers = dict(zip(spec.page_numbers, sources, strict=True))
         self._keys: dict[str, pq.ParquetWriter] = {}
 
     def write(self, writer: DatasetWriter) -> int:
@@ -140,6 +143,10 @@ class PageWriter:
             rows[page_row.PURCHASES] = Ragged(of_items("purchase").astype(np.int8), offsets)
         if "position" in items.column_names:
             rows[page_row.POSITIONS] = Ragged(of_items("position"), offsets)
+        if self._spec.exposures.weight:
+            rows[self._spec.exposures.weight.called] = Ragged(of_items("w").astype(np.float32), offsets)
+        for name, column in self._page_numbers.items():
+            rows[name] = pages[column].to_numpy().astype(np.float32)
         for at, name in enumerate(self._spec.numbers):
             rows[name] = Ragged(of_items(f"m{at}").astype(np.float32), offsets)
         users = pages["user_no"].to_numpy()
@@ -184,6 +191,8 @@ class PageWriter:
             source = "pr" if column.startswith("u") else "p"
             columns[column] = f"COALESCE(r{column}.row, 0)"
             joins.append(f"LEFT JOIN {self._spec.rows_view(table)} AS r{column} ON {source}.{column} = r{column}.id")
+        for column in self._page_numbers.values():
+            columns[column] = f"{'pr' if column.startswith('x') else 'p'}.{column}"
         chosen = ", ".join(f"{value} AS {name}" for name, value in columns.items())
         return f"SELECT {chosen} FROM pages AS p {' '.join(joins)} ORDER BY page_no"
 
@@ -200,6 +209,8 @@ class PageWriter:
                 joins.append(f"LEFT JOIN labelled_{name} AS l{own} ON {same}")
         if self._impressions.has_positions:
             columns["position"] = "COALESCE(s.position, 0)"
+        if spec.exposures.weight:
+            columns["w"] = "s.w"
         for at in range(len(spec.exposures.numbers)):
             columns[f"m{at}"] = f"s.n{at}"
         if spec.items and spec.items.numbers:

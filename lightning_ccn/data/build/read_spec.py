@@ -23,8 +23,10 @@ from lightning_ccn.data.build.source_specs import (
     LabelSpec,
     NumberSpec,
     PageKeySpec,
+    PositionSpec,
     ProfileSpec,
     TimeSpec,
+    VectorSpec,
 )
 from lightning_ccn.data.build.spec import AdmissionSpec, BehaviourSpec, LogSpec, SequenceSpec, SplitSpec
 from lightning_ccn.errors import DataError
@@ -175,6 +177,13 @@ def _time(node: Node, where: str) -> TimeSpec:
     return time
 
 
+def _position(node: Node, where: str) -> PositionSpec:
+    position = _short(PositionSpec, "column")(node, where)
+    if position.first not in (None, 0, 1):
+        raise PlaceError(node, f"{where}.first", f"is {position.first}; the first position is 0 or 1")
+    return position
+
+
 def _list_of(kind: type[Spec], example: str) -> Callable[[Node, str], tuple[Spec, ...]]:
     """Reads a list of columns, each with its name or with more."""
 
@@ -211,7 +220,10 @@ READERS: dict[str, Callable[[Node, str], Any]] = {
     "TimeSpec": _time,
     "tuple[FeatureSpec, ...]": _list_of(FeatureSpec, "[city, {column: tags, separator: '|'}]"),
     "tuple[NumberSpec, ...]": _list_of(NumberSpec, "[price, {column: cost, name: price_of_item}]"),
+    "tuple[VectorSpec, ...]": _list_of(VectorSpec, "[image, {column: text, files: text.parquet, item: sku}]"),
     "dict[str, AdmissionSpec]": _admissions,
+    "PositionSpec": _position,
+    "NumberSpec": _short(NumberSpec, "column"),
     "PageKeySpec": _short(PageKeySpec, "columns"),
     "LabelSpec": _short(LabelSpec, "column"),
     "SequenceSpec": _short(SequenceSpec, "length"),

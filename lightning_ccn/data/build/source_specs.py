@@ -83,8 +83,22 @@ class FeatureSpec:
 
 
 @dataclass(frozen=True)
+class PositionSpec:
+    """A column of places on the page.
+
+    Attributes:
+        column: Name of the column.
+        first: What the log calls the first place, 0 or 1; positions of the dataset count from 1. None: positions stay
+            as they are.
+    """
+
+    column: str
+    first: int | None = None
+
+
+@dataclass(frozen=True)
 class NumberSpec:
-    """A number of an exposed item.
+    """A number of an exposed item, of a page view or of a user.
 
     Attributes:
         column: Name of the column.
@@ -112,9 +126,12 @@ class ExposureSpec:
         time: When the item was shown.
         clicks: Whether it was clicked.
         trigger: Column of the item that the user tapped to enter the page. None: the log has no triggers.
-        position: Column of the place on the page. None, with lists: the place in the list.
+        position: Place on the page. None, with lists: the place in the list, from 1 on.
+        position_bias: How many positions get a bias of their own in training, see `Schema`. None: none.
         purchases: Whether it was bought.
+        weight: How much the impression counts in the training loss. None: all count alike.
         numbers: Columns of numbers of an exposed item at that time.
+        page_numbers: Columns of numbers of the page view, of which its first impression says the value.
         features: Categorical features of the page view.
         most_items: A page view with more impressions is dropped: nobody sees that many.
         without_trigger: Drop the impressions of a page's own trigger.
@@ -128,9 +145,12 @@ class ExposureSpec:
     time: TimeSpec
     clicks: LabelSpec
     trigger: str | None = None
-    position: str | None = None
+    position: PositionSpec | None = None
+    position_bias: Count | None = None
     purchases: LabelSpec | None = None
+    weight: NumberSpec | None = None
     numbers: tuple[NumberSpec, ...] = ()
+    page_numbers: tuple[NumberSpec, ...] = ()
     features: tuple[FeatureSpec, ...] = ()
     most_items: Count = 1000
     without_trigger: bool = False
@@ -169,6 +189,7 @@ class ProfileSpec:
         files: Patterns of files or folders.
         user: Column of the user's id.
         features: Categorical features.
+        numbers: Columns of numbers of a user, which every page view of the user gets.
         since: Time from which a row holds; a page gets the user's latest row that holds at the page's time. None: a
             user has one row.
         delimiter: Of CSV files.
@@ -176,9 +197,32 @@ class ProfileSpec:
 
     files: tuple[str, ...]
     user: str
-    features: tuple[FeatureSpec, ...]
+    features: tuple[FeatureSpec, ...] = ()
+    numbers: tuple[NumberSpec, ...] = ()
     since: TimeSpec | None = None
     delimiter: str | None = None
+
+
+@dataclass(frozen=True)
+class VectorSpec:
+    """Frozen vectors of items: a list column of floats, of one length.
+
+    Attributes:
+        column: Name of the column.
+        name: Name of the vectors. None: that of the column.
+        files: Patterns of Parquet files or folders. Empty: those of the items.
+        item: Column of the item's id there. None: that of the items.
+    """
+
+    column: str
+    name: str | None = None
+    files: tuple[str, ...] = ()
+    item: str | None = None
+
+    @property
+    def called(self) -> str:
+        """Name of the vectors in the dataset."""
+        return self.name or self.column
 
 
 @dataclass(frozen=True)
@@ -188,10 +232,13 @@ class CatalogueSpec:
     Attributes:
         files: Patterns of files or folders.
         item: Column of the item's id.
-        attributes: Categorical features, one value each.
-        category: Name of the attribute by which the long sequence is searched.
-        same_as_trigger: Names of attributes, or `item`, in which a target is compared with its trigger, see `Schema`.
+        attributes: Categorical features, with one value or many.
+        category: Name of the attribute, with one value, by which the long sequence is searched.
+        same_as_trigger: Names of attributes with one value, or `item`, in which a target is compared with its trigger,
+            see `Schema`.
+        ratio_to_trigger: Columns of numbers above 0, in which a target is compared with its trigger, see `Schema`.
         numbers: Columns of numbers, which every exposed item gets.
+        vectors: Columns of frozen vectors.
         delimiter: Of CSV files.
     """
 
@@ -200,5 +247,7 @@ class CatalogueSpec:
     attributes: tuple[FeatureSpec, ...] = ()
     category: str | None = None
     same_as_trigger: tuple[str, ...] = ()
+    ratio_to_trigger: tuple[NumberSpec, ...] = ()
     numbers: tuple[NumberSpec, ...] = ()
+    vectors: tuple[VectorSpec, ...] = ()
     delimiter: str | None = None

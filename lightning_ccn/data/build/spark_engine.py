@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lightning_ccn.data.build.engine import FILE, PLACE, ROW, literal
+from lightning_ccn.data.build.engine import FILE, PLACE, ROW, UNEQUAL, literal
 from lightning_ccn.data.build.log_files import LogFiles
+from lightning_ccn.data.places import Place
+from lightning_ccn.data.store_path import StorePath
 from lightning_ccn.errors import DataError, OptionError
 
 if TYPE_CHECKING:
@@ -30,6 +32,9 @@ class SparkEngine:
     Args:
         folder: The folder, on a file system that the driver and all executors share.
 
+    Attributes:
+        keeps_tables: Whether tables outlive this process: they do.
+
     Raises:
         OptionError: pyspark or sqlglot is not installed.
     """
@@ -41,6 +46,7 @@ class SparkEngine:
         except ImportError as error:
             raise OptionError(f"engine is spark: {error}; install lightning_ccn[spark]") from None
         self._folder, self._glot, self._functions = folder.resolve(), sqlglot, functions
+        self.keeps_tables = True
         self._own = SparkSession.getActiveSession() is None
         self._spark = SparkSession.builder.appName("ccn data build").getOrCreate()
         for name, value in {
@@ -61,10 +67,12 @@ class SparkEngine:
         if lists:
             types = dict(frame.dtypes)
             whole = [F.coalesce(frame[each], F.array().cast(types[each])).alias(each) for each in lists]
-            others = [frame[each] for each in frame.columns if each not in lists]
+            sizes = F.array(*(F.when(frame[each].isNotNull(), F.size(frame[each])) for each in lists))
+            unequal = F.coalesce(F.array_min(sizes) < F.array_max(sizes), F.lit(False)).alias(UNEQUAL)
+            others = [*(frame[each] for each in frame.columns if each not in lists), unequal]
             taken = frame.select(*others, F.posexplode(F.arrays_zip(*whole)).alias(PLACE, "_values"))
             frame = taken.select(
-                *(each for each in frame.columns if each not in lists),
+                *(each for each in (*frame.columns, UNEQUAL) if each not in lists),
                 *(F.col("_values").getField(each).alias(each) for each in lists),
                 F.col(PLACE).cast("bigint").alias(PLACE),
             )
@@ -122,6 +130,11 @@ class SparkEngine:
         self.drop(f"{name}_ordered")
         return rows
 
+    def known(self, name: str) -> None:
+        """See `Engine`."""
+        if (self._folder / name / "_SUCCESS").exists():
+            self._spark.read.parquet(_uri(self._folder / name)).createOrReplaceTempView(name)
+
     def view(self, name: str, query: str) -> None:
         """See `Engine`."""
         self._frame(query).createOrReplaceTempView(name)
@@ -130,7 +143,7 @@ class SparkEngine:
         """See `Engine`."""
         for name in names:
             self._spark.catalog.dropTempView(name)
-            shutil.rmtree(self._folder / name)
+            shutil.rmtree(self._folder / name, ignore_errors=True)
 
     def rows(self, query: str) -> list[dict[str, Any]]:
         """See `Engine`."""
@@ -167,7 +180,7 @@ class SparkEngine:
         from pyspark.errors import PySparkException
 
         try:
-            frame.write.parquet(_uri(place))
+            frame.write.mode("overwrite").parquet(_uri(place))
         except (Py4JJavaError, PySparkException) as error:
             raise DataError(f"the log cannot be read: {' '.join(str(error).split())[:500]}") from None
 
@@ -203,9 +216,10 @@ class SparkEngine:
     def _reader(self, files: LogFiles) -> Any:
         reader = self._spark.read
         if files.partitions:
-            parts = files.paths[0].resolve().parts
-            first = next(at for at, part in enumerate(parts) if part.startswith(f"{files.partitions[0]}="))
-            reader = reader.option("basePath", _uri(Path(*parts[:first])))
+            folder = files.paths[0].resolve()
+            while any(part.startswith(f"{files.partitions[0]}=") for part in folder.parts):
+                folder = folder.parent
+            reader = reader.option("basePath", _uri(folder))
         return reader
 
     def _path(self) -> Any:
@@ -213,8 +227,10 @@ class SparkEngine:
         return F.regexp_replace(F.col("_metadata.file_path"), "^file:/+", "/").alias(FILE)
 
 
-def _uri(path: Path) -> str:
+def _uri(path: Place) -> str:
     """A path for Spark, which takes it as it is: `as_uri` would write day=1 as day%3D1."""
+    if isinstance(path, StorePath):
+        return re.sub("^s3://", "s3a://", path.address)  # Hadoop's name for it
     return f"file://{path.resolve()}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lightning_ccn.data.build.source_specs import (
@@ -11,8 +12,10 @@ from lightning_ccn.data.build.source_specs import (
     ExposureSpec,
     FeatureSpec,
     LabelSpec,
+    NumberSpec,
     ProfileSpec,
     Seconds,
+    VectorSpec,
 )
 from lightning_ccn.data.page_row import ITEM
 from lightning_ccn.data.schema import Feature, Schema, Table
@@ -108,6 +111,11 @@ class LogSpec:
         return tuple(n.called for n in (*self.exposures.numbers, *(self.items.numbers if self.items else ())))
 
     @property
+    def page_numbers(self) -> tuple[str, ...]:
+        """Names of the numbers of page views: of the page, then of its user."""
+        return tuple(n.called for n in (*self.exposures.page_numbers, *(self.users.numbers if self.users else ())))
+
+    @property
     def labels(self) -> dict[str, LabelSpec]:
         """Labels by name."""
         given = {"clicks": self.exposures.clicks, "purchases": self.exposures.purchases}
@@ -133,12 +141,28 @@ class LogSpec:
         """Which ids of a table get a row."""
         return self.vocabulary.get(table, AdmissionSpec())
 
-    def schema(self, rows: dict[str, int], many: frozenset[str] = frozenset()) -> Schema:
+    @property
+    def amounts(self) -> tuple[NumberSpec, ...]:
+        """Numbers of items whose ratio to the trigger's counts."""
+        return self.items.ratio_to_trigger if self.items else ()
+
+    @property
+    def vectors(self) -> tuple[VectorSpec, ...]:
+        """Frozen vectors of items."""
+        return self.items.vectors if self.items else ()
+
+    def schema(
+        self,
+        rows: dict[str, int],
+        many: frozenset[str] = frozenset(),
+        widths: Mapping[str, int] | None = None,
+    ) -> Schema:
         """The schema of the dataset.
 
         Args:
             rows: Number of rows of each table, with row 0.
             many: Names of the features with many values.
+            widths: Width of each vector, by name; None: they are not known yet.
 
         Raises:
             DataError: A name cannot be one of a dataset.
@@ -152,7 +176,12 @@ class LogSpec:
             user=(Feature(USER, USER), *of_pages),
             attributes=tuple(Feature(f.called, f.table_name, f.called in many) for f in self.attributes),
             numbers=self.numbers,
+            page_numbers=self.page_numbers,
             same_as_trigger=self.items.same_as_trigger if self.items else (),
+            ratio_to_trigger=tuple(number.called for number in self.amounts),
+            weight=self.exposures.weight.called if self.exposures.weight else None,
+            position_bias=self.exposures.position_bias,
+            vectors=dict.fromkeys((vector.called for vector in self.vectors), 1) | dict(widths or {}),
             category=self.items.category if self.items else None,
             cut_long_length=self.behaviours.long.cut if self.behaviours.long else None,
         )
@@ -179,6 +208,11 @@ class LogSpec:
         used = [label.types for label in self.labels.values()] + [s.types for s in self.sequences.values()]
         if self.events and self.events.type is None and any(used):
             raise DataError("events.type: missing, but types of events are named; name the column of the type")
+        if self.users and not self.users.features and not self.users.numbers:
+            raise DataError("users: names neither features nor numbers; name one, or leave users: out")
+        names = [vector.called for vector in self.vectors]
+        if len(set(names)) < len(names):
+            raise DataError("items.vectors: two have one name; give each a name of its own")
         for name in self.vocabulary:
             if name not in self.tables:
                 raise DataError(f"vocabulary.{name}: no such table; the tables are {', '.join(self.tables)}")

@@ -6,12 +6,12 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from lightning_ccn.data.build.log_files import LogFiles
 from lightning_ccn.data.build.spec import LogSpec
 from lightning_ccn.data.dataset import SPLITS, Dataset
+from lightning_ccn.data.places import Place
 from lightning_ccn.errors import DataError
 
 STAMP = "build.json"  # the file in the dataset folder
@@ -34,7 +34,7 @@ def to_json(plain: Mapping[str, Any]) -> str:
     return json.dumps(plain, indent=2) + "\n"
 
 
-def is_built(folder: Path, now: Mapping[str, Any]) -> bool:
+def is_built(folder: Place, now: Mapping[str, Any]) -> bool:
     """Whether a folder was built from the same, and is as it was then.
 
     Raises:

@@ -6,7 +6,6 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from lightning_ccn.data import page_row
 from lightning_ccn.data.check.report import utc
 from lightning_ccn.data.check.usage import id_columns
 from lightning_ccn.data.parquet import PageRows
+from lightning_ccn.data.places import Place
 from lightning_ccn.data.ragged import Ragged, row_sums
 from lightning_ccn.data.schema import Schema
 
@@ -27,7 +27,7 @@ PAGES, LABELLED, CLICKS = (SUMS.index(name) for name in ("pages", "labelled", "c
 @dataclass
 class _Day:
     sums: np.ndarray  # int64 [sums]
-    path: Path  # of its first page
+    path: Place  # of its first page
     row: int
     time: int
 
@@ -40,7 +40,7 @@ class Days:
         self._needed = {page_row.TIME, *self.columns}  # without one of these, a row group cannot be counted
         self._splits: dict[str, dict[int, _Day]] = {}
 
-    def add(self, split: str, path: Path, first: int, rows: PageRows) -> None:
+    def add(self, split: str, path: Place, first: int, rows: PageRows) -> None:
         """Adds the page rows of one row group; columns with errors are left out of `rows`."""
         times = rows.get(page_row.TIME)
         if not isinstance(times, np.ndarray) or not rows.keys() >= self._needed:
@@ -55,7 +55,7 @@ class Days:
             else:
                 found[day] = _Day(of_day, path, first + row, int(times[row]))
 
-    def warnings(self, folder: Path) -> Iterator[str]:
+    def warnings(self, folder: Place) -> Iterator[str]:
         """One line for each split and label that is alone on some days, and one for each split with days to come."""
         today = int(time.time()) // DAY
         for split, days in self._splits.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -19,22 +18,25 @@ from lightning_ccn.data.check.page_ids import PageIds
 from lightning_ccn.data.check.report import CheckReport, Messages, utc
 from lightning_ccn.data.check.row_groups import RowGroups
 from lightning_ccn.data.check.signs import Signs
+from lightning_ccn.data.check.vectors import check_vectors
 from lightning_ccn.data.columns import Column, page_columns
 from lightning_ccn.data.dataset import SPLITS, Dataset
 from lightning_ccn.data.parquet import PageRows, decode, open_part, parts_of
+from lightning_ccn.data.places import Place, place
 from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.data.rules import SHOWN, row_problems, scan_items, type_problems
 from lightning_ccn.data.schema import Schema, read_schema
+from lightning_ccn.data.store_path import StorePath
 from lightning_ccn.data.vocabulary import Vocabulary
 from lightning_ccn.data.writer import Tally, write_stats
 from lightning_ccn.errors import DataError
 
-FILES = ("schema.yaml", "items.parquet", "stats.json", "vocabulary", *SPLITS)
+FILES = ("schema.yaml", "items.parquet", "stats.json", "vocabulary", "vectors", *SPLITS)
 BESIDE_DATA = ("world.yaml", "report.json", "page_ids")  # what a world, a converter and `ccn data build` add for people
 TRUTHS = (page_row.TRUE_PROBABILITY, page_row.ATTAINABLE_PROBABILITY)
 
 
-def check(folder: str | Path, write_stats: bool = False) -> CheckReport:
+def check(folder: str | Place, write_stats: bool = False) -> CheckReport:
     """Checks every value of a dataset folder, one row group at a time.
 
     Memory: 16 bytes per page view (to find repeated page ids), one byte per row of each table, items.parquet, the
@@ -47,10 +49,12 @@ def check(folder: str | Path, write_stats: bool = False) -> CheckReport:
     Returns:
         The report. A bad folder does not raise an error.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        return CheckReport(folder, errors=[f"{folder}: no such folder"])
+    folder = place(folder)
     try:
+        if isinstance(folder, StorePath):
+            folder.refuse_missing()
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such folder")
         schema = read_schema(folder)
     except DataError as error:
         return CheckReport(folder, errors=[str(error)])
@@ -60,7 +64,7 @@ def check(folder: str | Path, write_stats: bool = False) -> CheckReport:
 class _Check:
     """The state of one `check`."""
 
-    def __init__(self, folder: Path, schema: Schema) -> None:
+    def __init__(self, folder: Place, schema: Schema) -> None:
         self.folder, self.schema = folder, schema
         self.errors, self.warnings = Messages(), Messages()
         self.notes: list[str] = []
@@ -102,6 +106,12 @@ class _Check:
         except DataError as error:
             items, problems = {}, [str(error)]
         self.errors.add("items", problems)
+        vectors = check_vectors(self.folder, self.schema)
+        for name, messages in vectors.errors.items():
+            for message, count in messages:
+                self.errors.add(("vectors", name, message), [message], count)
+        self.warnings.add("vectors", vectors.warnings)
+        self.notes += vectors.notes
         if not problems:
             self.signs.usage.add_items(self.schema.attributes, items)
             if self.schema.cut_long_length is not None:
@@ -137,7 +147,7 @@ class _Check:
         if split == "train":
             self.notes += [f"{folder}: {lack}" for lack in counts.missing_inputs.values()]
 
-    def _part(self, split: str, path: Path, file: pq.ParquetFile) -> None:
+    def _part(self, split: str, path: Place, file: pq.ParquetFile) -> None:
         columns = self._columns(split)
         self._file(split, path, file, columns)
         stored = file.schema_arrow
@@ -169,7 +179,7 @@ class _Check:
             return [replace(c, optional=c.optional or c.name == page_row.CLICKS) for c in columns]
         return [c for c in columns if c.name not in TRUTHS]
 
-    def _file(self, split: str, path: Path, file: pq.ParquetFile, columns: list[Column]) -> None:
+    def _file(self, split: str, path: Place, file: pq.ParquetFile, columns: list[Column]) -> None:
         """Checks the footer of a file: columns and types; sizes of row groups are looked at together."""
         stored = file.schema_arrow
         for text in type_problems(columns, stored, path):
@@ -183,7 +193,7 @@ class _Check:
                 self.warnings.add((split, name), [f"{path}: column {name}: {text}"])
         self.row_groups.add(split, path, file.metadata)
 
-    def _remember(self, split: str, path: Path, first: int, rows: PageRows) -> None:
+    def _remember(self, split: str, path: Place, first: int, rows: PageRows) -> None:
         """Stores what is checked across the folder: page ids, times, and which rows of hash tables are used."""
         exposed, time, ids = rows.get(page_row.ITEMS), rows.get(page_row.TIME), rows.get(page_row.PAGE_ID)
         if isinstance(exposed, Ragged):
@@ -201,7 +211,8 @@ class _Check:
 
     def _strangers(self) -> None:
         """Warns of what is beside the files of a dataset and not read: `valid/`, or parts without a split."""
-        for path in sorted(self.folder.iterdir()):
+        inside: list[Place] = [*self.folder.iterdir()]
+        for path in sorted(inside, key=str):
             if path.name in FILES or path.name in BESIDE_DATA or path.name.startswith(("_", ".")):
                 continue
             if path.is_dir() or path.suffix == ".parquet":
@@ -239,7 +250,8 @@ class _Check:
     def _vocabularies(self) -> dict[str, str]:
         """Checks the vocabularies; returns their digests."""
         digests = {}
-        for path in sorted((self.folder / "vocabulary").glob("*.parquet")):
+        files: list[Place] = [*(self.folder / "vocabulary").glob("*.parquet")]
+        for path in sorted(files, key=str):
             table = self.schema.tables.get(path.stem)
             if table is None:
                 self.warnings.add("vocabulary", [f"{path}: not read, because schema.yaml has no table '{path.stem}'"])

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from lightning_ccn.data.vocabulary import hash_rows
+from lightning_ccn.data.splitmix64 import hash_rows
 
 
 def collisions(ids: np.ndarray, rows: int) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
 from lightning_ccn.data import page_row
 from lightning_ccn.data.parquet import PageRows
+from lightning_ccn.data.places import Place
 from lightning_ccn.data.ragged import Ragged, row_sums
 from lightning_ccn.data.schema import Schema
 from lightning_ccn.data.splitmix64 import splitmix64
@@ -34,10 +34,10 @@ class Copies:
         self._most, self._halved = most, 0
         self._kept = np.zeros((0, 3), dtype=np.int64)  # digest, part, row
         self._fresh: list[np.ndarray] = []
-        self._parts: list[tuple[str, Path]] = []  # split and path
+        self._parts: list[tuple[str, Place]] = []  # split and path
         self._pages = 0
 
-    def add(self, split: str, path: Path, first: int, rows: PageRows) -> None:
+    def add(self, split: str, path: Place, first: int, rows: PageRows) -> None:
         """Adds the page rows of one row group; columns with errors are left out of `rows`."""
         exposed, single = rows.get(page_row.ITEMS), [page_row.TIME, page_row.TRIGGER, *self._user]
         if not isinstance(exposed, Ragged) or not rows.keys() >= set(single):

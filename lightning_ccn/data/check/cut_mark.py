@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
 from lightning_ccn.data import page_row
 from lightning_ccn.data.cut import LongCut
 from lightning_ccn.data.parquet import PageRows, list_column
+from lightning_ccn.data.places import Place
+from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.data.rules import SHOWN
 from lightning_ccn.data.schema import Schema
 
@@ -26,7 +27,7 @@ class CutMark:
         items: Item attributes by name, int [rows of the item table] each.
     """
 
-    def __init__(self, schema: Schema, items: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, schema: Schema, items: Mapping[str, np.ndarray | Ragged]) -> None:
         self._cut = LongCut(schema, items)
 
     @property
@@ -37,7 +38,7 @@ class CutMark:
             "(cut_long_length in schema.yaml): what is said of long behaviours is of those alone"
         )
 
-    def problems(self, path: Path, first: int, rows: PageRows) -> tuple[list[str], int]:
+    def problems(self, path: Place, first: int, rows: PageRows) -> tuple[list[str], int]:
         """The pages of a row group with too many behaviours: a line for each of the first ones, and their number.
 
         Args:

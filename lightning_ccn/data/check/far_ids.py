@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from lightning_ccn.data.columns import Column
 from lightning_ccn.data.parquet import PageRows
+from lightning_ccn.data.places import Place
 from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.data.schema import Schema
 
@@ -34,7 +34,7 @@ class FarIds:
         self._rows = {name: table.rows for name, table in schema.tables.items()}
         self._counts: dict[tuple[str, Column], _FarCounts] = {}
 
-    def add(self, split: str, path: Path, first: int, columns: Sequence[Column], rows: PageRows) -> None:
+    def add(self, split: str, path: Place, first: int, columns: Sequence[Column], rows: PageRows) -> None:
         """Adds the page rows of one row group, those with errors too."""
         for column in columns:
             if column.holds != "id" or column.name not in rows:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from lightning_ccn.data import page_row
 from lightning_ccn.data.dataset import SPLITS
 from lightning_ccn.data.parquet import PageRows
+from lightning_ccn.data.places import Place
 from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.data.schema import Schema
 
@@ -50,7 +50,7 @@ class Leaks:
         self._rows = schema.tables[page_row.ITEM].rows
         self._splits: dict[str, _Counts] = {}
 
-    def add(self, split: str, path: Path, first: int, rows: PageRows) -> None:
+    def add(self, split: str, path: Place, first: int, rows: PageRows) -> None:
         """Adds the page rows of one row group; columns with errors are left out of `rows`."""
         exposed, trigger, time = (rows.get(name) for name in (page_row.ITEMS, page_row.TRIGGER, page_row.TIME))
         if not (isinstance(exposed, Ragged) and isinstance(trigger, np.ndarray) and isinstance(time, np.ndarray)):
@@ -94,7 +94,7 @@ class Leaks:
             shares = (f"{getattr(c, name) / c.pages:.1%}" if (c := self._splits.get(s)) else "-" for s in SPLITS)
             yield f"  {text:<34}" + "".join(f"{share:>18}" for share in shares)
 
-    def warnings(self, folder: Path) -> Iterator[str]:
+    def warnings(self, folder: Place) -> Iterator[str]:
         """One line per figure that is beyond belief."""
         for split, counts in self._splits.items():
             at, told = folder / split, False  # what is among the last behaviours is among all of them

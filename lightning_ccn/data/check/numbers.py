@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
 from lightning_ccn.data import page_row
 from lightning_ccn.data.parquet import PageRows
+from lightning_ccn.data.places import Place
 from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.data.schema import Schema
 from lightning_ccn.data.writer import Moments
@@ -43,7 +43,7 @@ class NumberSigns:
                 self._sampled[name].append((values, clicks.values))
                 self._size[name] += len(values)
 
-    def warnings(self, folder: Path) -> Iterator[str]:
+    def warnings(self, folder: Place) -> Iterator[str]:
         """One line per number that is beyond belief; `folder` is that of the training split."""
         for name, extremes in self._extremes.items():
             for extreme in extremes:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
+from lightning_ccn.data.places import Place
 from lightning_ccn.data.rules import SHOWN
 
 
@@ -14,9 +13,9 @@ class PageIds:
 
     def __init__(self) -> None:
         self._ids: list[np.ndarray] = []  # of each row group
-        self._places: list[tuple[str, Path, int]] = []  # split, file and first row of each row group
+        self._places: list[tuple[str, Place, int]] = []  # split, file and first row of each row group
 
-    def add(self, split: str, path: Path, first: int, ids: np.ndarray) -> None:
+    def add(self, split: str, path: Place, first: int, ids: np.ndarray) -> None:
         """Adds a row group, int [pages], whose first row has the number `first` in its file."""
         self._ids.append(ids.astype(np.int64))
         self._places.append((split, path, first))
@@ -39,7 +38,7 @@ class PageIds:
             lines.append(f"{path}: row {row}, column page_id: {page_id}; {where}: {remedy}")
         return lines, len(repeated)
 
-    def _place(self, at: int, starts: np.ndarray) -> tuple[str, Path, int]:
+    def _place(self, at: int, starts: np.ndarray) -> tuple[str, Place, int]:
         group = int(np.searchsorted(starts, at, side="right")) - 1
         split, path, first = self._places[group]
         return split, path, first + at - int(starts[group])

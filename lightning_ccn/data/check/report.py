@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from lightning_ccn.data.dataset import SplitStats
+from lightning_ccn.data.places import Place
 from lightning_ccn.data.rules import SHOWN
 
 
@@ -50,7 +50,7 @@ class CheckReport:
         counted: Counts by day, by length and by column, see `Signs.plain`; empty if no page could be read.
     """
 
-    folder: Path
+    folder: Place
     splits: dict[str, SplitStats] = field(default_factory=dict)
     figures: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from lightning_ccn.data.columns import page_columns
+from lightning_ccn.data.places import Place
 from lightning_ccn.data.schema import Schema
 
 FEWEST_PAGES = 128  # a page in fewer costs the reader more than twice what it costs in 512, see docs/data.md
@@ -37,10 +37,10 @@ class RowGroups:
         self._lists = {column.name: column.many for column in read}  # the columns that the reader decodes
         self._pages: dict[str, int] = {}
         self._groups: dict[str, int] = {}
-        self._parts: dict[str, list[tuple[Path, int, int]]] = {}  # path, row groups and bytes of the footer
+        self._parts: dict[str, list[tuple[Place, int, int]]] = {}  # path, row groups and bytes of the footer
         self._largest: dict[str, _Largest] = {}
 
-    def add(self, split: str, path: Path, footer: pq.FileMetaData) -> None:
+    def add(self, split: str, path: Place, footer: pq.FileMetaData) -> None:
         """Adds the footer of one part."""
         filled = [group for group in range(footer.num_row_groups) if footer.row_group(group).num_rows]
         if not filled:
@@ -53,7 +53,7 @@ class RowGroups:
         if size > largest.bytes:
             self._largest[split] = _Largest(size, footer.row_group(group).num_rows, f"{path}: row group {group}")
 
-    def warnings(self, folder: Path) -> Iterator[str]:
+    def warnings(self, folder: Place) -> Iterator[str]:
         """One line for each split or part that costs a reader more than it need."""
         for split, groups in self._groups.items():
             pages = self._pages[split] / groups

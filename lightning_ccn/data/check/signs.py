@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from lightning_ccn.data.check.by_day import Days
@@ -13,6 +12,7 @@ from lightning_ccn.data.check.lengths import Lengths
 from lightning_ccn.data.check.numbers import NumberSigns
 from lightning_ccn.data.check.usage import Usage
 from lightning_ccn.data.parquet import PageRows
+from lightning_ccn.data.places import Place
 from lightning_ccn.data.schema import Schema
 
 
@@ -28,7 +28,7 @@ class Signs:
         self._leaks, self._numbers, self._days = Leaks(schema), NumberSigns(schema), Days(schema)
         self._lengths, self._copies = Lengths(), Copies(schema)
 
-    def add(self, split: str, path: Path, first: int, rows: PageRows) -> None:
+    def add(self, split: str, path: Place, first: int, rows: PageRows) -> None:
         """Adds the page rows of one row group.
 
         Args:
@@ -54,7 +54,7 @@ class Signs:
         found = {"days": self._days.plain(), "lengths": self._lengths.plain(), "leaks": list(self._leaks.figures())}
         return {**found, **self.usage.plain()}
 
-    def warnings(self, folder: Path) -> Iterator[tuple[str, list[str]]]:
+    def warnings(self, folder: Place) -> Iterator[tuple[str, list[str]]]:
         """The lines of each kind; `folder` is that of the dataset."""
         yield "leaks", list(self._leaks.warnings(folder))
         yield "copies", list(self._copies.warnings())

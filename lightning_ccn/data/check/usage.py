@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from lightning_ccn.data import page_row
 from lightning_ccn.data.dataset import SPLITS
 from lightning_ccn.data.parquet import PageRows
+from lightning_ccn.data.places import Place
 from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.data.schema import Feature, Schema
 
@@ -41,11 +41,12 @@ class Usage:
         self._columns = id_columns(schema)
         self._counts: dict[tuple[str, str], np.ndarray] = {}  # (column, split): values, unknown, new, int64 [3]
 
-    def add_items(self, attributes: Sequence[Feature], items: Mapping[str, np.ndarray]) -> None:
+    def add_items(self, attributes: Sequence[Feature], items: Mapping[str, np.ndarray | Ragged]) -> None:
         """Adds the attributes of all items."""
         for feature in attributes:
             if feature.table in self.seen and feature.name in items:
-                self.seen[feature.table][items[feature.name]] |= ATTRIBUTE
+                column = items[feature.name]
+                self.seen[feature.table][column.values if isinstance(column, Ragged) else column] |= ATTRIBUTE
 
     def add(self, split: str, rows: PageRows) -> None:
         """Adds page rows whose ids are rows of their tables; the splits come in the order of `SPLITS`."""
@@ -96,7 +97,7 @@ class Usage:
             found[name] = (len(seen) - 1, int(np.count_nonzero(seen[1:])), int(only))
         return found
 
-    def warnings(self, folder: Path) -> Iterator[str]:
+    def warnings(self, folder: Place) -> Iterator[str]:
         """One line per share that is beyond belief."""
         for (name, split), (values, unknown, new) in self._counts.items():
             place = f"{folder / split}: column {name}"

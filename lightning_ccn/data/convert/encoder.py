@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.page_row import ITEM, ITEM_AGE
 from lightning_ccn.data.schema import Feature, Schema, Table
-from lightning_ccn.data.vocabulary import Vocabulary, hash_rows
+from lightning_ccn.data.splitmix64 import hash_rows
+from lightning_ccn.data.store_copies import local_copy
+from lightning_ccn.data.vocabulary import Vocabulary
 from lightning_ccn.errors import DataError
 
 
@@ -46,7 +48,7 @@ class Encoder:
                 self.hashed[name] = table.rows
             else:
                 self.vocabularies[name] = Vocabulary.load(self.older.folder / "vocabulary" / f"{name}.parquet")
-        self._attributes = pq.read_table(self.older.folder / "items.parquet")
+        self._attributes = pq.read_table(local_copy(self.older.folder / "items.parquet"))
 
     def features(self, kind: str, found: Sequence[str], known: Iterable[str]) -> list[str]:
         """The features to write: those of the older dataset if there is one, else those of the log.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -32,7 +33,7 @@ class ServiceMetrics:
     def __init__(self, taken: Callable[[], int]) -> None:
         disable_created_metrics()  # a second series for each, which says when it began
         self._registry = CollectorRegistry()
-        at = {"registry": self._registry}
+        at: dict[str, Any] = {"registry": self._registry}
         ProcessCollector(**at)
         self._answers = Counter("ccn_http_answers", "HTTP answers", ("path", "status"), **at)
         self._seconds = Histogram(

@@ -23,7 +23,7 @@ def read_document(body: bytes) -> Any:
         Refusal: 400; it is none, names a field twice, or has NaN or an infinity.
     """
     try:
-        return json.loads(body.decode(), parse_constant=_refuse_constant, object_pairs_hook=_object)
+        return json.loads(body.decode(), parse_constant=_refuse_constant, object_pairs_hook=_once_each)
     except UnicodeDecodeError as error:
         raise Refusal(400, f"the body is not UTF-8: byte {error.start} of it is wrong") from None
     except json.JSONDecodeError as error:
@@ -38,7 +38,7 @@ def _refuse_constant(name: str) -> NoReturn:
     raise Refusal(400, f"the body has {name}, which is not JSON; give null for an unknown number")
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
         names = [name for name, _ in pairs]
@@ -97,24 +97,25 @@ def answer(scores: Sequence[Scores], several: bool, digest: str) -> bytes:
     Raises:
         Refusal: 500; a score is not a finite number.
     """
-    answers = [_plain(each) for each in scores]
-    document = {ANSWERS: answers} if several else answers[0]
-    try:
-        return json.dumps({**document, "package": digest}, allow_nan=False, separators=(",", ":")).encode()
-    except ValueError:
-        raise Refusal(500, "the package gives a probability that is not a number; train and export it again") from None
+    answers = ",".join([_object_of(each) for each in scores])
+    if several:
+        return f'{{"{ANSWERS}":[{answers}],"package":"{digest}"}}'.encode()
+    return f'{answers[:-1]},"package":"{digest}"}}'.encode()
 
 
-def _plain(scores: Scores) -> dict[str, Any]:
-    return {
+def _object_of(scores: Scores) -> str:
+    fields = {
         "probability": _numbers(scores.probability),
-        "degree": None if scores.degree is None else _numbers(scores.degree),
-        "intent": scores.intent,
-        "unknown": dict(scores.unknown),
-        "defaulted": list(scores.defaulted),
+        "degree": "null" if scores.degree is None else _numbers(scores.degree),
+        "intent": "null" if scores.intent is None else _numbers(np.array([scores.intent], np.float32))[1:-1],
+        "unknown": json.dumps(dict(scores.unknown)),
+        "defaulted": json.dumps(scores.defaulted),
     }
+    return "{" + ",".join(f'"{name}":{text}' for name, text in fields.items()) + "}"
 
 
-def _numbers(values: np.ndarray) -> list[float]:
-    """Float32 [n] with the nine digits that tell each value from all others."""
-    return [float(f"{value:.9g}") for value in values.tolist()]
+def _numbers(values: np.ndarray) -> str:
+    """Float32 [n], with the nine digits that tell each value from all others; `json` takes several times as long."""
+    if not np.isfinite(values).all():
+        raise Refusal(500, "the package gives a probability that is not a number; train and export it again")
+    return "[" + ",".join([f"{value:.9g}" for value in values.tolist()]) + "]"

@@ -60,11 +60,33 @@ def serve(
     """
     signals: queue.SimpleQueue[int] = queue.SimpleQueue()
     # from now on, since it would end the process
-    signal.signal(signal.SIGHUP, lambda number, _: signals.put(number))
-    token = None if token_file is None else read_token(token_file)
-    listening = bind(host, port)
-    service = Service(package, limits, workers, threads, token)
-    server = uvicorn.Server(
+    before = {signal.SIGHUP: signal.signal(signal.SIGHUP, lambda number, _: signals.put(number))}
+    try:
+        token = None if token_file is None else read_token(token_file)
+        listening = bind(host, port)
+        service = Service(package, limits, workers, threads, token)
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            service.stopping = True
+            signals.put(number)
+
+        before |= {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        server = _server(service, limits)
+        listening.listen(BACKLOG)  # before the address is announced; who connects now is answered soon
+        # in a thread, so that the signals are not uvicorn's, and a reload does not hold up answers
+        thread = threading.Thread(target=_run, args=(server, listening, signals), name="server")
+        thread.start()
+        _announce(listening, service, token is not None)
+        code = _until_the_end(signals, service, server, drain_seconds)
+        thread.join()
+        return code
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _server(service: Service, limits: ServiceLimits) -> uvicorn.Server:
+    return uvicorn.Server(
         uvicorn.Config(
             service,
             http="h11",
@@ -81,26 +103,12 @@ def serve(
         )
     )
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        service.stopping = True
-        signals.put(number)
 
-    def run() -> None:
-        try:
-            server.run(sockets=[listening])
-        finally:
-            signals.put(ENDED)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    listening.listen(BACKLOG)  # before the address is announced; who connects now is answered soon
-    # in a thread, so that the signals are not uvicorn's, and a reload does not hold up answers
-    thread = threading.Thread(target=run, name="server")
-    thread.start()
-    _announce(listening, service, token is not None)
-    code = _until_the_end(signals, service, server, drain_seconds)
-    thread.join()
-    return code
+def _run(server: uvicorn.Server, listening: socket.socket, signals: queue.SimpleQueue[int]) -> None:
+    try:
+        server.run(sockets=[listening])
+    finally:
+        signals.put(ENDED)
 
 
 def _until_the_end(
@@ -170,7 +178,7 @@ def _announce(listening: socket.socket, service: Service, has_token: bool) -> No
     log.info("http://%s:%d/ serves %s", shown, port, words(service.served))
     if not has_token and not ipaddress.ip_address(address).is_loopback:
         log.warning(
-            "everybody who reaches %s can score: give --token_file, or listen at 127.0.0.1 behind a proxy that asks who "
-            "is calling",
+            "everybody who reaches %s can score: give --token_file, or listen at 127.0.0.1 behind a proxy that asks "
+            "who is calling",
             shown,
         )

@@ -12,11 +12,9 @@ from typing import Any
 import numpy as np
 
 from lightning_ccn.serving.errors import PackageError, RequestError
-from lightning_ccn.serving.package import MANIFEST, REQUEST
+from lightning_ccn.serving.package import EXAMPLES, MANIFEST, REQUEST
 from lightning_ccn.serving.request import Request
 from lightning_ccn.serving.scorer import Scorer
-
-EXAMPLES = "examples.json"  # a list of requests, which the page offers; a package may lack it
 
 
 @dataclass(frozen=True)
@@ -55,12 +53,12 @@ def open_package(path: Path, threads: int) -> ServedPackage:
             raise PackageError(f"{folder / EXAMPLES}: is not a list of requests; export the checkpoint again")
         for plain in ({"items": [None]}, *examples):  # opens the tables, which a request would otherwise do
             _try(scorer, plain, folder)
-        text = scorer.manifest.to_json()
-        if (folder / MANIFEST).read_text() != text:
+        said = (folder / MANIFEST).read_bytes()
+        if json.loads(said) != json.loads(scorer.manifest.to_json()):
             raise PackageError(f"{folder}: was exchanged while it was opened; open it again")
     except OSError as error:
         raise PackageError(f"{error.filename or folder}: cannot be read: {error.strerror}") from None
-    return ServedPackage(scorer, hashlib.sha256(text.encode()).hexdigest(), request, tuple(examples))
+    return ServedPackage(scorer, hashlib.sha256(said).hexdigest(), request, tuple(examples))
 
 
 def _try(scorer: Scorer, plain: Any, folder: Path) -> None:
@@ -81,7 +79,7 @@ def _read(path: Path) -> Any:
 
 def form_texts(plain: Mapping[str, Any]) -> dict[str, str]:
     """A request as texts by field, as `user.city`, since a browser's numbers would round long ids."""
-    texts = {}
+    texts: dict[str, str] = {}
     for name, value in plain.items():
         if isinstance(value, dict):
             texts |= {f"{name}.{key}": _text(each) for key, each in value.items()}

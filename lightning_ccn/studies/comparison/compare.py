@@ -16,6 +16,7 @@ from rich.console import Console
 
 from lightning_ccn.conf_files import find_conf
 from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.data.places import on_disk
 from lightning_ccn.errors import OneLineParser, OptionError
 from lightning_ccn.evaluation.metrics import metric_titles
 from lightning_ccn.sharding import find_tables
@@ -203,6 +204,7 @@ def _parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--jobs", type=int, help="cells to train at a time; default: one per GPU, or one per CPU core")
     parser.add_argument("--only_train", action="store_true", help="train, but write no report")
     options, shared = parser.parse_known_args(args)
+    on_disk(options.output, "checkpoints", "--output")
     if options.quick:
         for name, value in QUICK.items():
             setattr(options, name, value)

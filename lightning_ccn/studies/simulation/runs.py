@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 
 from lightning_ccn.data.dataset import Dataset
-from lightning_ccn.data.parquet import open_part
+from lightning_ccn.data.parquet import open_part, value_column
 from lightning_ccn.data.rules import read_items
 from lightning_ccn.data.world import World, WorldConfig
 from lightning_ccn.data.world.knobs import FILE
@@ -145,7 +145,8 @@ def world_of(runs: Sequence[TrainedRun]) -> tuple[World, Dataset]:
                 f"({', '.join(differences)}): simulate the runs of each world separately"
             )
     dataset, world = Dataset.open(first), World(configs[first])
-    if dataset.schema != world.schema or not np.array_equal(read_items(dataset)["category"], world.catalogue.category):
+    category = value_column(read_items(dataset), "category")
+    if dataset.schema != world.schema or not np.array_equal(category, world.catalogue.category):
         raise DataError(f"{first}: world.yaml does not describe the world of this folder; generate the folder again")
     return world, dataset
 

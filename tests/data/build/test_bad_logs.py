@@ -94,9 +94,30 @@ def test_times_in_the_future_are_dropped(tmp_path: Path) -> None:
 def test_seconds_that_are_milliseconds_are_dropped_with_a_hint_if_they_are_some(tmp_path: Path) -> None:
     rows = [*four_views(), exposure("v9", "u", "a", NOON * 1000), exposure("v9", "u", "a", NOON // 1000)]
     assert dropped(tmp_path, rows) == {
-        "no time, or not one in seconds or as a date": 1,
+        "no time: not one in s, but probably one in ms; write unit: ms": 1,
         "time before the year 2000: is it in another unit?": 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("times", "how", "hint"),
+    [
+        ([NOON * 1000], "time", "not one in s, but probably one in ms; write unit: ms"),
+        ([NOON * 10.0**9], "time", "not one in s, but probably one in ns; write unit: ns"),
+        ([NOON * 10**6], {"column": "time", "unit": "ms"}, "not one in ms, but probably one in us; write unit: us"),
+        ([str(NOON)], "time", "a number without a unit, but probably one in s; write unit: s"),
+        ([str(NOON * 1000)], {"column": "time", "unit": "s"}, "not one in s, but probably one in ms; write unit: ms"),
+    ],
+)
+def test_a_number_of_another_unit_gets_a_hint_by_its_digits(tmp_path: Path, times: Any, how: Any, hint: str) -> None:
+    rows = [exposure("v", "u", "a", time) for time in times]
+    write_rows(tmp_path / "exposures.parquet", rows)
+    with pytest.raises(DataError, match=rf"no impression is left of 1: no time: {hint}: for example .*row 0"):
+        build(write_spec(tmp_path, exposures={**EXPOSURES, "time": how}))
+    write_rows(tmp_path / "exposures.parquet", four_views())
+    write_rows(tmp_path / "events.parquet", [event("u0", "i0", time) for time in times])
+    with pytest.raises(DataError, match=rf"no event is left of 1: no time: {hint}: for example .*row 0"):
+        build(write_spec(tmp_path, events={**EVENTS, "time": how}, behaviours={"short": 2}))
 
 
 def test_broken_lines_of_a_csv_file_are_counted_and_one_is_shown(tmp_path: Path) -> None:
@@ -230,11 +251,20 @@ def test_integers_that_a_missing_value_made_floats_are_integers_again(tmp_path: 
     assert [page["trigger"] for page in read_pages(tmp_path / "out")] == [1, None, None, None]
 
 
-def test_lists_of_unequal_length_are_dropped_value_by_value(tmp_path: Path) -> None:
-    rows = [
-        {**row, "item": ["a", "b"], "clicked": [0, 1, 1] if row["view"] == "v0" else [1]} for row in four_views()[::2]
-    ]
-    assert dropped(tmp_path, rows) == {"a label is neither 0 nor 1": 3, "no item": 1}
+def test_lists_of_unequal_length_are_dropped_with_all_of_their_row(tmp_path: Path) -> None:
+    clicked = {"v0": [0, 1, 1], "v1": [1], "v2": None}  # of v2, nobody knows the labels
+    rows = [{**row, "item": ["a", "b"], "clicked": clicked.get(row["view"], [1, 0])} for row in four_views()[::2]]
+    write_rows(tmp_path / "events.parquet", [{**event("u0", ["i0", "i1"], NOON - 1), "type": ["click"]}])
+    spec = write_spec(tmp_path, events=EVENTS, behaviours={"short": 2}, split={"validation": 0, "test": 0})
+    write_rows(tmp_path / "exposures.parquet", rows)
+    with pytest.raises(DataError, match="no event is left of 2: lists of unequal length on its row: item, type: for"):
+        build(spec)
+    report = build(write_spec(tmp_path, split={"validation": 0, "test": 0}))
+    assert report.counts["impressions"]["dropped"] == {
+        "a label is neither 0 nor 1": 2,
+        "lists of unequal length on its row: item, clicked": 5,
+    }
+    assert "exposures.parquet: row 0: user u0" in str(report)
 
 
 def test_an_impression_of_another_user_than_its_page_is_dropped(tmp_path: Path) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.data.item_vectors import open_vectors
+from lightning_ccn.errors import DataError
 from tests.data.build.raw_logs import (
     EVENTS,
     EXPOSURES,
@@ -91,7 +95,7 @@ def test_impressions_of_one_time_stay_on_one_side_of_a_gap(tmp_path: Path) -> No
 def test_one_row_a_page_with_lists_gives_the_same_folder(tmp_path: Path) -> None:
     flat = four_views()
     write_rows(tmp_path / "flat" / "exposures.parquet", flat)
-    build(write_spec(tmp_path / "flat"))
+    build(write_spec(tmp_path / "flat", exposures={**EXPOSURES, "position": {"column": "slot", "first": 0}}))
     views = [flat[at : at + 2] for at in range(0, len(flat), 2)]
     lists = [{**two[0], **{name: [row[name] for row in two] for name in ("item", "clicked")}} for two in views]
     write_rows(tmp_path / "lists" / "exposures.parquet", lists)
@@ -235,6 +239,184 @@ def test_items_bring_attributes_and_numbers_and_features_may_share_a_table(tmp_p
     assert {of["item"][row["item"]]: of["topic"][row["topic"]] for row in topics} == {
         None: None, "i0": "sport", "i1": "art", "i2": None, "i3": None,
     }  # fmt: skip
+
+
+def test_numbers_of_the_page_and_of_its_user_are_those_at_its_time(tmp_path: Path) -> None:
+    rows = [{**row, "depth": 10 * at, "age": "2.5" if at < 4 else "old"} for at, row in enumerate(four_views())]
+    profile = [{"id": "u0", "band": 3.5, "since": NOON + 1}, {"id": "u0", "band": 1.5, "since": NOON - 1}]
+    write_rows(tmp_path / "users.parquet", profile)
+    users = {"files": "users.parquet", "user": "id", "numbers": ["band"], "since": "since"}
+    write_rows(tmp_path / "exposures.parquet", rows)
+    keys = {**EXPOSURES, "page_numbers": ["depth", {"column": "age", "name": "session_age"}]}
+    report = build(write_spec(tmp_path, exposures=keys, users=users))
+    found = read_pages(tmp_path / "out")
+    names = ("depth", "session_age", "band")
+    assert np.array([[page[name] for name in names] for page in found]) == pytest.approx(
+        np.array([[0, 2.5, 1.5], [20, 2.5, np.nan], [40, np.nan, 3.5], [60, np.nan, np.nan]]), nan_ok=True
+    )
+    assert report.counts["numbers"]["dropped"] == {"session_age: no number, so it counts as unknown": 4}
+    dataset = Dataset.open(tmp_path / "out")
+    assert dataset.schema.page_numbers == names and dataset.numbers["depth"] == (10.0, 10.0) and report.faults == []
+
+
+def test_weights_are_those_of_the_log_and_an_impression_with_none_is_dropped(tmp_path: Path) -> None:
+    rows = [{**row, "importance": [1, 0.5, -1, 2, 0, None, 1, 1][at]} for at, row in enumerate(four_views())]
+    write_rows(tmp_path / "exposures.parquet", rows)
+    report = build(write_spec(tmp_path, exposures={**EXPOSURES, "weight": "importance"}))
+    found = [(page["items"], page["importance"]) for page in read_pages(tmp_path / "out")]
+    assert found == [(["i0", "i1"], [1, 0.5]), (["i1"], [2]), (["i0"], [0]), (["i0", "i1"], [1, 1])]
+    assert report.counts["impressions"]["dropped"] == {"the weight is no number from 0 on": 2}
+    assert "weight -1" in str(report)
+    assert Dataset.open(tmp_path / "out").schema.weight == "importance" and report.faults == []
+
+
+def test_positions_for_a_bias_count_from_one_and_the_specification_says_from_where_the_log_does(
+    tmp_path: Path,
+) -> None:
+    rows = [{**row, "slot": None} if at == 7 else row for at, row in enumerate(four_views())]
+    write_rows(tmp_path / "exposures.parquet", rows)
+    keys = {**EXPOSURES, "position_bias": 5}
+    below = (
+        r"exposures.position: column slot is below 1, the first position, in 4 of 8 impressions, such as 0; if it "
+        r"counts from 0, write \{column: slot, first: 0\}, else leave out what is no position"
+    )
+    with pytest.raises(DataError, match=below):
+        build(write_spec(tmp_path, exposures=keys))
+    report = build(write_spec(tmp_path, exposures={**keys, "position": {"column": "slot", "first": 0}}))
+    assert [page["positions"] for page in read_pages(tmp_path / "out")] == [[1, 2], [1, 2], [1, 2], [1]]
+    assert report.counts["impressions"]["dropped"] == {"no position, which position_bias needs": 1}
+    assert "positions of column slot begin with 0, which is position 1" in str(report) and report.faults == []
+    write_rows(tmp_path / "later" / "exposures.parquet", [{**row, "slot": row["slot"] + 1} for row in four_views()])
+    report = build(write_spec(tmp_path / "later", exposures={**keys, "position": {"column": "slot", "first": 0}}))
+    assert "warning: the lowest one is 1: does it begin there?" in str(report)
+    keys.pop("position")
+    with pytest.raises(DataError, match=r"exposures.position_bias: needs positions, and there are none; add position:"):
+        build(write_spec(tmp_path, exposures=keys), "none")
+
+
+def tags_of(folder: Path) -> dict[Any, list[Any]]:
+    """By item, its tags; by its row if it has no id."""
+    of = {}
+    for table in ("item", "tag"):
+        path = folder / "vocabulary" / f"{table}.parquet"
+        of[table] = dict(enumerate([None, *pq.read_table(path)["id"].to_pylist()])) if path.exists() else {}
+    rows = pq.read_table(folder / "items.parquet").to_pylist()
+    return {of["item"].get(row["item"], row["item"]): [of["tag"][at] for at in row["tags"]] for row in rows}
+
+
+def test_an_item_may_have_many_values_of_an_attribute_in_a_list_or_in_a_text(tmp_path: Path) -> None:
+    write_rows(tmp_path / "exposures.parquet", four_views())
+    items: list[Row] = [{"id": "i1", "labels": ["new", "red", None, ""], "topic": "a"},
+                        {"id": "i2", "labels": None, "topic": "b"},
+                        {"id": "i0", "labels": ["red", "rare"], "topic": "b"}]  # fmt: skip
+    write_rows(tmp_path / "items.parquet", items)
+    texts = [{**row, "labels": "|".join(label or "" for label in row["labels"] or [])} for row in items]
+    write_rows(tmp_path / "items.csv", texts)
+    tags: Row = {"column": "labels", "name": "tags", "table": "tag"}
+    for name, how in (("parquet", tags), ("csv", {**tags, "separator": "|"})):
+        keys = {"files": f"items.{name}", "item": "id", "attributes": [how, "topic"], "category": "topic"}
+        report = build(write_spec(tmp_path, items=keys, vocabulary={"tag": {"at_least": 2}}), name)
+        assert report.faults == []
+    expected = {None: [], "i0": ["red", None], "i1": [None, "red"], "i2": [], "i3": []}
+    assert tags_of(tmp_path / "parquet") == expected
+    assert contents(tmp_path / "csv") == contents(tmp_path / "parquet")
+    assert [(f.name, f.many) for f in Dataset.open(tmp_path / "csv").schema.attributes] == [
+        ("tags", True), ("topic", False),
+    ]  # fmt: skip
+    with pytest.raises(DataError, match="category is 'tags', which is a list: the long sequence is searched by an"):
+        build(write_spec(tmp_path, items={**keys, "category": "tags"}), "none")
+
+
+def test_an_item_that_a_later_log_does_not_describe_keeps_its_list(tmp_path: Path) -> None:
+    write_rows(tmp_path / "exposures.parquet", four_views())
+    tags: Row = {"column": "labels", "name": "tags", "table": "tag"}
+    keys: Row = {"files": "items.parquet", "item": "id", "attributes": [tags]}
+    write_rows(tmp_path / "items.parquet", [{"id": "i0", "labels": ["a", "b"]}, {"id": "i1", "labels": ["b"]}])
+    spec = write_spec(tmp_path, items=keys)
+    build(spec, "old")
+    more = [exposure("v9", "u0", "new", NOON + 99)]
+    write_rows(tmp_path / "exposures.parquet", [*four_views(), *more])
+    write_rows(tmp_path / "items.parquet", [{"id": "i1", "labels": ["c"]}, {"id": "new", "labels": ["a", "c", "d"]}])
+    build(spec, "new", extends=tmp_path / "old")
+    found = tags_of(tmp_path / "new")
+    assert found == {None: [], "i0": ["a", "b"], "i1": ["c"], "i2": [], "i3": [], "t": [], "new": ["a", "c", "d"]}
+    write_rows(tmp_path / "items.parquet", [{"id": "i1", "labels": "c"}])
+    with pytest.raises(DataError, match="attribute 'tags' has many values an item there, and one in this log; build"):
+        build(spec, "other", extends=tmp_path / "old")
+    write_rows(tmp_path / "items.parquet", [{"id": f"i{at}", "labels": [f"t{at}"] * at} for at in range(4)])
+    build(write_spec(tmp_path, items=keys, vocabulary={"item": {"hash": 2}}), "hashed")  # all items have row 1
+    assert tags_of(tmp_path / "hashed") == {0: [], 1: ["t3"] * 3}
+
+
+def test_items_bring_frozen_vectors_of_their_own_file_or_of_another(tmp_path: Path) -> None:
+    write_rows(tmp_path / "exposures.parquet", four_views())
+    write_rows(tmp_path / "items.parquet", [{"id": "i0", "text": [0.5, -0.5]}, {"id": "i2", "text": None}])
+    image = {"sku": ["i1", "gone", "i0", None], "image": [[1.0, 2.0, 3.0], [7.0] * 3, [4.0, 5.0, 6.0], [8.0] * 3]}
+    types = pa.schema({"sku": pa.string(), "image": pa.list_(pa.float64(), 3)})
+    pq.write_table(pa.table(image, schema=types), tmp_path / "image.parquet")
+    other = {"column": "image", "name": "look", "files": "image.parquet", "item": "sku"}
+    keys: Row = {"files": "items.parquet", "item": "id", "vectors": ["text", other]}
+    spec = write_spec(tmp_path, items=keys)
+    report = build(spec)
+    assert report.faults == [] and report.counts["vectors"]["dropped"] == {"look: no item": 1}
+    dataset = Dataset.open(tmp_path / "out")
+    assert dataset.schema.vectors == {"text": 2, "look": 3}
+
+    def vectors(folder: str) -> dict[str, dict[str, list[float]]]:
+        of = [None, *pq.read_table(tmp_path / folder / "vocabulary" / "item.parquet")["id"].to_pylist()]
+        stored = open_vectors(tmp_path / folder, Dataset.open(tmp_path / folder).schema)
+        return {name: {of[row]: found[row].tolist() for row in np.flatnonzero(found.any(1))}
+                for name, found in stored.items()}  # fmt: skip
+
+    assert vectors("out") == {"text": {"i0": [0.5, -0.5]}, "look": {"i0": [4, 5, 6], "i1": [1, 2, 3]}}
+    write_rows(tmp_path / "exposures.parquet", [*four_views(), exposure("v9", "u0", "new", NOON + 99)])
+    write_rows(tmp_path / "items.parquet", [{"id": "new", "text": [1.0, 1.0]}])
+    build(spec, "grown", extends=tmp_path / "out")
+    assert vectors("grown")["text"] == {"i0": [0.5, -0.5], "new": [1, 1]}
+
+
+def test_items_bring_numbers_that_are_compared_with_the_triggers(tmp_path: Path) -> None:
+    write_rows(tmp_path / "exposures.parquet", four_views())
+    prices = {"i0": "2.5", "i1": "0", "i2": "", "gone": "7", "i3": "free"}
+    write_rows(tmp_path / "items.csv", [{"id": item, "price": price} for item, price in prices.items()])
+    keys: Row = {"files": "items.csv", "item": "id", "numbers": ["price"], "ratio_to_trigger": ["price"]}
+    spec = write_spec(tmp_path, items=keys)
+    report = build(spec)
+    assert report.faults == [] and report.counts["numbers"]["dropped"] == {
+        "price: no number above 0, so it counts as unknown": 2,
+        "price: no number, so it counts as unknown": 1,
+    }
+
+    def known(folder: str) -> dict[str, float]:
+        of = [None, *pq.read_table(tmp_path / folder / "vocabulary" / "item.parquet")["id"].to_pylist()]
+        stored = pq.read_table(tmp_path / folder / "items.parquet")["price"].to_pylist()
+        return {of[row]: value for row, value in enumerate(stored) if value == value}
+
+    assert known("out") == {"i0": 2.5}
+    write_rows(tmp_path / "items.csv", [{"id": "i3", "price": "4"}])
+    build(spec, "grown", extends=tmp_path / "out")
+    assert known("grown") == {"i0": 2.5, "i3": 4}
+    assert Dataset.open(tmp_path / "out").schema.ratio_to_trigger == ("price",)
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        ([{"id": "i0", "v": "x"}], "items.parquet: column v: is text, but items.vectors needs lists of floats; write"),
+        ([{"id": "i0", "v": [1.0]}, {"id": "i0", "v": [2.0]}], "column v: item i0 has 2 vectors; keep one"),
+        ([{"id": f"i{at}", "v": [1.0] * (2 + at // 2)} for at in range(3)],
+         "column v: has vectors of 2 values (item i0) and of 3 (item i2); write all of one length"),
+        ([{"id": "i0", "v": []}], "column v: has no vector; leave it out of items.vectors"),
+        ([{"id": "i0", "v": [1.0, None]}], "items.vectors: v of item i0 has a value that is missing or not finite"),
+        ([{"id": "i0", "v": [1.0, 1e300]}], "items.vectors: v of item i0 has a value that is missing or not finite"),
+    ],
+)  # fmt: skip
+def test_vectors_that_are_none_are_refused(tmp_path: Path, items: list[Row], message: str) -> None:
+    write_rows(tmp_path / "exposures.parquet", four_views())
+    types = {"v": pa.list_(pa.float64())} if isinstance(items[0]["v"], list) else None
+    write_rows(tmp_path / "items.parquet", items, types)
+    with pytest.raises(DataError, match=re.escape(message)):
+        build(write_spec(tmp_path, items={"files": "items.parquet", "item": "id", "vectors": ["v"]}))
 
 
 def test_splits_are_by_date_too_and_a_gap_drops_the_pages_before_a_split(tmp_path: Path) -> None:

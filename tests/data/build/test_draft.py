@@ -6,6 +6,7 @@ import pytest
 
 from lightning_ccn.data.build.draft import draft
 from lightning_ccn.data.build.read_spec import read_spec
+from lightning_ccn.data.build.source_specs import PositionSpec
 from lightning_ccn.errors import DataError
 from tests.data.build.raw_logs import NOON, build, event, exposure, read_pages, write_rows
 
@@ -20,19 +21,20 @@ def test_a_draft_of_a_log_with_clear_names_builds_as_it_is(tmp_path: Path) -> No
     write_rows(tmp_path / "impressions" / "part-1.csv", rows[30:])
     told = [event(f"u{at % 3}", f"i{at % 3}", NOON + 60 * at) for at in range(20)]
     write_rows(tmp_path / "events.parquet", told)
-    write_rows(
-        tmp_path / "items.csv", [{"item_id": f"i{at}", "category": f"c{at % 2}", "price": 2.5} for at in range(9)]
-    )
-    write_rows(
-        tmp_path / "users.parquet", [{"user_id": f"u{at}", "city": "Rome" if at % 2 else "Oslo"} for at in range(9)]
-    )
+    items = [{"item_id": f"i{at}", "genres": ["a"] * at, "category": f"c{at % 2}", "cost": 2.5, "image": [at / 9, 1.0]}
+             for at in range(9)]  # fmt: skip
+    write_rows(tmp_path / "items.parquet", items)
+    users = [{"user_id": f"u{at}", "city": "Rome" if at % 2 else "Oslo", "band": at / 7} for at in range(9)]
+    write_rows(tmp_path / "users.parquet", users)
     write_rows(tmp_path / "stock.csv", [{"shelf": 1}])
     text = draft(tmp_path)
     (tmp_path / "log.yaml").write_text(text)
     spec = read_spec(tmp_path / "log.yaml")
     assert spec.exposures.files == ("impressions",) and spec.exposures.time.unit == "ms"
-    assert (spec.exposures.trigger, spec.exposures.position) == ("entry_item", "slot")
-    assert [feature.column for feature in (*spec.profile, *spec.attributes)] == ["city", "category"]
+    assert (spec.exposures.trigger, spec.exposures.position) == ("entry_item", PositionSpec("slot"))
+    assert [feature.column for feature in (*spec.profile, *spec.attributes)] == ["city", "category", "genres"]
+    assert (spec.numbers, spec.page_numbers) == (("price", "cost"), ("band",))
+    assert spec.items is not None and spec.items.category == "category" and spec.vectors[0].column == "image"
     assert "# not used: stock.csv" in text and "type: type  # such as 'click'" not in text
     assert build(tmp_path / "log.yaml").faults == []
     assert len(read_pages(tmp_path / "out")) == 20

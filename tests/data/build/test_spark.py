@@ -53,17 +53,27 @@ def a_log(folder: Path, seed: int, ending: str) -> dict[str, Row]:
     rows = [
         {**exposure(f"v{draw.randrange(60)}", draw.choice(users), draw.choice(items), NOON + draw.randrange(0, 4000),
                     draw.choice([0, 1, 0, 1, 2]), draw.choice(["a", "b", None]), draw.randrange(3)),
-         "device": draw.choice(["phone", "desk", None]), "price": draw.choice([1.5, 2.25, None, 1e300])}
+         "device": draw.choice(["phone", "desk", None]), "price": draw.choice([1.5, 2.25, None, 1e300]),
+         "depth": draw.choice([1, 2.5, None]), "importance": draw.choice([0.5, 1, 1, -1])}
         for _ in range(600)
     ]  # fmt: skip
     kinds = ["click", "order"]
     told = [event(draw.choice(users), draw.choice(items), NOON + draw.randrange(-500, 4500), draw.choice(kinds))
             for _ in range(900)]  # fmt: skip
     profile = [{"user": user, "city": draw.choice(["Rome", "Oslo"]), "tags": draw.choice(["x|y", "y", ""]),
-                "since": NOON + draw.randrange(-9, 3000)} for user in users * 3]  # fmt: skip
+                "band": draw.choice([1, 2.5, None]), "since": NOON + draw.randrange(-9, 3000)}
+               for user in users * 3]  # fmt: skip
     stock = [
-        {"item": item, "topic": draw.choice(["s", "t"]), "cost": draw.choice(["2.5", "none"])} for item in items * 2
+        {
+            "item": item,
+            "topic": draw.choice(["s", "t"]),
+            "cost": draw.choice(["2.5", "none"]),
+            "labels": draw.choice(["x y", "y", ""]),
+        }
+        for item in items * 2
     ]
+    pictures = [{"sku": item, "image": [draw.random(), 1.0]} for item in items if item]
+    write_rows(folder / "pictures.parquet", pictures)
     for name, table in (("exposures", rows), ("events", told), ("users", profile), ("items", stock)):
         write_rows(folder / f"{name}{ending}", table)
     seconds = {"column": "time", "unit": "s"}
@@ -71,13 +81,16 @@ def a_log(folder: Path, seed: int, ending: str) -> dict[str, Row]:
         "exposures": {
             **EXPOSURES, "files": f"exposures{ending}", "time": seconds,
             "page": {"columns": ["user", "entry"], "gap": "2m"}, "numbers": ["price"], "features": ["device"],
-            "purchases": {"types": ["order"], "within": "10m"},
+            "purchases": {"types": ["order"], "within": "10m"}, "weight": "importance", "page_numbers": ["depth"],
+            "position": {"column": "slot", "first": 0}, "position_bias": 2,
         },
         "events": {**EVENTS, "files": f"events{ending}", "time": seconds},
         "users": {"files": f"users{ending}", "user": "user", "since": {"column": "since", "unit": "s"},
-                  "features": ["city", {"column": "tags", "separator": "|", "table": "topic"}]},
-        "items": {"files": f"items{ending}", "item": "item", "attributes": ["topic"], "category": "topic",
-                  "numbers": ["cost"]},
+                  "numbers": ["band"], "features": ["city", {"column": "tags", "separator": "|", "table": "topic"}]},
+        "items": {"files": f"items{ending}", "item": "item",
+                  "attributes": ["topic", {"column": "labels", "separator": " "}], "category": "topic",
+                  "numbers": ["cost"], "ratio_to_trigger": [{"column": "cost", "name": "cost_of_item"}],
+                  "vectors": [{"column": "image", "files": "pictures.parquet", "item": "sku"}]},
         "behaviours": {"short": {"length": 3, "types": ["click"]}, "long": {"length": 20, "cut": 4}},
         "vocabulary": {"item": {"at_least": 3}, "user": {"hash": 50}},
         "split": {"validation": 0.2, "test": 0.2, "gap": "1m"},
@@ -94,13 +107,20 @@ def test_lists_times_with_zones_and_partitions_become_the_same_folder(tmp_path: 
     for day in ("2023-11-14", "2023-11-15"):
         rows = [
             {"view": view, "user": view % 3, "item": [f"i{at}" for at in range(view % 4)], "clicked": [f"i{view % 2}"],
-             "entry": 2**63 + view, "time": f"{day} 22:13:{20 + view}.5"}
+             "slot": [*range(view % 4)], "entry": 2**63 + view, "time": f"{day} 22:13:{20 + view}.5"}
             for view in range(1, 20)
         ]  # fmt: skip
         types = {"entry": pa.uint64()}
         write_rows(tmp_path / "log" / f"day={day}" / "part.parquet", rows, types)
+        odd = {**rows[0], "item": ["i0", "i1"], "slot": [1]}
+        write_rows(tmp_path / "log" / f"day={day}" / "odd.parquet", [odd, {**odd, "slot": None}], types)
     keys = {name: value for name, value in EXPOSURES.items() if name not in ("position", "page")}
-    keys |= {"files": "log", "clicks": {"ids": "clicked"}, "time": {"column": "time", "zone": "Europe/Copenhagen"}}
+    keys |= {
+        "files": "log",
+        "clicks": {"ids": "clicked"},
+        "numbers": ["slot"],
+        "time": {"column": "time", "zone": "Europe/Copenhagen"},
+    }
     same(write_spec(tmp_path, exposures={**keys, "page": ["view", "day"], "features": ["day"]}))
 
 
@@ -123,3 +143,19 @@ def test_broken_lines_are_counted(tmp_path: Path) -> None:
     (tmp_path / "log.yaml").write_text(draft(tmp_path))
     report = same(tmp_path / "log.yaml")
     assert report.counts["impressions"]["dropped"] == {"line of the CSV file is broken": 2}
+
+
+def test_an_interrupted_build_goes_on(tmp_path: Path) -> None:
+    spec = write_spec(tmp_path, **a_log(tmp_path, 1, ".csv"))
+    said: list[str] = []
+
+    def stop(line: str) -> None:
+        if line.startswith("ids counted"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(spec, "spark", engine="spark", say=stop)
+    report = build(spec, "spark", engine="spark", say=said.append)
+    assert "done before the interruption" in next(line for line in said if line.startswith("ids counted"))
+    whole = build(spec, "duckdb")
+    assert contents(tmp_path / "spark") == contents(tmp_path / "duckdb") and report.counts == whole.counts

@@ -15,7 +15,8 @@ import pytest
 from lightning_ccn.cli import main
 from lightning_ccn.data.check.check import check
 from lightning_ccn.data.dataset import Dataset
-from lightning_ccn.data.vocabulary import Vocabulary, hash_rows
+from lightning_ccn.data.splitmix64 import hash_rows
+from lightning_ccn.data.vocabulary import Vocabulary
 from lightning_ccn.errors import DataError
 from tests.data.stats import accept_changes
 

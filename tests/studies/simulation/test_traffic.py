@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.data.places import Place
 from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.data.world import World, WorldConfig, generate
 from lightning_ccn.errors import DataError
@@ -41,7 +42,7 @@ def folder(traffic: Traffic, log: Dataset, tmp_path_factory: pytest.TempPathFact
     return folder
 
 
-def page_ids(folder: Path) -> list[int]:
+def page_ids(folder: Place) -> list[int]:
     ids: list[int] = pq.read_table(folder / "test").column("page_id").to_pylist()
     return ids
 

@@ -1,0 +1,112 @@
+"""Packages and services that the tests of this folder share."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lightning_ccn.serving.package import sha256_of
+from lightning_ccn.serving.service.app import Service
+from lightning_ccn.serving.service.limits import ServiceLimits
+from tests.serving.service.asgi import Loop
+from tests.serving.service.process import ServerProcess
+from tests.studies.html_report.conftest import browser
+
+__all__ = ["browser"]
+
+ITEM_TABLE = "tables/item.values.npy"
+
+EXAMPLES: list[dict[str, Any]] = [
+    {
+        "items": [1057, 1045, 999, None],
+        "user": {"user": 1018, "city": 1002, "interests": [1002, 1003]},
+        "trigger": 1029,
+        "short": [1001, 1002],
+        "long": [1036, 1017, 1051],
+        "numbers": {"price": [3.75, None, -0.5, 2]},
+        "page_numbers": {"age": 102.5},
+    },
+    {"items": [1007]},
+]
+
+
+@pytest.fixture(scope="package")
+def loop() -> Iterator[Loop]:
+    loop = Loop()
+    yield loop
+    loop.stop()
+
+
+@pytest.fixture(scope="package")
+def service(package: Path) -> Service:
+    """A service with small limits."""
+    return Service(package, ServiceLimits(most_bytes=20_000, most_items=50, most_requests=4, most_seconds=3600))
+
+
+def changed(package: Path, folder: Path, change: Callable[[Path], object], **fields: str) -> Path:
+    """A copy of a package with other files and fields of package.json, as if it had been exported so."""
+    shutil.copytree(package, folder)
+    change(folder)
+    plain = json.loads((folder / "package.json").read_text())
+    paths = {name: folder / name for name in plain["files"] if (folder / name).exists()}
+    files = {name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for name, path in paths.items()}
+    (folder / "package.json").write_text(json.dumps({**plain, "files": files, **fields}))
+    return folder
+
+
+def set_vectors(factor: float, rows: slice) -> Callable[[Path], object]:
+    """Multiplies rows of the item table."""
+
+    def change(folder: Path) -> None:
+        table = np.load(folder / ITEM_TABLE)
+        table[rows] *= factor
+        np.save(folder / ITEM_TABLE, table)
+
+    return change
+
+
+def set_examples(text: str) -> Callable[[Path], object]:
+    """Writes examples.json."""
+    return lambda folder: (folder / "examples.json").write_text(text)
+
+
+@pytest.fixture(scope="package")
+def newer(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package of a later model, with `EXAMPLES`."""
+
+    def change(folder: Path) -> None:
+        set_vectors(2.0, slice(None))(folder)
+        set_examples(json.dumps(EXAMPLES))(folder)
+
+    later = "2100-01-01T00:00:00+00:00"
+    return changed(package, tmp_path_factory.mktemp("packages") / "newer", change, exported=later)
+
+
+@pytest.fixture(scope="package")
+def broken(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package with a table that was not copied to its end."""
+    folder = tmp_path_factory.mktemp("packages") / "broken"
+    shutil.copytree(package, folder)
+    table = folder / ITEM_TABLE
+    table.write_bytes(table.read_bytes()[:-100])
+    return folder
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
+    """Starts servers, which end with the test."""
+    started: list[ServerProcess] = []
+
+    def start(package: Path, *options: str) -> ServerProcess:
+        started.append(ServerProcess(package, tmp_path / f"server{len(started)}.log", *options))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()
