@@ -168,7 +168,7 @@ def grown(package: Path, large: Path) -> Path:
     manifest, rng = Package(package).manifest, np.random.default_rng(0)
     tables = dict(manifest.tables)
     for name, rows in (("user", USERS + 1), ("item", ITEMS + 1)):
-        tables[name] = TableEntry(rows, "integer", False)
+        tables[name] = TableEntry(rows, "integer")
         for part, values in index_of(hash_integers(np.arange(1, rows))).items():
             np.save(large / "ids" / f"{name}.{part}.npy", values)
     for feature in (*manifest.user, *manifest.item):

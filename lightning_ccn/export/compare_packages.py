@@ -110,7 +110,7 @@ class _OfLog:
 
     def _rows(self, table: str, rows: np.ndarray) -> np.ndarray:
         lookup: IdLookup = self._lookups[table]
-        if lookup.hashed or not self._ids.known(table):
+        if lookup.kind == "any" or not self._ids.known(table):
             return np.where(rows < lookup.rows, rows, 0)
         return lookup(self._ids.of(table, rows), table)
 

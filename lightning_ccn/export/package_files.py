@@ -23,7 +23,7 @@ from lightning_ccn.serving.id_lookup import hash_integers, hash_texts, index_of
 from lightning_ccn.serving.package import FeatureEntry, FileEntry, NumberEntry, TableEntry, sha256_of
 
 AT_ONCE = 1 << 20  # texts that are hashed at a time
-JSON_TYPES = {"integer": "integer", "row": "integer", "text": "string"}
+JSON_TYPES = {"integer": ["integer"], "row": ["integer"], "text": ["string"], "any": ["integer", "string"]}
 
 
 def write_tables(rebuilt: Rebuilt, checkpoint: Path, folder: Path) -> None:
@@ -69,8 +69,7 @@ def write_ids(dataset: Dataset, folder: Path) -> dict[str, TableEntry]:
     for name, table in dataset.schema.tables.items():
         path = dataset.folder / "vocabulary" / f"{name}.parquet"
         if name not in dataset.digests:
-            hashed = table.mapping == "hash"
-            entries[name] = TableEntry(table.rows, "integer" if hashed else "row", hashed)
+            entries[name] = TableEntry(table.rows, "any" if table.mapping == "hash" else "row")
             continue
         ids = Vocabulary.load(path).ids
         text = not pa.types.is_integer(ids.type)
@@ -79,7 +78,7 @@ def write_ids(dataset: Dataset, folder: Path) -> dict[str, TableEntry]:
         (folder / "vocabulary").mkdir(exist_ok=True)
         with path.open("rb") as source, (folder / "vocabulary" / path.name).open("wb") as copy:
             shutil.copyfileobj(source, copy)
-        entries[name] = TableEntry(table.rows, "text" if text else "integer", False)
+        entries[name] = TableEntry(table.rows, "text" if text else "integer")
     return entries
 
 
@@ -114,7 +113,7 @@ def request_schema(
     """What a request is, as a JSON Schema."""
 
     def one(table: str) -> dict[str, Any]:
-        return {"type": [JSON_TYPES[tables[table].kind], "null"]}
+        return {"type": [*JSON_TYPES[tables[table].kind], "null"]}
 
     def several(entry: dict[str, Any]) -> dict[str, Any]:
         return {"type": "array", "items": entry}

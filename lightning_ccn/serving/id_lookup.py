@@ -29,15 +29,14 @@ class IdLookup:
     Attributes:
         name: Name of the table, for messages.
         rows: Number of rows of the table.
-        kind: `integer` or `text`, the type of the ids; or `row`, where a table has no vocabulary and its ids are rows.
-        hashed: Whether rows are hashes of ids, without a vocabulary.
+        kind: `integer` or `text`, the type of the ids; `any` of the two, where rows are hashes of ids; or `row`, where a
+            table has no vocabulary and its ids are rows.
         arrays: The arrays that `index_of` returned; empty without a vocabulary.
     """
 
     name: str
     rows: int
     kind: str
-    hashed: bool
     arrays: Mapping[str, np.ndarray]
 
     def __call__(self, ids: Sequence[Any] | np.ndarray, where: str) -> np.ndarray:
@@ -52,8 +51,10 @@ class IdLookup:
         """
         if self.kind == "text":
             return self._of_texts(ids, where)
+        if self.kind == "any":
+            ids = [_as_integer(value) if isinstance(value, str) else value for value in ids]
         known, values = _integers(ids, where, self.name)
-        if self.hashed:
+        if self.kind == "any":
             rows = hash_rows(values, self.rows)
         elif self.kind == "row":
             rows = np.where((values > 0) & (values < self.rows), values, 0)
@@ -66,9 +67,6 @@ class IdLookup:
         for at, text in enumerate(ids):
             if text is not None and not isinstance(text, str):
                 raise RequestError(f"{where}[{at}]: {text!r} is not text, as the ids of table '{self.name}' are")
-        if self.hashed:
-            first = np.frombuffer(b"".join(_digest(text or "", 8) for text in ids), "<i8")
-            return np.where(known, hash_rows(first, self.rows), 0)
         halves = hash_texts([text or "" for text in ids])
         return np.where(known, self._find(halves[:, 0], halves[:, 1]), 0)
 
@@ -137,6 +135,11 @@ def _integers(ids: Sequence[Any] | np.ndarray, where: str, table: str) -> tuple[
             raise RequestError(f"{where}[{at}]: {value} does not fit 64 bits, as the ids of table '{table}' do")
     known = np.array([value is not None for value in ids], dtype=bool)
     return known, np.array([0 if value is None else value for value in ids], dtype=np.int64)
+
+
+def _as_integer(text: str) -> int:
+    """The integer that stands for a text in a hashed table, see `data.build.ids`."""
+    return int.from_bytes(_digest(text, 8), "little", signed=True)
 
 
 def _digest(text: str, size: int) -> bytes:

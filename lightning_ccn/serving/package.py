@@ -72,12 +72,10 @@ class TableEntry:
     Attributes:
         rows: Number of rows, row 0 for the unknown id.
         kind: See `IdLookup`.
-        hashed: See `IdLookup`.
     """
 
     rows: int
     kind: str
-    hashed: bool
 
 
 @dataclass(frozen=True)
@@ -231,7 +229,7 @@ class Package:
         for name, entry in self.manifest.tables.items():
             parts = [part for part in (HASH, ROW, START, CHECK) if (self.folder / f"ids/{name}.{part}.npy").is_file()]
             arrays = {part: self._array(f"ids/{name}.{part}") for part in parts}
-            found[name] = IdLookup(name, entry.rows, entry.kind, entry.hashed, arrays)
+            found[name] = IdLookup(name, entry.rows, entry.kind, arrays)
         return found
 
     def _array(self, name: str) -> np.ndarray:

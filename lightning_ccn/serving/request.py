@@ -100,6 +100,12 @@ def encode(request: Request, manifest: Manifest, ids: Mapping[str, IdLookup]) ->
             unknown[where] = misses
         return rows
 
+    def row_of(table: str, value: Any, where: str) -> np.ndarray:
+        try:
+            return rows_of(table, [value], where)
+        except RequestError as error:
+            raise RequestError(str(error).replace(f"{where}[0]", where, 1)) from None
+
     _refuse_others(request.user, [feature.name for feature in manifest.user], "user")
     user = []
     for feature in manifest.user:
@@ -111,9 +117,9 @@ def encode(request: Request, manifest: Manifest, ids: Mapping[str, IdLookup]) ->
         elif isinstance(given, list | dict):
             raise RequestError(f"{where}: {_short(given)} is not one id")
         else:
-            user.append(rows_of(feature.table, [given], where))
+            user.append(row_of(feature.table, given, where))
     items = rows_of(ITEM, request.items, "items")
-    trigger = 0 if request.trigger is None else int(rows_of(ITEM, [request.trigger], "trigger")[0])
+    trigger = 0 if request.trigger is None else int(row_of(ITEM, request.trigger, "trigger")[0])
     missing = [f"user.{f.name}" for f in manifest.user if request.user.get(f.name) is None]
     missing += [f"numbers.{n.name}" for n in manifest.numbers if n.name not in request.numbers]
     missing += [f"page_numbers.{n.name}" for n in manifest.page_numbers if n.name not in request.page_numbers]
@@ -183,6 +189,8 @@ def standardise(values: np.ndarray, entry: NumberEntry, where: str) -> np.ndarra
 
 
 def _refuse_others(given: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    if not isinstance(given, Mapping):
+        raise RequestError(f"{where}: {_short(given)} does not map names to values")
     for name in given:
         if name not in known:
             names = f"the model reads {', '.join(known)}" if known else "the model reads none"

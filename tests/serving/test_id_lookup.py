@@ -14,12 +14,12 @@ from lightning_ccn.serving.id_lookup import IdLookup, hash_integers, hash_texts,
 
 
 def of_integers(ids: np.ndarray) -> IdLookup:
-    return IdLookup("item", len(ids) + 1, "integer", False, index_of(hash_integers(ids)))
+    return IdLookup("item", len(ids) + 1, "integer", index_of(hash_integers(ids)))
 
 
 def of_texts(ids: list[str]) -> IdLookup:
     halves = hash_texts(ids)
-    return IdLookup("item", len(ids) + 1, "text", False, index_of(halves[:, 0], halves[:, 1]))
+    return IdLookup("item", len(ids) + 1, "text", index_of(halves[:, 0], halves[:, 1]))
 
 
 def test_integers_have_the_rows_of_their_vocabulary() -> None:
@@ -48,22 +48,21 @@ def test_texts_whose_first_half_is_alike_are_told_apart() -> None:
     lookup = of_texts(["a", "b"])
     arrays = {**lookup.arrays, "hash": np.repeat(lookup.arrays["hash"][:1], 2)}  # as if both had one hash
     start = np.searchsorted(arrays["hash"] >> np.uint64(62), np.arange(5)).astype(np.uint32)
-    alike = IdLookup("item", 3, "text", False, {**arrays, "start": start})
+    alike = IdLookup("item", 3, "text", {**arrays, "start": start})
     first = int(arrays["row"][0])
     asked = ["a", "b"][first - 1]
     assert alike([asked], "items").tolist() == [first]
 
 
 def test_hashed_tables_have_the_rows_that_the_builder_gives() -> None:
-    lookup = IdLookup("user", 1000, "integer", True, {})
-    assert lookup([7, -3, None], "user").tolist() == [*hash_rows(np.array([7, -3]), 1000).tolist(), 0]
-    texts = IdLookup("user", 1000, "text", True, {})
+    lookup = IdLookup("user", 1000, "any", {})
     first = np.frombuffer(hashlib.blake2b(b"ann", digest_size=8).digest(), "<i8")
-    assert texts(["ann", None], "user").tolist() == [*hash_rows(first, 1000).tolist(), 0]
+    expected = [*hash_rows(np.array([7, -3]), 1000).tolist(), 0, *hash_rows(first, 1000).tolist()]
+    assert lookup([7, -3, None, "ann"], "user").tolist() == expected
 
 
 def test_without_a_vocabulary_ids_are_rows() -> None:
-    lookup = IdLookup("city", 10, "row", False, {})
+    lookup = IdLookup("city", 10, "row", {})
     assert lookup([0, 9, 10, -1, None], "user.city").tolist() == [0, 9, 0, 0, 0]
 
 

@@ -92,6 +92,8 @@ def test_many_requests_get_the_scores_of_each(scorer: Scorer) -> None:
         ({"items": [2**70]}, f"items[0]: {2**70} does not fit 64 bits"),
         ({"items": [1001], "user": {"usr": 1}}, "user.'usr': no such feature; the model reads user, city, interests"),
         ({"items": [1001], "user": {"user": [1]}}, "user.user: [1] is not one id"),
+        ({"items": [1001], "user": {"user": "ann"}}, "user.user: 'ann' is not an integer"),
+        ({"items": [1001], "trigger": 1.5}, "trigger: 1.5 is not an integer"),
         ({"items": [1001], "user": {"interests": 5}}, "user.interests: 5 is not a list"),
         ({"items": [1001], "numbers": {"price": [1.0, 2.0]}}, "numbers.price: has 2 numbers for 1 items"),
         ({"items": [1001], "numbers": {"price": ["dear"]}}, "numbers.price[0]: 'dear' is not a number"),
