@@ -174,7 +174,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def package_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data of `package`, with every kind of feature; do not write to it."""
     folder = tmp_path_factory.mktemp("session") / "package_data"
-    return write_dataset(folder, numbers=("price",), page_numbers=("age",), same_as_trigger=("category",))
+    return write_dataset(
+        folder, numbers=("price",), page_numbers=("age",), same_as_trigger=("category",), ratio_to_trigger=("cost",)
+    )
 
 
 @pytest.fixture(scope="session")

@@ -179,6 +179,7 @@ def _manifest(rebuilt: Rebuilt, checkpoint: Path, dataset: Dataset) -> Manifest:
         numbers=number_entries(dataset, schema.numbers),
         page_numbers=number_entries(dataset, schema.page_numbers),
         same_as_trigger=schema.same_as_trigger,
+        ratio_to_trigger=schema.ratio_to_trigger,
         category=schema.category,
         vectors=tuple(schema.vectors),
         crosses=None if rebuilt.crosses is None else rebuilt.crosses.rows,

@@ -202,7 +202,10 @@ class ItemVectors(nn.Module):
     def __init__(self, widths: Mapping[str, int], dim: int) -> None:
         super().__init__()
         self.widths, self.dim = list(widths.values()), len(widths) * dim
-        self.linear = nn.ModuleDict({name: nn.Linear(width, dim, bias=False) for name, width in widths.items()})
+        layers = {name: nn.Linear(width, dim, bias=False) for name, width in widths.items()}
+        for layer in layers.values():
+            _small(layer.weight)  # a vector of length 1 starts as large as a row of a table
+        self.linear = nn.ModuleDict(layers)
 
     def forward(self, vectors: Tensor) -> Tensor:
         """float [distinct, vectors * dim]."""

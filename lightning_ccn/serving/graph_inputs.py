@@ -97,11 +97,13 @@ class GraphInputs:
 
     def _numbers(self, rows: Rows) -> np.ndarray:
         """Float32 [items, number_dim]: the numbers, and what each candidate has in common with the trigger."""
-        alike = []
+        columns = []
         for name in self._manifest.same_as_trigger:
             of_target, of_trigger = self._values(name, rows.items), self._values(name, np.array([rows.trigger]))
-            alike.append((of_target == of_trigger) & (of_target != 0))
-        return np.concatenate([rows.numbers, *(column[:, None] for column in alike)], 1).astype(np.float32)
+            columns.append((of_target == of_trigger) & (of_target != 0))
+        for values in self._package.ratios:
+            columns.append(np.nan_to_num(np.log(values[rows.items]) - np.log(values[rows.trigger])))
+        return np.concatenate([rows.numbers, *(column[:, None] for column in columns)], 1).astype(np.float32)
 
     def _wide(self, rows: Rows, weights: np.ndarray) -> np.ndarray:
         """The wide part's logit, see `nn.crosses`: float32 [items]."""

@@ -29,8 +29,8 @@ class IdLookup:
     Attributes:
         name: Name of the table, for messages.
         rows: Number of rows of the table.
-        kind: `integer` or `text`, the type of the ids; `any` of the two, where rows are hashes of ids; or `row`, where a
-            table has no vocabulary and its ids are rows.
+        kind: `integer` or `text`, the type of the ids; `any` of the two, where rows are hashes of ids; or `row`, where
+            a table has no vocabulary and its ids are rows.
         arrays: The arrays that `index_of` returned; empty without a vocabulary.
     """
 

@@ -102,6 +102,7 @@ class Manifest:
         user, item: Categorical features.
         numbers, page_numbers: Numbers of a candidate, and of the page.
         same_as_trigger: Item features that say whether a candidate is like the trigger.
+        ratio_to_trigger: Numbers of items, of which a candidate has the logarithm of its ratio to the trigger's.
         category: The attribute by which the long sequence is searched; None: it is not.
         vectors: Names of the items' frozen vectors.
         crosses: Rows of Wide & Deep's table of crossed ids; None in other systems.
@@ -124,6 +125,7 @@ class Manifest:
     numbers: tuple[NumberEntry, ...]
     page_numbers: tuple[NumberEntry, ...]
     same_as_trigger: tuple[str, ...]
+    ratio_to_trigger: tuple[str, ...]
     category: str | None
     vectors: tuple[str, ...]
     crosses: int | None
@@ -147,7 +149,8 @@ class Manifest:
             plain[name] = tuple(kind(**entry) for entry in plain[name])
         for name in ("numbers", "page_numbers"):
             plain[name] = tuple(NumberEntry(**entry) for entry in plain[name])
-        plain["same_as_trigger"], plain["vectors"] = tuple(plain["same_as_trigger"]), tuple(plain["vectors"])
+        for name in ("same_as_trigger", "ratio_to_trigger", "vectors"):
+            plain[name] = tuple(plain[name])
         plain["tables"] = {name: TableEntry(**entry) for name, entry in plain["tables"].items()}
         plain["files"] = {name: FileEntry(**entry) for name, entry in plain["files"].items()}
         return Manifest(**plain)
@@ -211,6 +214,11 @@ class Package:
             for f in self.manifest.item[1:]
             if f.many
         }
+
+    @cached_property
+    def ratios(self) -> list[np.ndarray]:
+        """The numbers of `ratio_to_trigger`: float32 [rows of the item table] each, NaN where unknown."""
+        return [self._array(f"items/{name}") for name in self.manifest.ratio_to_trigger]
 
     @cached_property
     def vectors(self) -> list[np.ndarray]:

@@ -40,7 +40,7 @@ class Block:
     def first_row(self) -> int:
         """The row of the file that the block begins with."""
         about = pq.read_metadata(self.file) if self.row_group else None
-        return sum(about.row_group(group).num_rows for group in range(self.row_group)) if about else 0
+        return sum(about.row_group(group).num_rows for group in range(self.row_group or 0)) if about else 0
 
     def read(self) -> pa.Table:
         """The rows.

@@ -228,7 +228,7 @@ def test_two_ranks_show_what_one_does_and_rank_0_alone_writes_it(dataset: Path, 
     assert column(one, "grad_norm")[0] == pytest.approx(column(two, "grad_norm")[0], rel=1e-3)
     assert json.loads((runs[1] / "plan.json").read_text())["tables"]["item"]["placement"] == "row_wise"
     touched = [name for name in one[0] if name.endswith("/touched")]
-    assert len(touched) == 6
+    assert len(touched) == 7
     for name in touched:
         assert column(one, name) == column(two, name)
         assert 0 < column(one, name)[-1] <= 1

@@ -90,7 +90,7 @@ def test_a_frozen_vector_of_an_item_is_used(name: str) -> None:
     train, test = by_a_vector(1, range(1, HALF + 1)), by_a_vector(2, range(HALF + 1, ITEMS + 1))
     torch.manual_seed(0)
     system = SYSTEMS[name](train.dataset, dim=8)
-    learn(system, train.batch, steps=15, lr=0.03)
+    learn(system, train.batch, steps=25, lr=0.03)
     assert auc(system.eval()(test.batch).logit, test.batch.clicks) > 0.85
 
 

@@ -141,6 +141,6 @@ def test_a_package_that_cannot_be_served_leaves_the_old_one_in_service(package: 
     before = scorer.score(items=[1001]).probability
     broken = shutil.copytree(package, tmp_path / "broken")
     (broken / "model.onnx").unlink()
-    with pytest.raises(PackageError, match="model.onnx: is missing"):
+    with pytest.raises(PackageError, match=r"model.onnx: is missing"):
         scorer.reload(broken)
     np.testing.assert_array_equal(scorer.score(items=[1001]).probability, before)

@@ -49,7 +49,7 @@ def in_a_process(args: list[str]) -> subprocess.CompletedProcess[str]:
     "wrong",
     [
         ("--data.folder", "nowhere"),
-        ("--model.system.heads", "5"),
+        ("--model.system.heads", "7"),
         ("--trainer.strategy.plan", "{item: diagonal}"),
         ("--data.batch_pages", "0"),
         ("--trainer.enable_checkpointing", "false"),
@@ -71,7 +71,7 @@ def test_a_folder_that_was_there_before_is_left_alone(dataset: Path, tmp_path: P
     notes = tmp_path / "default" / "r" / "plan.json"
     notes.parent.mkdir(parents=True)
     notes.write_text("{}")
-    assert main(command("fit", dataset, tmp_path, "--run_id", "r", "--model.system.heads", "5")) == 2
+    assert main(command("fit", dataset, tmp_path, "--run_id", "r", "--model.system.heads", "7")) == 2
     assert notes.exists()
 
 
