@@ -23,16 +23,16 @@ class PageRanking(ClickMetric):
     ranked_pages: Tensor
     ndcg: Tensor
     reciprocal_rank: Tensor
-    hits: Tensor
-
-    depths = (1, 3)  # k of hit@k
+    hits_at_1: Tensor
+    hits_at_3: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.add_sum("ranked_pages", torch.int64)
         self.add_sum("ndcg", torch.float64)
         self.add_sum("reciprocal_rank", torch.float64)
-        self.add_sum("hits", torch.int64, len(self.depths))
+        self.add_sum("hits_at_1", torch.int64)
+        self.add_sum("hits_at_3", torch.int64)
 
     def update(self, logits: Tensor, clicks: Tensor, page_lengths: Tensor) -> None:  # type: ignore[override]
         """Adds a batch of whole pages.
@@ -60,7 +60,8 @@ class PageRanking(ClickMetric):
         self.ranked_pages += some.sum()
         self.ndcg += (found / best).sum()
         self.reciprocal_rank += (1 / first).sum()
-        self.hits += torch.stack([(first <= depth).sum() for depth in self.depths])
+        self.hits_at_1 += (first <= 1).sum()
+        self.hits_at_3 += (first <= 3).sum()
 
     def why_undefined(self) -> str | None:
         """See `ClickMetric.why_undefined`."""
@@ -95,7 +96,7 @@ class HitAt1(PageRanking):
 
     def value(self) -> Tensor:
         """Share of the pages with a click."""
-        return self.hits[0].double() / self.ranked_pages
+        return self.hits_at_1.double() / self.ranked_pages
 
 
 class HitAt3(PageRanking):
@@ -105,4 +106,4 @@ class HitAt3(PageRanking):
 
     def value(self) -> Tensor:
         """Share of the pages with a click."""
-        return self.hits[1].double() / self.ranked_pages
+        return self.hits_at_3.double() / self.ranked_pages

@@ -176,7 +176,7 @@ def test_predictions_are_whole_or_not_there_and_never_mixed(
     mine.mkdir()
     predict = command("predict", dataset, tmp_path, "--run_id", "p", "--output", str(out), *checkpoint)
     assert main(predict) == 0
-    assert [path.name for path in out.iterdir()] == ["part-00000.parquet"]
+    assert [path.name for path in out.iterdir()] == ["part-00000-00000.parquet"]
     assert not stopped.exists() and mine.exists()
     scored = pq.read_table(out)
     assert main(predict) == 2

@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 
 from lightning_ccn.data.dataset import Dataset
-from lightning_ccn.data.parquet import open_part, value_column
+from lightning_ccn.data.parquet import open_part, parts_of, value_column
 from lightning_ccn.data.rules import read_items
 from lightning_ccn.data.world import World, WorldConfig
 from lightning_ccn.data.world.knobs import FILE
@@ -187,16 +187,16 @@ def predict(run: TrainedRun, data: Path, scratch: Path, worker: int) -> Path:
         lines = done.stdout.strip().splitlines() or ["it printed nothing"]
         reason = next((line for line in lines if line.startswith("ccn: error: ")), lines[-1])
         raise DataError(f"{run.folder}: ccn predict failed: {reason.removeprefix('ccn: error: ')}")
-    return scratch / "scores" / "part-00000.parquet"
+    return scratch / "scores"
 
 
 def read_scores(path: Path, run: TrainedRun, traffic: Traffic, data: Path) -> Iterator[np.ndarray]:
     """Reads what `predict` wrote.
 
     Args:
-        path: The Parquet file.
+        path: The folder.
         run: The run whose model scored.
-        traffic: The visits; each of their chunks is a row group of the file.
+        traffic: The visits; each of their chunks is a row group of its parts.
         data: The folder that `Traffic.write` wrote.
 
     Yields:
@@ -205,11 +205,18 @@ def read_scores(path: Path, run: TrainedRun, traffic: Traffic, data: Path) -> It
     Raises:
         DataError: A candidate's score is missing, out of order or not finite.
     """
-    with open_part(path) as file:
-        for group, (visits, candidates) in enumerate(traffic.chunks(data)):
-            columns = file.read_row_group(group, SCORES).columns if group < file.num_row_groups else [()] * 3
-            page_id, item_id, score = (np.asarray(column) for column in columns)
-            same = np.array_equal(page_id, np.repeat(visits.page_id, candidates.lengths))
-            if not (same and np.array_equal(item_id, candidates.values) and np.isfinite(score).all()):
-                raise DataError(f"{run.folder}: ccn predict did not give every candidate of every visit a finite score")
-            yield score
+    groups = _row_groups(path)
+    for visits, candidates in traffic.chunks(data):
+        page_id, item_id, score = next(groups, [np.zeros(0)] * 3)
+        same = np.array_equal(page_id, np.repeat(visits.page_id, candidates.lengths))
+        if not (same and np.array_equal(item_id, candidates.values) and np.isfinite(score).all()):
+            raise DataError(f"{run.folder}: ccn predict did not give every candidate of every visit a finite score")
+        yield score
+
+
+def _row_groups(folder: Path) -> Iterator[list[np.ndarray]]:
+    """The columns `SCORES` of each row group, part by part."""
+    for path in parts_of(folder):
+        with open_part(path) as file:
+            for group in range(file.num_row_groups):
+                yield [np.asarray(column) for column in file.read_row_group(group, SCORES).columns]

@@ -164,7 +164,7 @@ def test_damaged_http_ends_in_an_answer_or_a_closed_connection_and_the_server_li
 
     send()
     assert {status for status in statuses if status != 200} <= set(range(400, 500))
-    assert {400, 422} <= statuses
+    assert 400 in statuses  # of what is no HTTP; who has gone before the answer gets none
     client = Client(server.port)
     assert client.ask("/score", VALID)[0] == 200
     client.close()

@@ -92,11 +92,11 @@ def test_reloads_under_load_lose_nothing(
     for _, body in load.answers:
         answers.setdefault(body.pop("package"), set()).add(json.dumps(body))
     assert [len(each) for each in answers.values()] == [1, 1]  # of both packages, and of no other
-    said = [json.loads(answer)["probability"] for each in answers.values() for answer in each]
-    for folder, probability in zip((package, newer), said, strict=True):
+    given = [json.loads(answer)["probability"] for each in answers.values() for answer in each]
+    for folder, probability in zip((package, newer), given, strict=True):
         expected = Scorer(folder).answer(Request.from_plain(PAGE)).probability.tolist()
         assert probability == pytest.approx(expected, rel=1e-6)
-    assert said[0] != said[1]
+    assert given[0] != given[1]
 
 
 def half_sent(port: int) -> tuple[http.client.HTTPConnection, bytes]:
