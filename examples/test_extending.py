@@ -74,6 +74,7 @@ def test_the_new_system_is_compared_by_default(copy: Path) -> None:
     assert "'trigger_match'" in run(["python", "-c", code], copy, copy)
 
 
+@pytest.mark.slow
 def test_an_own_package_is_trained_and_compared(tmp_path: Path) -> None:
     own = tmp_path / "own_system"
     shutil.copytree(ROOT / "examples" / "own_system", own, ignore=shutil.ignore_patterns("__pycache__"))

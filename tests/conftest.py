@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,9 +22,12 @@ from lightning_ccn.data.vocabulary import Vocabulary
 from lightning_ccn.data.writer import DatasetWriter
 from tests.data.stats import accept_changes
 from tests.export.checkpoints import export_run, train
+from tests.studies.html_report.browser import BROWSERS
 from tests.trap import Trap
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from tests.s3_server import S3Server
 
 os.environ["WANDB_MODE"] = "disabled"  # starting the client takes seconds; tests of W&B pass `--wandb offline`
@@ -237,3 +241,21 @@ def bucket(s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(store_errors, "WAITS", (0.0, 0.0, 0.0))
     return s3_server.new_bucket(f"bucket-{uuid4()}")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless browser: Playwright's own Chromium, or an installed one."""
+    from playwright.sync_api import sync_playwright  # takes a while, and few tests need it
+
+    with sync_playwright() as playwright:
+        own = playwright.chromium.executable_path
+        path = own if Path(own).exists() else next(filter(None, map(shutil.which, BROWSERS)), None)
+        if path is None:
+            pytest.skip(
+                f"no browser: not Playwright's (`playwright install chromium`), nor any of {', '.join(BROWSERS)}"
+            )
+        # Chromium's sandbox does not start for root
+        browser = playwright.chromium.launch(executable_path=path, chromium_sandbox=os.geteuid() != 0, timeout=0)
+        yield browser
+        browser.close()

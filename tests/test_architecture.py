@@ -119,7 +119,7 @@ def test_no_module_is_imported_under_another_name() -> None:
 
 
 def test_private_members_stay_private() -> None:
-    """Nobody reads another object's `_name`, but for the files that adapt Lightning's, TorchRec's and torch's privates."""
+    """Nobody reads another object's `_name`, but for the files that adapt Lightning, TorchRec and torch."""
     reads = re.compile(r"(?<![\w.])(?!self\b|cls\b|os\b|super\b)\w+(?:\[[^]]*\]|\(\))?\._(?!_)\w+")
     adapters = {"lightning_private.py", "torchrec_private.py", "aot_inductor.py"}
     files = [path for folder in ("lightning_ccn", "tests", "examples") for path in (ROOT / folder).rglob("*.py")]

@@ -55,6 +55,7 @@ def test_fit_finds_the_configurations_from_any_folder(installed: Path, dataset: 
     assert "auc" in json.loads((tmp_path / "runs" / "default" / "r" / "metrics.json").read_text())
 
 
+@pytest.mark.slow
 def test_an_own_system_is_compared_from_outside_the_checkout(installed: Path, dataset: Path, tmp_path: Path) -> None:
     own = tmp_path / "own"
     shutil.copytree(ROOT / "examples" / "own_system", own, ignore=shutil.ignore_patterns("__pycache__"))

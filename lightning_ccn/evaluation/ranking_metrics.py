@@ -51,8 +51,8 @@ class PageRanking(ClickMetric):
         page_clicks = ranks.page_sums(clicked, pages)
         some = page_clicks > 0
         gain = 1 / torch.log2(1 + ranks.from_top.double())  # of a clicked item at this place
-        ideal = (1 / torch.log2(torch.arange(2, logits.numel() + 2, device=logits.device).double())).cumsum(0)
-        best = torch.cat([ideal.new_ones(1), ideal])[page_clicks.long()]  # with all clicked items first
+        first_places = ranks.from_top <= page_clicks[ranks.page]  # where all clicked items would best be
+        best = ranks.page_sums(gain * first_places, pages).masked_fill(~some, 1)
         found = ranks.page_sums(ranks.shared(gain) * clicked, pages)
         infinite = torch.full_like(page_clicks, math.inf)
         rank = torch.where(clicked, ranks.shared(ranks.from_top), math.inf)

@@ -193,6 +193,7 @@ def test_plots_are_small_images_even_of_nothing() -> None:
 # --------------------------------------------------------------------------------------------- a run
 
 
+@pytest.mark.slow
 def test_two_ranks_show_what_one_does_and_rank_0_alone_writes_it(dataset: Path, tmp_path: Path) -> None:
     def command(run_id: str, devices: int) -> list[str]:
         options = {

@@ -301,6 +301,7 @@ trainer:
 """
 
 
+@pytest.mark.slow
 def test_the_trainer_and_torchrun_launch_the_same_run_from_yaml(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     (tmp_path / "config.yaml").write_text(CONFIG)

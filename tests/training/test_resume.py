@@ -84,6 +84,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     assert means[0][-1] == means[1][-1]
 
 
+@pytest.mark.slow
 def test_one_run_on_1_2_3_and_1_ranks_trains_every_page_of_every_epoch_once(dataset: Path, tmp_path: Path) -> None:
     # AdaGrad's first steps are the gradient's sign: from an empty accumulator, rounding would decide some of them
     tame = ["--data.workers", "0", "--model.initial_accumulator", "0.1", "--trainer.strategy.table_eps", "0.01"]
@@ -103,6 +104,7 @@ def test_one_run_on_1_2_3_and_1_ranks_trains_every_page_of_every_epoch_once(data
         assert (ranks[key] - alone[key]).abs().max() < 2e-5, key
 
 
+@pytest.mark.slow
 def test_two_ranks_test_to_the_metrics_of_one(dataset: Path, tmp_path: Path) -> None:
     small = ["--data.folder", str(dataset), "--data.batch_pages", "8", "--model.system.dim", "8", "--data.workers", "0"]
     place = ["--runs", str(tmp_path), "--experiment", "test", "--run_id"]

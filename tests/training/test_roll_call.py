@@ -37,6 +37,7 @@ def start(folder: Path, dataset: Path, rank: int, master: str = "127.0.0.1") -> 
     )
 
 
+@pytest.mark.slow
 def test_a_job_whose_ranks_do_not_meet_ends_and_names_the_node(dataset: Path, tmp_path: Path) -> None:
     ranks = {
         "alone": start(tmp_path / "alone", dataset, rank=0),

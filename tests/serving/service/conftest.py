@@ -16,9 +16,6 @@ from lightning_ccn.serving.service.app import Service
 from lightning_ccn.serving.service.limits import ServiceLimits
 from tests.serving.service.asgi import Loop
 from tests.serving.service.process import ServerProcess
-from tests.studies.html_report.conftest import browser
-
-__all__ = ["browser"]
 
 ITEM_TABLE = "tables/item.values.npy"
 

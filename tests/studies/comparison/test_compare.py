@@ -205,6 +205,7 @@ def test_the_default_systems_are_the_files_of_conf_model_in_the_order_of_the_pap
     assert [system for system in systems if system in papers] == papers
 
 
+@pytest.mark.slow
 def test_an_own_system_is_compared_from_any_folder_with_the_options_of_default_yaml(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -169,13 +169,14 @@ def test_a_references_score_does_not_depend_on_the_position(name: str, folder: P
     assert np.allclose(here[first], exact(visits, candidates)[first], rtol=1e-9)
 
 
-def write_scores(path: Path, chunks: list[dict[str, np.ndarray]]) -> Path:
+def write_scores(folder: Path, chunks: list[dict[str, np.ndarray]]) -> Path:
     """Writes scores like `ccn predict`: one row group per batch."""
+    folder.mkdir(exist_ok=True)
     tables = [pa.table(chunk) for chunk in chunks]
-    with pq.ParquetWriter(path, tables[0].schema) as writer:
+    with pq.ParquetWriter(folder / "part-00000-00000.parquet", tables[0].schema) as writer:
         for table in tables:
             writer.write_table(table)
-    return path
+    return folder
 
 
 def test_scores_of_other_candidates_are_refused(folder: Path, traffic: Traffic, tmp_path: Path) -> None:
@@ -191,7 +192,7 @@ def test_scores_of_other_candidates_are_refused(folder: Path, traffic: Traffic, 
     assert len(chunks) == 2
 
     def read(chunks: list[dict[str, np.ndarray]]) -> list[np.ndarray]:
-        return list(read_scores(write_scores(tmp_path / "scores.parquet", chunks), run, traffic, folder))
+        return list(read_scores(write_scores(tmp_path / "scores", chunks), run, traffic, folder))
 
     for score, chunk in zip(read(chunks), chunks, strict=True):
         assert (score == chunk["probability"]).all()
