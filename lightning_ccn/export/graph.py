@@ -126,17 +126,11 @@ def example_inputs(embedding: PageEmbedding, crossed: bool) -> dict[str, Tensor]
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Without torch's remarks on its own work: a failure raises."""
-    loggers = [
-        logging.getLogger(name)
-        for name in ("torch.onnx", "torch.export", "torch.fx", "torch.utils", "onnxscript", "onnx_ir")
-    ]
-    levels = [logger.level for logger in loggers]
+    before = logging.root.manager.disable
     try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
+        logging.disable(logging.WARNING)
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(before)
