@@ -20,6 +20,6 @@ def run(args: list[str]) -> int:
     parser = CommandParser(prog="ccn score", description="Score files of requests with an exported package.")
     parser.add_function_arguments(score_files, as_positional=True)
     given = parser.parse_args(args)
-    count = score_files(Path(given.package), Path(given.requests), Path(given.output), given.processes)
-    print(f"{count:,} candidates were scored; the scores are in {given.output}.")
+    scored = score_files(Path(given.package), Path(given.requests), Path(given.output), given.processes)
+    print(f"{scored}\nThe scores are in {given.output}.")
     return 0

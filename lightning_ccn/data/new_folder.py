@@ -43,7 +43,10 @@ class NewFolder:
         owner = self.part / OWNER
         if self.part.exists() and not owner.is_file() and (self.part.is_file() or any(self.part.iterdir())):
             raise DataError(f"{self.part}: move it away; {folder} is first written there, and this was made by others")
-        self.part.mkdir(parents=True, exist_ok=True)
+        try:
+            self.part.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{folder}: cannot be made: {error.strerror}; name another folder") from None
         try:
             self._lock = FileLock(owner)
         except (HeldError, FileNotFoundError) as error:

@@ -14,6 +14,7 @@ from lightning_ccn.serving.package import Manifest, NumberEntry
 
 MOST_DEVIATIONS = 1e15  # as in training: the squares of larger numbers overflow float32
 ITEM = "item"
+Ids = Sequence[Any] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,11 @@ class Request:
         page_numbers: Numbers of the page by name.
     """
 
-    items: Sequence[Any]
+    items: Ids
     user: Mapping[str, Any] = field(default_factory=dict)
     trigger: Any = None
-    short: Sequence[Any] = ()
-    long: Sequence[Any] = ()
+    short: Ids = ()
+    long: Ids = ()
     numbers: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     page_numbers: Mapping[str, float | None] = field(default_factory=dict)
 
@@ -95,6 +96,8 @@ def encode(request: Request, manifest: Manifest, ids: Mapping[str, IdLookup]) ->
     def rows_of(table: str, values: Any, where: str) -> np.ndarray:
         if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str | bytes):
             raise RequestError(f"{where}: {_short(values)} is not a list of ids")
+        if isinstance(values, np.ndarray) and values.ndim != 1:
+            raise RequestError(f"{where}: an array of {values.ndim} dimensions is not a list of ids")
         rows = ids[table](values, where)
         if misses := len(rows) - int(np.count_nonzero(rows)):
             unknown[where] = misses

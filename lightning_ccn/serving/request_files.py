@@ -18,6 +18,7 @@ from lightning_ccn.serving.request import Request
 Read = TypeVar("Read")
 SEPARATOR = "|"  # between the values of a list in CSV
 LISTS = ("items", "short", "long")  # columns of a request that are lists of items
+WRITTEN = ("item", "probability", "degree")  # columns of the scores
 PARQUET, CSV = ".parquet", ".csv"
 
 
@@ -99,6 +100,10 @@ class RequestColumns:
         self._text |= {*LISTS, "trigger"} if manifest.tables["item"].kind == "text" else set()
         if "items" not in table.column_names:
             raise DataError(f"{block.file}: column items: missing; it has the candidates of each request")
+        if taken := [name for name in WRITTEN if name in table.column_names]:
+            raise DataError(
+                f"{block.file}: column {taken[0]}: the scores have a column of this name; give it another one"
+            )
         known = {*LISTS, "trigger", *self._user, *self._numbers, *self._page_numbers}
         self.copied = [name for name in table.column_names if name not in known]
         self._values = {name: self._plain(table.column(name), name) for name in table.column_names if name in known}

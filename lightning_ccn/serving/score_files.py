@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,42 @@ PLAN = "plan.json"
 OTHERWISE = "remove it, or name another folder"
 
 
-def score_files(package: Path, requests: Path, output: Path, processes: int = 1) -> int:
+@dataclass(frozen=True)
+class Scored:
+    """What was scored, in one or more blocks.
+
+    Attributes:
+        candidates: Number of candidates.
+        unknown: Unknown ids by field of the requests.
+        defaulted: Requests that left a feature or a number out, by its name.
+        copied: Columns that are no part of a request.
+    """
+
+    candidates: int
+    unknown: Counter[str]
+    defaulted: Counter[str]
+    copied: frozenset[str]
+
+    def __add__(self, other: Scored) -> Scored:
+        return Scored(
+            self.candidates + other.candidates,
+            self.unknown + other.unknown,
+            self.defaulted + other.defaulted,
+            self.copied | other.copied,
+        )
+
+    def __str__(self) -> str:
+        """A line for each thing that a user should see."""
+        lines = [f"{self.candidates:,} candidates were scored now"]
+        for what, counts in (("unknown ids", self.unknown), ("requests without", self.defaulted)):
+            if counts:
+                lines.append(f"{what}: " + ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items())))
+        if self.copied:
+            lines.append(f"columns that the model does not read, copied: {', '.join(sorted(self.copied))}")
+        return "\n".join(lines)
+
+
+def score_files(package: Path, requests: Path, output: Path, processes: int = 1) -> Scored:
     """Scores requests, one a row.
 
     Columns are `items`, `trigger`, `short`, `long`, and the features and numbers of the package by their names, with
@@ -41,7 +77,7 @@ def score_files(package: Path, requests: Path, output: Path, processes: int = 1)
         processes: How many processes score; each needs a core.
 
     Returns:
-        The number of candidates that were scored now.
+        What was scored now; finished parts of a run that ended early are not counted.
 
     Raises:
         DataError: A file cannot be read, or a request cannot be scored; the message names the row.
@@ -59,16 +95,16 @@ def score_files(package: Path, requests: Path, output: Path, processes: int = 1)
         paths = [new.part / f"part-{number:05d}.parquet" for number in range(len(blocks))]
         work = [(package, block, path) for block, path in zip(blocks, paths, strict=True) if not path.exists()]
         if processes == 1:
-            counts = [_score_block(*of_block) for of_block in work]
+            scored = [_score_block(*of_block) for of_block in work]
         else:
             with multiprocessing.get_context("spawn").Pool(processes) as pool:
-                counts = pool.starmap(_score_block, work, chunksize=1)
+                scored = pool.starmap(_score_block, work, chunksize=1)
     except BaseException:
         new.leave()
         raise
     (new.part / PLAN).unlink()
     new.finish()
-    return sum(counts)
+    return sum(scored, Scored(0, Counter(), Counter(), frozenset()))
 
 
 def _is_of(part: Path, plan: Mapping[str, Any]) -> bool:
@@ -85,8 +121,8 @@ def _scorer(package: Path) -> Scorer:
     return Scorer(package)
 
 
-def _score_block(package: Path, block: Block, path: Path) -> int:
-    """Writes the part of a block, and returns its number of candidates."""
+def _score_block(package: Path, block: Block, path: Path) -> Scored:
+    """Writes the part of a block."""
     scorer, table = _scorer(package), block.read()
     columns = RequestColumns(block, table, scorer.manifest)
     answers: list[Scores] = []
@@ -99,7 +135,11 @@ def _score_block(package: Path, block: Block, path: Path) -> int:
     unfinished = path.with_suffix(".unfinished")
     pq.write_table(scores, unfinished, compression="zstd")
     os.replace(unfinished, path)
-    return int(scores.num_rows)
+    unknown: Counter[str] = Counter()
+    for answer in answers:
+        unknown.update(answer.unknown)
+    defaulted = Counter(name for answer in answers for name in answer.defaulted)
+    return Scored(scores.num_rows, unknown, defaulted, frozenset(columns.copied))
 
 
 def _scores(table: pa.Table, columns: RequestColumns, answers: list[Scores]) -> pa.Table:

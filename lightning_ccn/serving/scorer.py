@@ -13,7 +13,7 @@ from lightning_ccn.serving.errors import PackageError
 from lightning_ccn.serving.graph_inputs import GraphInputs
 from lightning_ccn.serving.id_lookup import IdLookup
 from lightning_ccn.serving.package import COMPILED, GRAPH, Manifest, Package
-from lightning_ccn.serving.request import Request, Rows, encode
+from lightning_ccn.serving.request import Ids, Request, Rows, encode
 
 Engine = Literal["onnx", "compiled"]
 PROBABILITY, DEGREE, INTENT = "probability", "degree", "intent"  # outputs of a graph
@@ -75,11 +75,11 @@ class Scorer:
 
     def score(
         self,
-        items: Sequence[Any],
+        items: Ids,
         user: Mapping[str, Any] | None = None,
         trigger: Any = None,
-        short: Sequence[Any] = (),
-        long: Sequence[Any] = (),
+        short: Ids = (),
+        long: Ids = (),
         numbers: Mapping[str, Sequence[float | None]] | None = None,
         page_numbers: Mapping[str, float | None] | None = None,
     ) -> Scores:

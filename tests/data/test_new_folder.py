@@ -74,3 +74,9 @@ def test_the_current_folder_is_written_beside_it(tmp_path: Path, monkeypatch: py
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     assert part_of(Path(".")) == tmp_path / ".here.part"
+
+
+def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"file/out: cannot be made: Not a directory; name another folder"):
+        NewFolder(tmp_path / "file" / "out", "x")

@@ -43,7 +43,11 @@ def test_each_candidate_gets_its_score_and_the_columns_of_its_request(
     package: Path, requests: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["score", str(package), str(requests), str(tmp_path / "scores")]) == 0
-    assert "6 candidates were scored" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "6 candidates were scored now" in said
+    assert "unknown ids: items 1\n" in said
+    assert "requests without: page_numbers.age 1, user.city 4, user.interests 1, user.user 1\n" in said
+    assert "columns that the model does not read, copied: visit\n" in said
     assert sorted(path.name for path in (tmp_path / "scores").iterdir()) == ["part-00000.parquet", "part-00001.parquet"]
     scores = pq.read_table(tmp_path / "scores")
     assert scores.column_names == ["visit", "item", "probability", "degree"]
@@ -63,7 +67,7 @@ def test_each_candidate_gets_its_score_and_the_columns_of_its_request(
 
 def test_csv_has_the_scores_of_the_same_requests(package: Path, tmp_path: Path) -> None:
     (tmp_path / "requests.csv").write_text(AS_CSV)
-    assert score_files(package, tmp_path / "requests.csv", tmp_path / "scores") == 4
+    assert score_files(package, tmp_path / "requests.csv", tmp_path / "scores").candidates == 4
     expected = Scorer(package).score(
         items=[1001, 1002, 1003], user={"user": 1003}, trigger=1004, short=[1001, 1002], numbers={"price": [1, 2, 3]}
     )
@@ -85,7 +89,7 @@ def test_a_run_that_ended_early_goes_on_with_what_is_left(package: Path, request
         score_files(package, requests, tmp_path / "scores")
     assert kept.stat().st_mtime_ns == written
     requests.write_bytes(good)  # other requests: nothing of the old ones may stay
-    assert score_files(package, requests, tmp_path / "scores") == 6
+    assert score_files(package, requests, tmp_path / "scores").candidates == 6
     assert (tmp_path / "scores" / "part-00000.parquet").stat().st_mtime_ns != written
 
 
@@ -96,7 +100,7 @@ def test_what_is_finished_is_not_scored_again(
     with pytest.raises(OSError, match="full"):
         score_files(package, requests, tmp_path / "scores")
     monkeypatch.undo()
-    assert score_files(package, requests, tmp_path / "scores") == 2  # the candidates of the second row group
+    assert score_files(package, requests, tmp_path / "scores").candidates == 2  # the candidates of the second row group
     assert pq.read_table(tmp_path / "scores").num_rows == 6
 
 
@@ -115,7 +119,7 @@ def _second_fails(replace: object) -> object:
 @pytest.mark.slow
 def test_processes_share_the_work(package: Path, requests: Path, tmp_path: Path) -> None:
     score_files(package, requests, tmp_path / "one")
-    assert score_files(package, requests, tmp_path / "two", processes=2) == 6
+    assert score_files(package, requests, tmp_path / "two", processes=2).candidates == 6
     assert pq.read_table(tmp_path / "one").equals(pq.read_table(tmp_path / "two"))
 
 
@@ -125,6 +129,7 @@ def test_processes_share_the_work(package: Path, requests: Path, tmp_path: Path)
         ({"item": [[1]]}, "column items: missing"),
         ({"items": [1]}, "column items: is int64, and must be a list"),
         ({"items": [[1]], "user": [[1]]}, "column user: is list<element: int64>, and must be no list"),
+        ({"items": [[1]], "probability": [0.5]}, "column probability: the scores have a column of this name"),
         ({"items": [["x"]]}, "row 0: items[0]: 'x' is not an integer"),
     ],
 )

@@ -112,6 +112,13 @@ def test_a_wrong_request_names_the_field(request_: object, said: str, scorer: Sc
     assert said in str(error.value)
 
 
+def test_an_array_of_another_shape_is_refused(scorer: Scorer) -> None:
+    with pytest.raises(RequestError, match="items: an array of 2 dimensions is not a list of ids"):
+        scorer.score(items=np.array([[1001, 1002]]))
+    with pytest.raises(RequestError, match="short: an array of 2 dimensions"):
+        scorer.score(items=[1001], short=np.array([[1001]]))
+
+
 def test_threads_get_the_scores_of_their_own_requests_while_packages_change(
     package: Path, scorer: Scorer, tmp_path: Path
 ) -> None:
