@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 BATCHES = 500  # global batches whose scores are in one part of each rank
-PLAN = "plan.json"  # the file of an unfinished folder that says what is predicted
 NAME = re.compile(r"part-(\d{5,})-(\d{5,})\.parquet")
 
 
@@ -73,14 +70,6 @@ def whole_parts(folder: Path, ranks: int) -> int:
     while all((count, rank) in there for rank in range(ranks)):
         count += 1
     return count
-
-
-def is_of(folder: Path, plan: Mapping[str, Any]) -> bool:
-    """Whether an unfinished folder is of the same prediction."""
-    try:
-        return bool(json.loads((folder / PLAN).read_text()) == plan)
-    except (OSError, ValueError):
-        return False
 
 
 def _parts(folder: Path) -> list[tuple[int, int, Path]]:

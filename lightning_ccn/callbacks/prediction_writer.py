@@ -15,10 +15,10 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from lightning_ccn.callbacks.prediction_parts import BATCHES, PLAN, PredictionParts, is_of, whole_parts
+from lightning_ccn.callbacks.prediction_parts import BATCHES, PredictionParts, whole_parts
 from lightning_ccn.data import page_row
 from lightning_ccn.data.batch import PageBatch
-from lightning_ccn.data.new_folder import NewFolder, part_of, refuse_filled
+from lightning_ccn.data.new_folder import PLAN, NewFolder, is_of, part_of, refuse_filled
 from lightning_ccn.data.new_store_folder import NewStoreFolder, refuse_filled_store
 from lightning_ccn.data.places import Place
 from lightning_ccn.data.raw_ids import USER, RawIds
@@ -137,7 +137,7 @@ class PredictionWriter(BasePredictionWriter):
 
     def _plan(self, trainer: L.Trainer) -> dict[str, Any]:
         """What makes two predictions the same, so that one can go on with the other's parts."""
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it, and declares it nowhere
         checkpoint = Path(trainer.ckpt_path) / MANIFEST if trainer.ckpt_path else None
         return {
             "checkpoint": hashlib.sha256(checkpoint.read_bytes()).hexdigest() if checkpoint is not None else None,

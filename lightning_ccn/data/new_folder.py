@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from lightning_ccn.data.file_lock import FileLock, HeldError
 from lightning_ccn.data.places import on_disk
 from lightning_ccn.errors import DataError
 
+PLAN = "plan.json"  # the file in an unfinished folder by which a work that can go on says what it makes
 OWNER = ".owner"  # the file in an unfinished folder that shows whose it is
 
 
@@ -81,7 +84,7 @@ class NewFolder:
         self._lock.release()
 
     def leave(self) -> None:
-        """Leaves what was written for another process, which goes on with it."""
+        """Ends this process's work and keeps what it has written, so that another one can go on with it."""
         self._lock.release()
 
     def discard(self) -> None:
@@ -89,6 +92,14 @@ class NewFolder:
         if self._lock.is_at(self.part / OWNER):
             shutil.rmtree(self.part, ignore_errors=True)
         self._lock.release()
+
+
+def is_of(folder: Path, plan: Mapping[str, Any]) -> bool:
+    """Whether an unfinished folder has a file `PLAN` that says this, so that what is in it can be gone on with."""
+    try:
+        return bool(json.loads((folder / PLAN).read_text()) == plan)
+    except (OSError, ValueError):
+        return False
 
 
 def refuse_filled(folder: Path, otherwise: str) -> None:

@@ -133,7 +133,7 @@ def export(
         manifest = replace(manifest, files=files)
         (new.part / MANIFEST).write_text(manifest.to_json())
         new.finish()
-    except BaseException:
+    except BaseException:  # Ctrl-C, too: nothing half-written stays
         new.discard()
         raise
     return Exported(manifest, comparison)

@@ -6,24 +6,21 @@ import json
 import multiprocessing
 import os
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lightning_ccn.data.new_folder import NewFolder
+from lightning_ccn.data.new_folder import PLAN, NewFolder, is_of
 from lightning_ccn.errors import DataError, OptionError
 from lightning_ccn.serving.errors import RequestError
 from lightning_ccn.serving.package import MANIFEST, Package, sha256_of
 from lightning_ccn.serving.request_files import Block, RequestColumns, blocks_of
 from lightning_ccn.serving.scorer import Scorer, Scores
 
-PLAN = "plan.json"
 OTHERWISE = "remove it, or name another folder"
 
 
@@ -89,7 +86,7 @@ def score_files(package: Path, requests: Path, output: Path, processes: int = 1)
     Package(package)  # refused before any work
     blocks = list(blocks_of(requests))
     plan = {"package": sha256_of(package / MANIFEST), "blocks": [asdict(block) for block in blocks]}
-    new = NewFolder(output, OTHERWISE, goes_on=lambda part: _is_of(part, plan))
+    new = NewFolder(output, OTHERWISE, goes_on=lambda part: is_of(part, plan))
     try:
         (new.part / PLAN).write_text(json.dumps(plan))
         paths = [new.part / f"part-{number:05d}.parquet" for number in range(len(blocks))]
@@ -99,20 +96,12 @@ def score_files(package: Path, requests: Path, output: Path, processes: int = 1)
         else:
             with multiprocessing.get_context("spawn").Pool(processes) as pool:
                 scored = pool.starmap(_score_block, work, chunksize=1)
-    except BaseException:
+    except BaseException:  # Ctrl-C, too
         new.leave()
         raise
     (new.part / PLAN).unlink()
     new.finish()
     return sum(scored, Scored(0, Counter(), Counter(), frozenset()))
-
-
-def _is_of(part: Path, plan: Mapping[str, Any]) -> bool:
-    """Whether another run, of the same work, has left a folder."""
-    try:
-        return bool(json.loads((part / PLAN).read_text()) == plan)
-    except (OSError, ValueError):
-        return False
 
 
 @cache

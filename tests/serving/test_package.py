@@ -1,4 +1,4 @@
-"""`Package`: a folder that is not whole, or of another version, is refused in words."""
+"""`Package` refuses an incomplete folder, or one of another version, and says why."""
 
 from __future__ import annotations
 
