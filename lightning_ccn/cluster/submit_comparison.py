@@ -18,7 +18,7 @@ from lightning_ccn.training.run_options import path_options
 SCRIPT = Path("slurm/compare.sbatch")
 DRY_RUN = "dry run: nothing was submitted"
 WITHOUT_SLURM = "; there is no sbatch here to check the rest"
-COMPARISON_PATHS = {"--output", "--scales_from"}  # options of `ccn compare` itself
+COMPARISON_PATHS = {"--output", "--settings_from", "--space"}  # options of `ccn compare` itself
 CONFIGS = {"--config", "-c"}
 
 

@@ -31,6 +31,7 @@ class CCN(TAN):
         bound: Bound of the collaborative degree, see `nn.collaborative`.
         gain: Factor on the product of item and trigger in the collaborative module.
         head_reads: What the head reads of a bounded degree: `degree` or `logit`, see `models.tan.TAN`.
+        direct_degree: Whether the degree, without its bound, is also added to the head's output, see `models.tan.TAN`.
         item_kernel: Lookup kernel of the item tables, see `nn.tables.ItemTables`; `auto` chooses by device.
         table_dtype: Type of the tables' values in memory, see `nn.tables.PageEmbedding`.
         contrast_weight: Lambda of Eq. 12, the weight of both contrastive losses.
@@ -53,6 +54,7 @@ class CCN(TAN):
         bound: Bound = "sigmoid",
         gain: float = 20.0,
         head_reads: HeadReads = "degree",
+        direct_degree: bool = False,
         item_kernel: ItemKernel = "auto",
         table_dtype: TableDtype = "fp32",
         contrast_weight: float = 0.2,
@@ -73,6 +75,7 @@ class CCN(TAN):
             bound=bound,
             gain=gain,
             head_reads=head_reads,
+            direct_degree=direct_degree,
             item_kernel=item_kernel,
             table_dtype=table_dtype,
         )

@@ -29,6 +29,9 @@ class TAN(System):
         gain: Factor on the product of item and trigger in the collaborative module.
         head_reads: What the head reads of a bounded degree: the `degree` itself, or its `logit`, the value before the
             sigmoid, which does not saturate.
+        direct_degree: Whether the degree, without its bound, is also added to the head's output. Through the head alone
+            its gradient starts at almost nothing, and the seed decides when it starts to learn, see
+            docs/reproduction.md.
         item_kernel: Lookup kernel of the item tables, see `nn.tables.ItemTables`; `auto` chooses by device.
         table_dtype: Type of the tables' values in memory, see `nn.tables.PageEmbedding`.
     """
@@ -44,6 +47,7 @@ class TAN(System):
         bound: Bound = "sigmoid",
         gain: float = 20.0,
         head_reads: HeadReads = "degree",
+        direct_degree: bool = False,
         item_kernel: ItemKernel = "auto",
         table_dtype: TableDtype = "fp32",
     ) -> None:
@@ -60,7 +64,9 @@ class TAN(System):
             page_dim += 2 * item_dim
         if head_reads == "logit" and (bound == "none" or not collaborative):
             raise ValueError("head_reads: logit is for a degree with a bound; leave it out, or set bound to sigmoid")
-        self.head_reads = head_reads
+        if direct_degree and not collaborative:
+            raise ValueError("direct_degree is for a system with a collaborative module; leave it out")
+        self.head_reads, self.direct_degree = head_reads, direct_degree
         if collaborative:
             self.collaborative = CollaborativeModule(user_dim, item_dim, hidden[-1:], bound, gain)
             per_item_dim += 1
@@ -92,6 +98,7 @@ class TAN(System):
             ]
         degree = None
         if self.has_degree:
-            degree, logit = self.collaborative(e.user, e.target, e.trigger, page)
-            of_item.append((logit if self.head_reads == "logit" else degree)[:, None])
-        return Prediction(self.head(torch.cat(of_page, 1), torch.cat(of_item, 1), page), degree)
+            degree, free = self.collaborative(e.user, e.target, e.trigger, page)
+            of_item.append((free if self.head_reads == "logit" else degree)[:, None])
+        logit = self.head(torch.cat(of_page, 1), torch.cat(of_item, 1), page)
+        return Prediction(logit + free if self.direct_degree else logit, degree)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.reader import PageBatches
@@ -102,3 +103,25 @@ def test_the_head_can_read_the_logit_of_a_degree_that_the_losses_see_bounded(rea
 def test_there_is_no_logit_to_read_without_a_bounded_degree(options: dict[str, Any], reader: PageBatches) -> None:
     with pytest.raises(ValueError, match="head_reads: logit is for a degree with a bound"):
         TAN(reader.dataset, dim=8, head_reads="logit", **options)
+
+
+def test_a_direct_degree_is_added_to_the_heads_output_and_learns_from_the_first_step(reader: PageBatches) -> None:
+    batch = reader[0, 0]
+    assert batch.clicks is not None
+    gradients, logits = [], []
+    for direct in (False, True):
+        torch.manual_seed(0)
+        model = TAN(reader.dataset, dim=8, bound="none", direct_degree=direct)
+        prediction = model(batch)
+        binary_cross_entropy_with_logits(prediction.logit, batch.clicks).backward()
+        of_module = [parameter.grad for parameter in model.collaborative.parameters() if parameter.grad is not None]
+        gradients.append(sum(float(gradient.square().sum()) for gradient in of_module) ** 0.5)
+        logits.append(prediction.logit.detach())
+        assert prediction.degree is not None
+    torch.testing.assert_close(logits[1] - logits[0], prediction.degree.detach())
+    assert gradients[1] > 10 * gradients[0]
+
+
+def test_there_is_no_degree_to_add_without_a_collaborative_module(reader: PageBatches) -> None:
+    with pytest.raises(ValueError, match="direct_degree is for a system with a collaborative module"):
+        TAN(reader.dataset, dim=8, collaborative=False, direct_degree=True)

@@ -14,9 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from lightning_ccn.callbacks.page_effects_file import PageEffectsFile
 from lightning_ccn.errors import CellError, DataError
 from lightning_ccn.studies.comparison.protocol import Cell
 
+PAGE_EFFECTS = "page_effects.npz"
 RESULT = "cell.json"  # written last: a run folder with this file is finished
 # Prefixes of the variables by which SLURM and torchrun describe a rank.
 RANK_VARIABLES = ("SLURM_", "CCN_", "TORCHELASTIC_", "MASTER_", "RANK", "LOCAL_", "GROUP_", "NODE_RANK", "WORLD_SIZE")
@@ -39,7 +43,7 @@ class Cells:
         return self.folder / cell.system / cell.id
 
     def result(self, cell: Cell) -> dict[str, Any] | None:
-        """The `options` and `minutes` of a finished cell; None if the cell is not finished.
+        """The `options` and `minutes` of a finished cell, and whether it was `pruned`; None if it is not finished.
 
         Raises:
             DataError: The cell in the folder was trained with other options.
@@ -96,23 +100,25 @@ class Cells:
                 pass_fds=[lock],
             )
 
-    def finish(self, cell: Cell, code: int, started: float) -> None:
+    def finish(self, cell: Cell, code: int, started: float, pruned: bool = False) -> None:
         """Marks the cell as finished after its process has ended.
 
         Args:
             cell: The cell.
             code: Exit code of the process.
             started: `time.monotonic()` at the start of the process.
+            pruned: Whether the process was ended early because the trial was hopeless.
 
         Raises:
-            CellError: The exit code is not 0.
+            CellError: The exit code is not 0, and nobody ended the process.
         """
         path = self.path(cell)
-        if code:
+        if code and not pruned:
             lines = (path / "fit.log").read_text(errors="replace").strip().splitlines()
             how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
             raise CellError(f"{path / 'fit.log'}: {how}; its last line: {lines[-1] if lines else '(none)'}")
-        result = {"options": self._options(cell), "minutes": (time.monotonic() - started) / 60}
+        minutes = (time.monotonic() - started) / 60
+        result = {"options": self._options(cell), "minutes": minutes, "pruned": pruned}
         partial = path / f"{RESULT}.part"
         partial.write_text(json.dumps(result, indent=1) + "\n")
         partial.rename(path / RESULT)
@@ -126,7 +132,20 @@ class Cells:
         return [
             *("--runs", str(path.parent.parent), "--experiment", path.parent.name, "--run_id", path.name),
             *("--trainer.devices", "1", "--trainer.enable_progress_bar", "false", "--wandb", "off"),
+            *("--trainer.callbacks+", f"{PageEffectsFile.__module__}.{PageEffectsFile.__name__}"),
+            *("--trainer.callbacks.file", str(path / PAGE_EFFECTS)),
         ]
+
+    def page_effects(self, cell: Cell) -> dict[str, np.ndarray]:
+        """Effects of the test split's pages on a finished cell's metrics, float64 [pages] each; see `page_effects`.
+
+        Empty if the cell has none: it was trained by an earlier version.
+        """
+        try:
+            with np.load(self.path(cell) / PAGE_EFFECTS) as file:
+                return {name: file[name].astype(np.float64) for name in file.files}
+        except FileNotFoundError:
+            return {}
 
 
 def environment(worker: int) -> dict[str, str]:

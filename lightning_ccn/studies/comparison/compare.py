@@ -23,6 +23,7 @@ from lightning_ccn.sharding import find_tables
 from lightning_ccn.studies.comparison.cell import Cells, visible_gpus
 from lightning_ccn.studies.comparison.origin import origin
 from lightning_ccn.studies.comparison.protocol import Protocol, Rates, configuration, default_systems
+from lightning_ccn.studies.comparison.search import Settings, read_space
 from lightning_ccn.studies.comparison.statistics import FEWEST_TO_DROP
 from lightning_ccn.studies.comparison.study import Entry, Study, bounds
 from lightning_ccn.studies.comparison.table import table
@@ -36,8 +37,9 @@ Trains systems x seeds on one dataset, and compares the systems as in the paper'
 options of `ccn fit`; they apply to every system. Finished runs in --output are not trained again. Several commands,
 also on several machines, can work on the same --output at the same time: they share the work.
 """
-QUICK = {"seeds": 1, "scales": (1.0,), "sensitivity_seeds": 0}
+QUICK = {"seeds": 1, "trials": 1, "sensitivity_seeds": 0}
 DEFAULT_BASELINE = "sim"  # a comparison without this system reports no differences
+SPACE = "conf/search.yaml"
 EXPERIMENT = "conf/experiment/default.yaml"  # the first configuration of every cell
 OF_A_SYSTEM = ("--model.system", "--model.system.class_path")  # an option beats the systems' YAML files
 
@@ -65,7 +67,7 @@ def run(args: list[str]) -> int:
         print(f"cells to train: at least {left}, {jobs} at a time; logs are in {options.output}/cells", flush=True)
         before = signal.signal(signal.SIGTERM, _interrupt)  # like Ctrl-C: it ends the cells' processes too
         try:
-            Work(study.cells, study.ready, lambda line: print(f"{_clock(began)}  {line}", flush=True)).run(jobs)
+            Work(study.cells, study.ready, lambda line: print(f"{_clock(began)}  {line}", flush=True), study).run(jobs)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("the same command trains the remaining cells") from None
         finally:
@@ -100,13 +102,6 @@ def check(args: list[str]) -> tuple[Path, int]:
 
 def _study(options: argparse.Namespace, shared: Sequence[str]) -> tuple[Study, Dataset]:
     """The comparison that the options describe, after a check of every system's options against the data."""
-    protocol = Protocol(
-        seeds=tuple(range(options.first_seed, options.first_seed + options.seeds)),
-        scales=tuple(options.scales),
-        search_share=options.search_share,
-        sensitivity_seeds=options.sensitivity_seeds,
-        chosen=_chosen(options.scales_from) if options.scales_from else {},
-    )
     configs = {configuration(system).stem: configuration(system) for system in options.systems}
     for config in configs.values():
         if not find_conf(config).exists():
@@ -122,6 +117,14 @@ def _study(options: argparse.Namespace, shared: Sequence[str]) -> tuple[Study, D
             print(f"ccn: this error is in {config} or in the options that all systems share", file=sys.stderr)
             raise
     assert dataset is not None
+    protocol = Protocol(
+        seeds=tuple(range(options.first_seed, options.first_seed + options.seeds)),
+        trials=options.trials,
+        spaces={system: read_space(find_conf(options.space), system) for system in configs},
+        search_share=options.search_share,
+        sensitivity_seeds=options.sensitivity_seeds,
+        chosen=_chosen(options.settings_from) if options.settings_from else {},
+    )
     return Study(protocol, entries, Cells(options.output / "cells", shared, configs)), dataset
 
 
@@ -135,15 +138,6 @@ def names(text: str) -> list[str]:
     if not found:
         raise ValueError("no name")
     return found
-
-
-def numbers(text: str) -> list[float]:
-    """The numbers in a comma-separated list.
-
-    Raises:
-        ValueError: One is not a number.
-    """
-    return [float(number) for number in text.split(",")]
 
 
 def _parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -172,21 +166,23 @@ def _parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
         "--first_seed", type=int, default=101, help="the other seeds count up from it; default: %(default)s"
     )
     parser.add_argument(
-        "--scales",
-        type=numbers,
-        default=[0.5, 1.0, 2.0, 4.0],
-        metavar="NUMBERS",
-        help="factors of the configuration's learning rates to try; each system uses the one with the best AUC on the "
-        "validation split; a single factor is used without a search; default: 0.5,1,2,4",
+        "--trials",
+        type=int,
+        default=12,
+        help="runs of each system with other settings; it uses those with the best AUC on the validation split; the "
+        "first trial is its configuration as it is; 1: nothing is searched; default: %(default)s",
     )
     parser.add_argument(
-        "--scales_from", type=Path, metavar="FOLDER", help="use the factors that an earlier comparison has chosen"
+        "--space", type=Path, default=Path(SPACE), metavar="FILE", help="what the trials change; default: %(default)s"
+    )
+    parser.add_argument(
+        "--settings_from", type=Path, metavar="FOLDER", help="use the settings that an earlier comparison has chosen"
     )
     parser.add_argument(
         "--search_share",
         type=float,
         default=1.0,
-        help="fraction of the training batches used in the learning rate search and the sensitivity analysis",
+        help="fraction of the training batches used in the trials and the sensitivity analysis",
     )
     parser.add_argument(
         "--sensitivity_seeds",
@@ -194,7 +190,7 @@ def _parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
         default=1,
         help="runs of CCN for each value of lambda, tau and xi; 0 skips this analysis; default: %(default)s",
     )
-    parser.add_argument("--quick", action="store_true", help="one seed, no learning rate search, no sensitivity runs")
+    parser.add_argument("--quick", action="store_true", help="one seed, no trials, no sensitivity runs")
     parser.add_argument(
         "--baseline",
         default=DEFAULT_BASELINE,
@@ -212,7 +208,7 @@ def _parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
         ("seeds", options.seeds >= 1, "1 or more"),
         ("sensitivity_seeds", options.sensitivity_seeds >= 0, "0 or more"),
         ("search_share", 0 < options.search_share <= 1, "above 0 and at most 1"),
-        ("scales", min(options.scales) > 0, "above 0"),
+        ("trials", options.trials >= 1, "1 or more"),
         ("jobs", options.jobs is None or options.jobs >= 1, "1 or more"),
     ):
         if not is_valid:
@@ -227,14 +223,14 @@ def _parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
     return options, ["--config", EXPERIMENT, *shared]
 
 
-def _chosen(folder: Path) -> dict[str, float]:
-    """The factors of the learning rates that a finished comparison has chosen, by system."""
+def _chosen(folder: Path) -> dict[str, Settings]:
+    """The settings that a finished comparison has chosen, by system."""
     file = folder / "compare.json"
     try:
-        return {system["name"]: float(system["scale"]) for system in json.loads(file.read_text())["systems"]}
-    except (OSError, ValueError, KeyError) as error:
+        return {system["name"]: dict(system["settings"]) for system in json.loads(file.read_text())["systems"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise OptionError(
-            f"--scales_from {folder}: {file} cannot be read ({error}): give the folder of a finished comparison"
+            f"--settings_from {folder}: {file} cannot be read ({error}): give the folder of a finished comparison"
         ) from None
 
 
@@ -269,8 +265,9 @@ def _report(
         "protocol": {
             "seeds": list(protocol.seeds),
             "dropped": 2 if len(protocol.seeds) >= FEWEST_TO_DROP else 0,
-            "scales": list(protocol.scales),
-            "scales_from": str(options.scales_from) if options.scales_from else None,
+            "trials": protocol.trials,
+            "space": str(options.space),
+            "settings_from": str(options.settings_from) if options.settings_from else None,
             "search_share": protocol.search_share,
             "baseline": options.baseline,
             "options": list(shared),

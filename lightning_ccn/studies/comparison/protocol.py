@@ -1,4 +1,4 @@
-"""What is compared, and how: systems, seeds, and the same search for a learning rate for every system."""
+"""What is compared, and how: systems, seeds, and the same number of trials for every system."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import yaml
 
 from lightning_ccn.conf_files import CONF, find_conf
 from lightning_ccn.errors import OptionError
+from lightning_ccn.studies.comparison.search import LEARNING_RATES, Settings, Space, fit_options, settings_of_trials
 from lightning_ccn.training.display import Display
 
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -29,11 +30,13 @@ class Cell:
         system: Name of the system's YAML file, without its suffix.
         id: The run's id, unique within the system.
         options: Options of `ccn fit` beyond those that all cells share.
+        trial: Number of the trial of the search that this run is; None for every other run.
     """
 
     system: str
     id: str
     options: tuple[str, ...]
+    trial: int | None = None
 
 
 @dataclass(frozen=True)
@@ -55,47 +58,53 @@ class Rates:
             f"--trainer.strategy.init_args.table_lr={self.tables * scale:g}",
         )
 
+    def with_settings(self, settings: Settings) -> tuple[str, ...]:
+        """Options of `ccn fit` for these rates with what a trial changes."""
+        return (*self.options(settings.get(LEARNING_RATES, 1.0)), *fit_options(settings))
+
 
 @dataclass(frozen=True)
 class Protocol:
     """Which runs a comparison consists of.
 
     Attributes:
-        seeds: Seeds of the reported runs.
-        scales: Multiples of the configured learning rates. Each is tried with every system, and the one with the best
-            AUC on the validation split is used.
+        seeds: Seeds of the reported runs. A seed draws the initial weights and the order of the pages.
+        trials: Number of trials of each system. The one with the best AUC on the validation split is used. A single one
+            is the configuration as it is.
+        spaces: Space of the trials of each system.
         search_share: Share of the training batches in the search and in the sensitivity runs.
         sensitivity_seeds: Number of runs of CCN for each value in `SENSITIVITY`.
-        chosen: Scale of each system that an earlier comparison has already searched for.
+        chosen: Settings of each system that an earlier comparison has already searched for.
     """
 
     seeds: tuple[int, ...]
-    scales: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
+    trials: int = 12
+    spaces: Mapping[str, Space] = field(default_factory=dict)
     search_share: float = 1.0
     sensitivity_seeds: int = 1
-    chosen: Mapping[str, float] = field(default_factory=dict)
+    chosen: Mapping[str, Settings] = field(default_factory=dict)
 
-    def search(self, system: str, rates: Rates) -> Iterator[tuple[float, Cell]]:
-        """(scale, cell that tries it). Empty if the scale is known: chosen before, or the only one."""
-        if system in self.chosen or len(self.scales) < 2:
+    def search(self, system: str, rates: Rates) -> Iterator[tuple[Settings, Cell]]:
+        """(settings, cell that tries them). Empty if nothing is searched, or an earlier comparison has chosen."""
+        if system in self.chosen or self.trials < 2:
             return
-        for scale in self.scales:
-            options = (*_batches(self.search_share), *_seed(SEARCH_SEED), *rates.options(scale))
-            yield scale, Cell(system, f"search-x{scale:g}", (*options, "--test_after_fit=false"))
+        for number, settings in enumerate(settings_of_trials(self.spaces.get(system, {}), self.trials)):
+            options = (*_batches(self.search_share), *_seed(SEARCH_SEED), *rates.with_settings(settings))
+            yield settings, Cell(system, f"trial{number}", (*options, "--test_after_fit=false"), number)
 
-    def reported(self, system: str, rates: Rates, scale: float) -> Iterator[tuple[int, Cell]]:
+    def reported(self, system: str, rates: Rates, settings: Settings) -> Iterator[tuple[int, Cell]]:
         """(seed, cell) of each of the system's reported runs."""
         for seed in self.seeds:
-            yield seed, Cell(system, f"seed{seed}", (*_seed(seed), *rates.options(scale)))
+            yield seed, Cell(system, f"seed{seed}", (*_seed(seed), *rates.with_settings(settings)))
 
-    def sensitivity(self, system: str, rates: Rates, scale: float) -> Iterator[tuple[str, float, int, Cell]]:
+    def sensitivity(self, system: str, rates: Rates, settings: Settings) -> Iterator[tuple[str, float, int, Cell]]:
         """(option, value, seed, cell) of each run that varies one of CCN's own options."""
         if system != "ccn":
             return
         for option, values in SENSITIVITY.items():
             for value in values:
                 for seed in self.seeds[: self.sensitivity_seeds]:
-                    options = (*_batches(self.search_share), *_seed(seed), *rates.options(scale))
+                    options = (*_batches(self.search_share), *_seed(seed), *rates.with_settings(settings))
                     changed = f"--model.system.init_args.{option}={value:g}"
                     yield option, value, seed, Cell(system, f"{option}{value:g}-seed{seed}", (*options, changed))
 
@@ -105,7 +114,7 @@ def _batches(share: float) -> tuple[str, ...]:
 
 
 def _seed(seed: int) -> tuple[str, ...]:
-    return (f"--seed_everything={seed}",)
+    return f"--seed_everything={seed}", f"--data.seed={seed}"
 
 
 def default_systems() -> list[str]:

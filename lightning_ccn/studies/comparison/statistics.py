@@ -8,6 +8,7 @@ import numpy as np
 from scipy import stats
 from scipy.stats import mstats
 
+PAIRED = ("difference", "se", "run_se", "page_se", "low", "high", "p", "pairs")
 FEWEST_TO_DROP = 5  # runs; the paper repeats five times, and averages all but the best and the worst
 
 
@@ -40,28 +41,86 @@ def summary(values: Sequence[float | None]) -> dict[str, float | int | None]:
     return {"mean": float(mstats.trimmed_mean(known, limits=share)), "se": error, "runs": count - 2}
 
 
-def paired(system: Mapping[int, float | None], baseline: Mapping[int, float | None]) -> dict[str, float | int | None]:
+def paired(
+    system: Mapping[int, float | None],
+    baseline: Mapping[int, float | None],
+    page_effects: np.ndarray | None = None,
+) -> dict[str, float | int | None]:
     """Mean difference of two systems over the seeds that both have. No run is dropped.
+
+    Two errors add up: that of the runs (another seed draws other weights and another order of the pages), and that of
+    the pages of the test split (another sample of pages). The degrees of freedom of the sum are Welch and
+    Satterthwaite's; those of the pages are counted as infinite.
 
     Args:
         system: Value of each run of the system, by seed.
         baseline: Value of each run of the baseline, by seed.
+        page_effects: [pages], effect of each page on the mean difference, see `evaluation.page_effects`; None if
+            unknown, and then the error is that of the runs alone.
 
     Returns:
-        `difference` (the mean), `se`, `p` (two-sided paired t-test) and `pairs`, the number of seeds. `se` and `p` are
-        None for fewer than two pairs, and `p` if all differences are equal.
+        `difference` (the mean); `se`, and its parts `run_se` and `page_se`; `low` and `high`, the 95% interval; `p`
+        (two-sided t-test); `pairs`, the number of seeds. All but the difference, `page_se` and `pairs` are None for
+        fewer than two pairs; `p` and the interval also if there is no error at all.
 
     >>> found = paired({1: 0.75, 2: 0.75, 3: 1.0}, {1: 0.5, 2: 0.25, 3: 0.25})
     >>> found["difference"], found["pairs"], round(found["p"], 3)
     (0.5, 3, 0.074)
     """
     differences = []
-    for seed in system.keys() & baseline.keys():
+    for seed in shared_seeds(system, baseline):
         one, other = system[seed], baseline[seed]
-        if one is not None and other is not None:
-            differences.append(one - other)
+        assert one is not None
+        assert other is not None
+        differences.append(one - other)
+    found: dict[str, float | int | None] = dict.fromkeys(PAIRED) | {"pairs": len(differences)}
+    if page_effects is not None:
+        found["page_se"] = float(np.sqrt((page_effects**2).sum()))
     if not differences:
-        return {"difference": None, "se": None, "p": None, "pairs": 0}
-    error = float(stats.sem(differences)) if len(differences) > 1 else None
-    p = float(stats.ttest_1samp(differences, 0.0).pvalue) if error else None
-    return {"difference": float(np.mean(differences)), "se": error, "p": p, "pairs": len(differences)}
+        return found
+    found["difference"] = mean = float(np.mean(differences))
+    if len(differences) < 2:
+        return found
+    found["run_se"] = of_runs = float(stats.sem(differences))
+    found["se"] = error = float(np.hypot(of_runs, found["page_se"] or 0.0))
+    if error:
+        freedom = _freedom(len(differences), of_runs, error)
+        found["p"] = float(2 * stats.t.sf(abs(mean) / error, freedom))
+        reach = error * float(stats.t.ppf(0.975, freedom))
+        found["low"], found["high"] = mean - reach, mean + reach
+    return found
+
+
+def shared_seeds(system: Mapping[int, float | None], baseline: Mapping[int, float | None]) -> list[int]:
+    """The seeds for which both have a value, in order."""
+    both = system.keys() & baseline.keys()
+    return sorted(seed for seed in both if system[seed] is not None and baseline[seed] is not None)
+
+
+def runs_to_see(difference: float, run_sd: float, page_se: float, most: int = 1000) -> int | None:
+    """Number of seeds with which a difference is found (p < .05, two-sided) in four of five comparisons.
+
+    Args:
+        difference: The smallest difference of interest, above 0.
+        run_sd: Standard deviation of the paired differences over seeds.
+        page_se: Standard error over pages, which more seeds do not make smaller.
+        most: The largest number to consider.
+
+    Returns:
+        None if more than `most` are needed, or no number is enough because of the error over pages.
+
+    >>> runs_to_see(0.001, run_sd=0.001, page_se=0.0), runs_to_see(0.001, run_sd=0.001, page_se=0.0005)
+    (10, None)
+    """
+    for runs in range(2, most + 1):
+        of_runs = run_sd / runs**0.5
+        error = float(np.hypot(of_runs, page_se))
+        freedom = _freedom(runs, of_runs, error)
+        if error * (stats.t.ppf(0.975, freedom) + stats.t.ppf(0.8, freedom)) <= difference:
+            return runs
+    return None
+
+
+def _freedom(runs: int, of_runs: float, error: float) -> float:
+    """Degrees of freedom of an error of which `of_runs` is known from so many runs, and the rest well."""
+    return (runs - 1) * (error / of_runs) ** 4 if of_runs else float(np.inf)

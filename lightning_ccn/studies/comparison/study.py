@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lightning_ccn.errors import DataError
 from lightning_ccn.evaluation.metrics import metric_titles
 from lightning_ccn.studies.comparison.cell import Cells
 from lightning_ccn.studies.comparison.protocol import Cell, Protocol, Rates
+from lightning_ccn.studies.comparison.search import SearchJournal, Settings
 from lightning_ccn.studies.comparison.statistics import paired, summary
 from lightning_ccn.training.display import Display
 
@@ -47,6 +50,7 @@ class Study:
 
     def __init__(self, protocol: Protocol, entries: dict[str, Entry], cells: Cells) -> None:
         self.protocol, self.entries, self.cells = protocol, entries, cells
+        self.journal = SearchJournal(cells.folder.parent / "search.journal", protocol.spaces)
 
     def ready(self) -> tuple[list[Cell], bool]:
         """The unfinished cells that can be trained now, and whether no others will follow.
@@ -61,29 +65,53 @@ class Study:
             if left:
                 complete = False
                 continue
-            scale = self.scale(system)
-            reporting += [c for _, c in self.protocol.reported(system, entry.rates, scale)]
-            varying += [c for *_, c in self.protocol.sensitivity(system, entry.rates, scale)]
+            settings = self.settings(system)
+            reporting += [c for _, c in self.protocol.reported(system, entry.rates, settings)]
+            varying += [c for *_, c in self.protocol.sensitivity(system, entry.rates, settings)]
         return searching + [c for c in reporting + varying if self.cells.result(c) is None], complete
 
-    def scale(self, system: str) -> float:
-        """Factor of the learning rates: of an earlier comparison, or the best on validation, or the only one."""
+    def is_hopeless(self, cell: Cell) -> bool:
+        """Whether a trial is below the median of its system's finished trials, at the last step with a validation."""
+        return self.journal.is_hopeless(cell.system, self._reached(cell))
+
+    def ended(self, cell: Cell) -> None:
+        """Adds a finished trial to the journal."""
+        result, number = self.cells.result(cell), cell.trial
+        assert result is not None
+        assert number is not None
+        searched = self.protocol.search(cell.system, self.entries[cell.system].rates)
+        settings = next(settings for settings, other in searched if other.trial == number)
+        self.journal.add(cell.system, number, settings, self._reached(cell), result["pruned"])
+
+    def _reached(self, cell: Cell) -> dict[int, float]:
+        """Validation AUC by step, as far as a run has come."""
+        try:
+            curve = learning_curve(self.cells.path(cell) / "metrics.csv")
+        except (OSError, ValueError):  # not there yet, or being written
+            return {}
+        return dict(zip(map(int, curve["val_step"]), curve["val_auc"], strict=True))
+
+    def settings(self, system: str) -> Settings:
+        """Of an earlier comparison, or the best on validation, or the configuration as it is."""
         if system in self.protocol.chosen:
             return self.protocol.chosen[system]
-        searched = self._searched(system)
-        return max(searched, key=lambda scale: searched[scale]) if searched else self.protocol.scales[0]
+        trials = self.trials(system)
+        return max(trials, key=_val_auc)["settings"] if trials else {}
 
-    def _searched(self, system: str) -> dict[float, float]:
-        """AUC on the validation split, by scale."""
-        found = {}
-        for scale, cell in self.protocol.search(system, self.entries[system].rates):
-            value = self._metrics(cell)["val_auc"]
+    def trials(self, system: str) -> list[dict[str, Any]]:
+        """The `settings`, the `val_auc` and whether it was `pruned`, of each trial of a system that has ended."""
+        found = []
+        for settings, cell in self.protocol.search(system, self.entries[system].rates):
+            result = self.cells.result(cell)
+            assert result is not None
+            pruned = result.get("pruned", False)
+            value = list(self._reached(cell).values())[-1] if pruned else self._metrics(cell)["val_auc"]
             if value is None:
                 raise DataError(
-                    "the validation split's AUC is undefined (are all its labels equal?), so no learning rate can be "
-                    "chosen by it: repair the data, or name one scale with --scales 1"
+                    "the validation split's AUC is undefined (are all its labels equal?), so nothing can be chosen by "
+                    "it: repair the data, or search nothing with --trials 1"
                 )
-            found[scale] = value
+            found.append({"settings": settings, "val_auc": value, "pruned": pruned})
         return found
 
     def _metrics(self, cell: Cell) -> dict[str, Any]:
@@ -94,10 +122,10 @@ class Study:
         """Sum of the training times of all cells, in minutes."""
         found = 0.0
         for system, entry in self.entries.items():
-            scale = self.scale(system)
+            settings = self.settings(system)
             cells = [cell for _, cell in self.protocol.search(system, entry.rates)]
-            cells += [cell for _, cell in self.protocol.reported(system, entry.rates, scale)]
-            cells += [cell for *_, cell in self.protocol.sensitivity(system, entry.rates, scale)]
+            cells += [cell for _, cell in self.protocol.reported(system, entry.rates, settings)]
+            cells += [cell for *_, cell in self.protocol.sensitivity(system, entry.rates, settings)]
             for cell in cells:
                 result = self.cells.result(cell)
                 found += result["minutes"] if result else 0.0
@@ -114,14 +142,37 @@ class Study:
         for system in found:
             system["versus"] = None
             if baseline is not None and system is not baseline:
-                system["versus"] = {
-                    name: paired(_by_seed(system, name), _by_seed(baseline, name)) for name in metric_titles()
-                }
+                system["versus"] = self._versus(system, baseline)
         return found
 
+    def _versus(self, system: dict[str, Any], baseline: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """The differences of two systems, by metric."""
+        effects = self._mean_effects(system["name"], baseline["name"])
+        found = {}
+        for metric in metric_titles():
+            found[metric] = paired(_by_seed(system, metric), _by_seed(baseline, metric), effects.get(metric))
+        return found
+
+    def _mean_effects(self, system: str, baseline: str) -> dict[str, np.ndarray]:
+        """Effect of each page of the test split on the mean difference of two systems, by metric.
+
+        Empty if a run has no effects: it was trained by an earlier version.
+        """
+        of_seeds = []
+        cells = [self._seeds(name) for name in (system, baseline)]
+        for seed in cells[0]:
+            one, other = (self.cells.page_effects(of[seed]) for of in cells)
+            if not one or not other:
+                return {}
+            of_seeds.append({metric: one[metric] - other[metric] for metric in one})
+        return {metric: np.mean([effects[metric] for effects in of_seeds], axis=0) for metric in of_seeds[0]}
+
+    def _seeds(self, system: str) -> dict[int, Cell]:
+        return dict(self.protocol.reported(system, self.entries[system].rates, self.settings(system)))
+
     def _system(self, system: str) -> dict[str, Any]:
-        entry, scale = self.entries[system], self.scale(system)
-        runs = [self._run(seed, cell) for seed, cell in self.protocol.reported(system, entry.rates, scale)]
+        entry, settings = self.entries[system], self.settings(system)
+        runs = [self._run(seed, cell) for seed, cell in self.protocol.reported(system, entry.rates, settings)]
         values = {name: [run["metrics"].get(name) for run in runs] for name in metric_titles()}
         values["items_per_second"] = [run["metrics"]["train_items_per_second"] for run in runs]
         values["minutes"] = [run["minutes"] for run in runs]
@@ -131,8 +182,8 @@ class Study:
             "family": entry.display.family,
             "paper_auc": entry.display.paper_auc,
             "parameters": {"tables": entry.table_parameters, "dense": entry.dense_parameters},
-            "scale": scale,
-            "search": [{"scale": scale, "val_auc": auc} for scale, auc in self._searched(system).items()],
+            "settings": settings,
+            "search": self.trials(system),
             "runs": runs,
             "summary": {name: summary(of_runs) for name, of_runs in values.items() if any(of_runs)},
         }
@@ -153,7 +204,7 @@ class Study:
         """For each option of CCN that was varied: its values, and the AUCs of the runs with each value."""
         found: dict[str, dict[float, list[dict[str, Any]]]] = {}
         for system, entry in self.entries.items():
-            for option, value, seed, cell in self.protocol.sensitivity(system, entry.rates, self.scale(system)):
+            for option, value, seed, cell in self.protocol.sensitivity(system, entry.rates, self.settings(system)):
                 metrics = self._metrics(cell)
                 run = {"seed": seed, "auc": metrics["auc"], "page_gauc": metrics["page_gauc"]}
                 found.setdefault(option, {}).setdefault(value, []).append(run)
@@ -165,6 +216,10 @@ class Study:
 
 def _by_seed(system: dict[str, Any], metric: str) -> dict[int, float | None]:
     return {run["seed"]: run["metrics"].get(metric) for run in system["runs"]}
+
+
+def _val_auc(trial: dict[str, Any]) -> float:
+    return -1.0 if trial["pruned"] else float(trial["val_auc"])
 
 
 def learning_curve(file: Path) -> dict[str, list[float]]:

@@ -7,6 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
+from lightning_ccn.studies.comparison.search import LEARNING_RATES
+
 UNDEFINED = {"difference": None, "se": None, "p": None}
 
 
@@ -48,7 +50,7 @@ def table(comparison: Mapping[str, Any]) -> Table:
             _number(versus["difference"], "{:+.4f}"),
             _number(versus["p"], "{:.3g}"),
             _number(system["paper_auc"], "{:.4f}"),
-            f"x{system['scale']:g}",
+            f"x{system['settings'].get(LEARNING_RATES, 1):g}",
             f"{system['parameters']['dense']:,}",
             _number(summary["items_per_second"]["mean"], "{:,.0f}"),
             _number(summary["minutes"]["mean"], "{:.1f}"),

@@ -10,12 +10,23 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 from lightning_ccn.errors import CellError
 from lightning_ccn.studies.comparison.cell import Cells, environment
 from lightning_ccn.studies.comparison.protocol import Cell
 
-PAUSE = 2.0  # seconds between two checks of what other processes have finished
+PAUSE = 2.0  # seconds between two checks of what other processes have finished, and of how far a trial has come
+
+
+class Trials(Protocol):
+    """What follows the trials of a search."""
+
+    def is_hopeless(self, cell: Cell) -> bool:
+        """Whether a trial that is being trained need not go on."""
+
+    def ended(self, cell: Cell) -> None:
+        """Called when a trial is finished."""
 
 
 class Work:
@@ -28,12 +39,17 @@ class Work:
         ready: Returns the cells that can be trained now, in order of preference, and whether no others will follow. The
             reported runs of a system follow when its learning rate search is finished.
         say: Called with one line of text for each cell that starts, ends or fails.
+        trials: Follows the trials of the search; None to train all to their end.
     """
 
     def __init__(
-        self, cells: Cells, ready: Callable[[], tuple[Sequence[Cell], bool]], say: Callable[[str], None]
+        self,
+        cells: Cells,
+        ready: Callable[[], tuple[Sequence[Cell], bool]],
+        say: Callable[[str], None],
+        trials: Trials | None = None,
     ) -> None:
-        self.cells, self.ready, self.say = cells, ready, say
+        self.cells, self.ready, self.say, self.trials = cells, ready, say, trials
         self.failures: dict[Cell, CellError] = {}
         self._stop = threading.Event()
         self._processes: set[subprocess.Popen[bytes]] = set()
@@ -83,15 +99,31 @@ class Work:
             self._processes.add(process)
             if self._stop.is_set():  # `run` may have ended the processes just before this one was added
                 process.terminate()
-            code = process.wait()
+            pruned = self._pruned(cell, process)
             self._processes.discard(process)
             if self._stop.is_set():
                 return False
             try:
-                self.cells.finish(cell, code, started)
+                self.cells.finish(cell, process.returncode, started, pruned)
             except CellError as error:
                 self.failures[cell] = error
                 self.say(f"{cell.system} {cell.id}: FAILED")
             else:
-                self.say(f"{cell.system} {cell.id}: {(time.monotonic() - started) / 60:.1f} min")
+                minutes = (time.monotonic() - started) / 60
+                self.say(f"{cell.system} {cell.id}: {minutes:.1f} min{', ended early: below the median' * pruned}")
+                if self.trials is not None and cell.trial is not None:
+                    self.trials.ended(cell)
             return True
+
+    def _pruned(self, cell: Cell, process: subprocess.Popen[bytes]) -> bool:
+        """Waits for the end of the process; returns whether it was ended here, because the cell is hopeless."""
+        pruned = False
+        while True:
+            try:
+                process.wait(None if self.trials is None or cell.trial is None or pruned else PAUSE)
+            except subprocess.TimeoutExpired:
+                pruned = self.trials is not None and self.trials.is_hopeless(cell)
+                if pruned:
+                    process.terminate()
+            else:
+                return pruned

@@ -15,7 +15,7 @@ Comparison = Mapping[str, Any]
 AUC = "All items of the test split in one ranking."
 PAGE_AUC = "Items are ranked within their page; the AUCs of the pages are averaged."
 QUICK = (
-    "This is a quick comparison: one run per system, without a learning rate search. It shows that everything works, "
+    "This is a quick comparison: one run per system, without a search. It shows that everything works, "
     "but it cannot tell a small difference from chance."
 )
 TRIGGER = "The trigger is the item that the user clicked to open the page."
@@ -169,17 +169,19 @@ def page_sizes(classes: Sequence[tuple[float, float, float]]) -> str:
 
 
 def search(comparison: Comparison) -> str:
-    """How the learning rates were chosen."""
+    """How the settings were chosen."""
     return (
         f"AUC on the validation split after training on {_searched_on(comparison)}, with a seed that no reported run "
-        "has. The reported runs of a system use its best learning rate, in bold. The test split was not used."
+        "has. Every system has the same number of trials, and the first is its configuration as it is. A trial is "
+        "ended early if it is below the median of the system’s others at the same step. The reported runs of a system "
+        "use the settings of its best trial. The test split was not used."
     )
 
 
 def not_searched(comparison: Comparison) -> str:
-    """Where the learning rates come from if this comparison did not search them."""
-    earlier = comparison["protocol"].get("scales_from")
-    return f"taken from {earlier}." if earlier else "every system used the same multiple of its configuration’s rate."
+    """Where the settings come from if this comparison did not search them."""
+    earlier = comparison["protocol"].get("settings_from")
+    return f"taken from {earlier}." if earlier else "every system was trained as configured."
 
 
 def method(comparison: Comparison) -> list[str]:
@@ -197,8 +199,9 @@ def method(comparison: Comparison) -> list[str]:
         versions += f", commit {git['commit'][:10]}" + " with uncommitted changes" * bool(git.get("changed"))
     return [
         "All systems read the same pages in batches of the same size. Their embeddings and heads have the same widths. "
-        f"Each is trained once per seed: {seeds}. A seed determines every random draw, so runs with the same seed are "
-        "paired. Each finished run reads the test split once; nothing is chosen by it.",
+        f"Each is trained once per seed: {seeds}. A seed draws the initial weights and the order of the pages, so runs "
+        "with the same seed are paired. The error of a difference covers the seeds and the pages of the test split. "
+        "Each finished run reads the test split once; nothing is chosen by it.",
         errors,
         f"The training times of all runs add up to {comparison['minutes']:,.1f} minutes. The file compare.json beside "
         "this one has unrounded numbers, the metrics of every run, and its learning curves.",

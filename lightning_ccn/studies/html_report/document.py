@@ -141,7 +141,7 @@ def _figures(comparison: Mapping[str, Any]) -> dict[str, ReportFigure]:
         ),
         "measures": ReportFigure("Other metrics and costs", tables.measures(systems, titles), captions.MEASURES),
         "search": _unless_missing(
-            "Learning rate search",
+            "Search",
             any(system.get("search") for system in systems),
             captions.not_searched(comparison),
             lambda: tables.search(systems),

@@ -1,4 +1,4 @@
-"""The tables: results, other metrics and costs, learning rate search."""
+"""The tables: results, other metrics and costs, search."""
 
 from __future__ import annotations
 
@@ -66,7 +66,10 @@ def measures(systems: Sequence[SystemEntry], titles: Mapping[str, str]) -> Marku
     ]
     rows = []
     for system in systems:
-        parameters, scale = system.get("parameters") or {}, finite(system.get("scale"))
+        parameters, scale = (
+            system.get("parameters") or {},
+            finite((system.get("settings") or {}).get("learning_rates", 1)),
+        )
         cells = [_number(mean(system, name), 4, name) for name in metrics]
         cells.append(TableCell(MISSING if scale is None else f"× {scale:g}"))
         cells += [TableCell(count(parameters.get(kind))) for kind in ("tables", "dense")]
@@ -77,14 +80,26 @@ def measures(systems: Sequence[SystemEntry], titles: Mapping[str, str]) -> Marku
 
 
 def search(systems: Sequence[SystemEntry]) -> Markup:
-    """Validation AUC of each learning rate that was tried; the chosen one stands out."""
-    scales = sorted({float(trial["scale"]) for system in systems for trial in system.get("search") or []})
+    """Validation AUC of each system as configured and of its best trial, and what that trial changed."""
     rows = []
     for system in systems:
-        found = {float(trial["scale"]): finite(trial.get("val_auc")) for trial in system.get("search") or []}
-        chosen = finite(system.get("scale"))
-        rows.append(_row(system, [_number(found.get(scale), 4)._replace(chosen=scale == chosen) for scale in scales]))
-    return _table(["learning rate", *(f"× {scale:g}" for scale in scales)], rows, class_="scroll narrow")
+        trials = system.get("search") or []
+        found = [finite(trial.get("val_auc")) for trial in trials]
+        ended = [value for trial, value in zip(trials, found, strict=True) if value is not None and not trial["pruned"]]
+        cells = [_number(found[0] if found else None, 4), _number(max(ended, default=None), 4)._replace(chosen=True)]
+        cells += [TableCell(count(len(trials))), TableCell(count(len(trials) - len(ended)))]
+        rows.append(_row(system, [*cells, TableCell(settings(system))]))
+    heads = ["system", "as configured", "best trial", "trials", "ended early", "what the best trial changes"]
+    return _table(heads, rows, class_="scroll narrow")
+
+
+def settings(system: SystemEntry) -> str:
+    """What a system's reported runs change in its configuration, in words."""
+    changed = []
+    for name, value in (system.get("settings") or {}).items():
+        text = f"{value:g}" if isinstance(value, float) else str(value)
+        changed.append(f"rates × {text}" if name == "learning_rates" else f"{name.rpartition('.')[2]} {text}")
+    return ", ".join(changed) or "nothing"
 
 
 def probability(p: float | None) -> str:

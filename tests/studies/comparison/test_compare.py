@@ -9,8 +9,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import optuna
 import pytest
 import yaml
+from optuna.distributions import FloatDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from lightning_ccn.cli import main
 from lightning_ccn.data.dataset import Dataset
@@ -24,6 +29,7 @@ from lightning_ccn.training.display import Display
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = {name: ROOT / f"conf/model/{name}.yaml" for name in ("sim", "ccn")}
+SEARCH = ("--trials", "2")
 SMALL = ("--data.batch_pages", "32", "--data.workers", "0")
 
 
@@ -42,9 +48,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def done(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two systems, two learning rates searched, two seeds: eight cells."""
+    """Two systems, two trials and two seeds each: eight cells."""
     output = tmp_path_factory.mktemp("compare")
-    assert compare(data, output, "--seeds", "2", "--scales", "0.5,2") == 0
+    assert compare(data, output, "--seeds", "2", *SEARCH) == 0
     return output
 
 
@@ -63,20 +69,71 @@ def test_every_cell_is_a_run_folder_whose_metrics_are_reported(done: Path) -> No
             assert len(run["curve"]["val_auc"]) > 0
 
 
-def test_the_learning_rate_is_the_best_on_validation_of_those_tried_and_the_runs_have_it(done: Path) -> None:
+def test_the_settings_are_the_best_on_validation_of_those_tried_and_the_runs_have_them(done: Path) -> None:
+    default = yaml.safe_load((ROOT / "conf/experiment/default.yaml").read_text())
     for system in report(done)["systems"]:
-        tried = {row["scale"]: row["val_auc"] for row in system["search"]}
-        assert set(tried) == {0.5, 2.0}
-        assert system["scale"] == max(tried, key=lambda scale: tried[scale])
-        config = yaml.safe_load((done / "cells" / system["name"] / "seed101" / "config.yaml").read_text())
-        default = yaml.safe_load((ROOT / "conf/experiment/default.yaml").read_text())
-        assert config["model"]["lr"] == pytest.approx(default["model"]["lr"] * system["scale"])
+        first, other = system["search"]
+        assert first["settings"] == {} and other["settings"]
+        for number, trial in enumerate(system["search"]):
+            folder = done / "cells" / system["name"] / f"trial{number}"
+            assert trial["val_auc"] == json.loads((folder / "metrics.json").read_text())["val_auc"]
+            assert rates_of(folder)[0] == pytest.approx(default["model"]["lr"] * factor(trial["settings"]))
+        assert system["settings"] == max(system["search"], key=lambda trial: trial["val_auc"])["settings"]
         of_tables = default["trainer"]["strategy"]["init_args"]["table_lr"]
-        assert config["trainer"]["strategy"]["init_args"]["table_lr"] == pytest.approx(of_tables * system["scale"])
+        chosen = factor(system["settings"])
+        expected = pytest.approx((default["model"]["lr"] * chosen, of_tables * chosen), rel=1e-4)
+        assert rates_of(done / "cells" / system["name"] / "seed101") == expected
+
+
+def factor(settings: dict[str, Any]) -> float:
+    return float(settings.get("learning_rates", 1))
+
+
+def rates_of(folder: Path) -> tuple[float, float]:
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    return config["model"]["lr"], config["trainer"]["strategy"]["init_args"]["table_lr"]
+
+
+def test_a_trial_changes_options_of_its_own_system_alone(done: Path) -> None:
+    sim, ccn = report(done)["systems"]
+    weight = "model.system.init_args.contrast_weight"
+    assert all(weight in trial["settings"] for trial in ccn["search"][1:])
+    assert not any(weight in trial["settings"] for trial in sim["search"])
+    config = yaml.safe_load((done / "cells/ccn/trial1/config.yaml").read_text())
+    assert config["model"]["system"]["init_args"]["contrast_weight"] == ccn["search"][1]["settings"][weight]
+
+
+def test_optunas_journal_holds_every_trial_with_its_value_once(done: Path) -> None:
+    storage = JournalStorage(JournalFileBackend(str(done / "search.journal")))
+    for system in report(done)["systems"]:
+        trials = optuna.load_study(study_name=system["name"], storage=storage).trials
+        values = {trial.user_attrs["trial"]: (trial.params, trial.value) for trial in trials}
+        assert len(values) == len(trials) == 2
+        expected = {n: (trial["settings"], pytest.approx(trial["val_auc"])) for n, trial in enumerate(system["search"])}
+        assert values == expected
+
+
+def test_a_seed_draws_the_weights_and_the_order_of_the_pages(done: Path) -> None:
+    for seed in (101, 102):
+        config = yaml.safe_load((done / f"cells/sim/seed{seed}/config.yaml").read_text())
+        assert config["seed_everything"] == config["data"]["seed"] == seed
+
+
+def test_the_error_of_a_difference_covers_the_pages_of_the_test_split(data: Path, done: Path) -> None:
+    ccn = report(done)["systems"][1]
+    effects = []
+    for seed in (101, 102):
+        files = [np.load(done / f"cells/{name}/seed{seed}/page_effects.npz") for name in ("ccn", "sim")]
+        effects.append(files[0]["auc"].astype(float) - files[1]["auc"])
+    assert effects[0].shape == (Dataset.open(data).splits["test"].pages,)
+    versus = ccn["versus"]["auc"]
+    assert versus["page_se"] == pytest.approx(np.sqrt((np.mean(effects, axis=0) ** 2).sum()))
+    assert versus["se"] == pytest.approx(np.hypot(versus["run_se"], versus["page_se"]))
+    assert versus["low"] < versus["difference"] < versus["high"]
 
 
 def test_a_search_never_reads_the_test_split(done: Path) -> None:
-    metrics = json.loads((done / "cells/ccn/search-x2/metrics.json").read_text())
+    metrics = json.loads((done / "cells/ccn/trial1/metrics.json").read_text())
     assert "val_auc" in metrics and "auc" not in metrics
 
 
@@ -99,11 +156,11 @@ def test_parameters_are_counted_apart_in_tables_and_layers(data: Path, done: Pat
 
 def test_another_baseline_needs_no_other_runs(data: Path, done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     to_sim = report(done)["systems"][1]["versus"]["auc"]["difference"]
-    assert compare(data, done, "--seeds", "2", "--scales", "0.5,2", "--baseline", "ccn") == 0
+    assert compare(data, done, "--seeds", "2", *SEARCH, "--baseline", "ccn") == 0
     said = capsys.readouterr().out
     assert "AUC - CCN" in said and "started" not in said
     assert report(done)["systems"][0]["versus"]["auc"]["difference"] == pytest.approx(-to_sim)
-    assert compare(data, done, "--seeds", "2", "--scales", "0.5,2") == 0
+    assert compare(data, done, "--seeds", "2", *SEARCH) == 0
 
 
 def test_finished_cells_are_not_trained_again_and_an_unfinished_one_is(
@@ -115,7 +172,7 @@ def test_finished_cells_are_not_trained_again_and_an_unfinished_one_is(
     (lost / "cell.json").unlink()  # as if it had been killed: this file is written last
     stamps = {path: path.stat().st_mtime_ns for path in done.glob("cells/*/*/cell.json")}
     capsys.readouterr()
-    assert compare(data, done, "--seeds", "2", "--scales", "0.5,2") == 0
+    assert compare(data, done, "--seeds", "2", *SEARCH) == 0
     said = capsys.readouterr().out
     assert "sim seed102: started" in said and said.count("started") == 1
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
@@ -127,7 +184,7 @@ def test_finished_cells_are_not_trained_again_and_an_unfinished_one_is(
 
 
 def test_cells_of_other_options_are_refused_by_name(data: Path, done: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert compare(data, done, "--seeds", "2", "--scales", "0.5,2", "--model.final_lr", "0.5") == 2
+    assert compare(data, done, "--seeds", "2", *SEARCH, "--model.final_lr", "0.5") == 2
     said = capsys.readouterr().err
     assert "cell.json" in said and "--model.final_lr" in said and "--output" in said
 
@@ -152,7 +209,7 @@ def test_a_system_that_cannot_run_is_refused_before_anything_is_trained(
         ("--seeds", "0"),
         ("--sensitivity_seeds", "-1"),
         ("--search_share", "1.5"),
-        ("--scales", "1,0"),
+        ("--trials", "0"),
         ("--jobs", "0"),
         ("--baseline", "din"),
     ],
@@ -264,12 +321,10 @@ def test_a_stopped_comparison_leaves_no_process_and_no_finished_cell(data: Path,
         assert lock is not None
 
 
-def test_learning_rates_of_an_earlier_comparison_are_used_without_a_search(
-    data: Path, done: Path, tmp_path: Path
-) -> None:
-    assert compare(data, tmp_path, "--seeds", "1", "--scales_from", str(done)) == 0
-    assert not list(tmp_path.glob("cells/*/search-*"))
-    assert [s["scale"] for s in report(tmp_path)["systems"]] == [s["scale"] for s in report(done)["systems"]]
+def test_settings_of_an_earlier_comparison_are_used_without_a_search(data: Path, done: Path, tmp_path: Path) -> None:
+    assert compare(data, tmp_path, "--seeds", "1", "--settings_from", str(done)) == 0
+    assert not list(tmp_path.glob("cells/*/trial*"))
+    assert [s["settings"] for s in report(tmp_path)["systems"]] == [s["settings"] for s in report(done)["systems"]]
 
 
 def test_a_cell_stays_locked_while_the_process_that_claimed_it_or_its_child_lives(tmp_path: Path) -> None:
@@ -290,15 +345,48 @@ def test_a_cell_stays_locked_while_the_process_that_claimed_it_or_its_child_live
 def test_reported_runs_wait_only_for_the_search_of_their_own_system(tmp_path: Path) -> None:
     cells = Cells(tmp_path, [], CONFIGS)
     entry = Entry(Display(), Rates(0.02, 0.05), table_parameters=0, dense_parameters=0)
-    study = Study(Protocol(seeds=(1, 2), sensitivity_seeds=0), {"sim": entry, "ccn": entry}, cells)
-    for scale, cell in study.protocol.search("sim", entry.rates):
+    spaces = {name: {"learning_rates": FloatDistribution(0.5, 4, log=True)} for name in ("sim", "ccn")}
+    study = Study(Protocol((1, 2), trials=3, spaces=spaces, sensitivity_seeds=0), {"sim": entry, "ccn": entry}, cells)
+    tried = []
+    for settings, cell in study.protocol.search("sim", entry.rates):
+        tried.append(settings)
         cells.path(cell).mkdir(parents=True)
-        (cells.path(cell) / "metrics.json").write_text(json.dumps({"val_auc": 0.5 + 0.1 * (scale == 2)}))
+        (cells.path(cell) / "metrics.json").write_text(json.dumps({"val_auc": 0.5 + 0.1 * (cell.trial == 2)}))
         cells.finish(cell, code=0, started=0.0)
     ready, complete = study.ready()
     assert [(cell.system, cell.id) for cell in ready] == [
-        *(("ccn", f"search-x{scale}") for scale in ("0.5", "1", "2", "4")),
+        *(("ccn", f"trial{number}") for number in range(3)),
         *(("sim", f"seed{seed}") for seed in (1, 2)),
     ]
-    assert "--model.lr=0.04" in ready[-1].options
+    assert f"--model.lr={0.02 * tried[2]['learning_rates']:g}" in ready[-1].options
     assert not complete
+
+
+class SleepingCells(Cells):
+    """Their process never ends by itself, and has reached an AUC of .5 in the middle of its epoch."""
+
+    def start(self, cell: Cell, lock: int, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        """Starts it."""
+        self.path(cell).mkdir()
+        (self.path(cell) / "metrics.csv").write_text("step,train_ce,val_auc\n9,.5,\n9,,.5\n")
+        return subprocess.Popen(["sleep", "600"], pass_fds=[lock])
+
+
+def test_a_trial_below_the_median_of_the_others_is_ended_early_and_never_chosen(tmp_path: Path) -> None:
+    spaces = {"sim": {"learning_rates": FloatDistribution(0.5, 4, log=True)}}
+    entry = Entry(Display(), Rates(0.02, 0.05), table_parameters=0, dense_parameters=0)
+    cells = SleepingCells(tmp_path / "cells", [], CONFIGS)
+    study = Study(Protocol((1,), trials=6, spaces=spaces, sensitivity_seeds=0), {"sim": entry}, cells)
+    *others, last = (cell for _, cell in study.protocol.search("sim", entry.rates))
+    for cell in others:
+        cells.path(cell).mkdir(parents=True)
+        value = 0.6 + 0.01 * (cell.trial == 3)
+        (cells.path(cell) / "metrics.csv").write_text(f"step,train_ce,val_auc\n9,.5,\n9,,{value}\n19,,{value}\n")
+        (cells.path(cell) / "metrics.json").write_text(json.dumps({"val_auc": value}))
+        cells.finish(cell, code=0, started=0.0)
+        study.ended(cell)
+    said: list[str] = []
+    Work(cells, lambda: (study.ready()[0] if cells.result(last) is None else [], True), said.append, study).run(1)
+    assert "ended early: below the median" in said[-1]
+    assert [trial["pruned"] for trial in study.trials("sim")] == [False] * 5 + [True]
+    assert study.settings("sim") == study.trials("sim")[3]["settings"]

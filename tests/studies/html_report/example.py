@@ -46,9 +46,7 @@ def comparison(seeds: int = 5, systems: Iterable[str] = tuple(SYSTEMS)) -> dict[
         system["versus"] = None
         if baseline is not None and system is not baseline:
             system["versus"] = {
-                metric: paired(
-                    *({run["seed"]: run["metrics"][metric] for run in s["runs"]} for s in (system, baseline))
-                )
+                metric: paired(by_seed(system, metric), by_seed(baseline, metric), np.full(100, 1e-5))
                 for metric in ("auc", "page_gauc")
             }
     return {
@@ -66,7 +64,7 @@ def comparison(seeds: int = 5, systems: Iterable[str] = tuple(SYSTEMS)) -> dict[
         "protocol": {
             "seeds": list(range(101, 101 + seeds)),
             "dropped": 2 if seeds >= 5 else 0,
-            "scales": [0.5, 1.0, 2.0],
+            "trials": 3,
             "search_share": 0.25,
             "baseline": "sim",
         },
@@ -79,6 +77,10 @@ def comparison(seeds: int = 5, systems: Iterable[str] = tuple(SYSTEMS)) -> dict[
             for option, values in SENSITIVITY.items()
         },
     }
+
+
+def by_seed(system: dict[str, Any], metric: str) -> dict[int, float | None]:
+    return {run["seed"]: run["metrics"][metric] for run in system["runs"]}
 
 
 def _aucs(rng: np.random.Generator, auc: float) -> dict[str, float]:
@@ -98,8 +100,11 @@ def _system(rng: np.random.Generator, name: str, shared: np.ndarray) -> dict[str
         "family": family,
         "paper_auc": paper_auc,
         "parameters": {"tables": 512_000, "dense": int(rng.integers(9_000, 30_000))},
-        "scale": 1.0,
-        "search": [{"scale": scale, "val_auc": 0.66 - abs(np.log2(scale)) / 200} for scale in (0.5, 1.0, 2.0)],
+        "settings": {"learning_rates": 2.0, "model.system.init_args.heads": 2},
+        "search": [
+            {"settings": {"learning_rates": rate}, "val_auc": 0.66 - abs(np.log2(rate / 2)) / 200, "pruned": rate < 1}
+            for rate in (1.0, 0.5, 2.0)
+        ],
         "runs": runs,
         "summary": {key: summary(of_runs) for key, of_runs in values.items()},
     }

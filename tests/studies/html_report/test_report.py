@@ -29,7 +29,7 @@ SECTIONS = {
     "Learning curves",
     "Calibration",
     "Other metrics and costs",
-    "Learning rate search",
+    "Search",
 }
 # For each row of a table: [system, [[metric, text] of each cell]].
 CELLS = """rows => rows.map(

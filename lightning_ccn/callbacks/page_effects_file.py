@@ -1,0 +1,68 @@
+"""`page_effects.npz`: how far each page of the test split moves AUC and page AUC."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lightning_ccn.data.batch import PageBatch
+from lightning_ccn.errors import OptionError
+from lightning_ccn.evaluation.page_effects import auc_effects, page_auc_effects
+from lightning_ccn.models.system import Prediction
+from lightning_ccn.module import CTRModule
+
+
+class PageEffectsFile(L.Callback):
+    """Writes the pages' effects on the metrics of the test split, float32 [pages] by metric, see `page_effects`.
+
+    `ccn compare` adds it to its runs, and computes from the files how far a difference of two systems depends on which
+    pages the test split happens to have.
+
+    Args:
+        file: The file to write.
+    """
+
+    def __init__(self, file: str) -> None:
+        self.file = Path(file)
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Hooks into the model's forward pass.
+
+        Raises:
+            OptionError: There are several ranks: no rank sees the logits of all pages.
+        """
+        if trainer.world_size > 1:
+            raise OptionError(f"page effects are computed on one rank, and there are {trainer.world_size}")
+        assert isinstance(pl_module, CTRModule) and pl_module.model is not None
+        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._hook = pl_module.model.register_forward_hook(self._keep)
+
+    def on_test_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: PageBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keeps the logits and labels of the batch that the model has just scored."""
+        assert batch.clicks is not None
+        self._seen.append((self._prediction.logit.detach().float(), batch.clicks, batch.page_lengths))
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Writes the file."""
+        self._hook.remove()
+        logits, clicks, lengths = (torch.cat(parts).cpu().numpy() for parts in zip(*self._seen, strict=True))
+        shown = logits.astype(np.float64), clicks > 0, lengths[lengths > 0].astype(np.int64)
+        effects = {"auc": auc_effects(*shown), "page_gauc": page_auc_effects(*shown)}
+        with self.file.open("wb") as file:
+            np.savez(file, **{name: values.astype(np.float32) for name, values in effects.items()})  # type: ignore[arg-type]
+
+    def _keep(self, model: nn.Module, inputs: Any, prediction: Prediction) -> None:
+        self._prediction = prediction
