@@ -50,6 +50,7 @@ REQUIRED: Mapping[str, tuple[str, str | None]] = {
     "wandb": ("0.31", "1"),
     "matplotlib": ("3.8", "4"),
     "scipy": ("1.11", "2"),
+    "optuna": ("4", "6"),
     "onnx": ("1.17", None),
     "onnxscript": ("0.5", None),
     "onnxruntime": ("1.20", None),

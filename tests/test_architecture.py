@@ -57,7 +57,7 @@ ALLOWED: dict[str, set[str]] = {
     "studies": set(),
     "studies/html_report": set(),  # reads plain values, such as those of compare.json, and nothing else
     "studies/comparison": {
-        *("conf_files", "evaluation", "provenance", "studies/html_report", "training"),
+        *("callbacks", "conf_files", "evaluation", "provenance", "studies/html_report", "training"),
         *FROM_BOTTOM,
     },
     "studies/simulation": {"data/world", "studies/comparison", *FROM_BOTTOM},

@@ -32,6 +32,7 @@ CPU = Facts(
         "wandb": "0.31.0",
         "matplotlib": "3.11.2",
         "scipy": "1.17.1",
+        "optuna": "5.0.0",
         "onnx": "1.23.2",
         "onnxscript": "0.7.2",
         "onnxruntime": "1.32.0",

@@ -74,13 +74,13 @@ def test_a_comparisons_files_outside_of_conf_become_absolute_paths(
     (tmp_path / "desk").mkdir()
     (tmp_path / "sim").mkdir()  # the name of a system is no path, even if there is a folder of that name
     given = ["--output", "out", "--config=conf/model/sim.yaml", "--config", "a.yaml", "--systems", "sim,b.yaml"]
-    given += ["--scales_from", "earlier", "--baseline", "sim", "--runs=runs", "--data.folder", "data", "--quick"]
+    given += ["--settings_from", "earlier", "--baseline", "sim", "--runs=runs", "--data.folder", "data", "--quick"]
     given += ["--trainer.callbacks.folder", "./desk", "--trainer.default_root_dir=root", "--experiment", "sim"]
     given += ["--finetune", "a.ckpt", "--checkpoint.dirpath=c", "--model.lr", "0.1"]
     here = str(tmp_path)
     assert with_absolute_paths(given) == [
         *("--output", f"{here}/out", "--config=conf/model/sim.yaml", "--config", f"{here}/a.yaml"),
-        *("--systems", f"sim,{here}/b.yaml", "--scales_from", f"{here}/earlier", "--baseline", "sim"),
+        *("--systems", f"sim,{here}/b.yaml", "--settings_from", f"{here}/earlier", "--baseline", "sim"),
         *(f"--runs={here}/runs", "--data.folder", f"{here}/data", "--quick"),
         *("--trainer.callbacks.folder", f"{here}/desk", f"--trainer.default_root_dir={here}/root"),
         *("--experiment", "sim", "--finetune", f"{here}/a.ckpt", f"--checkpoint.dirpath={here}/c", "--model.lr", "0.1"),

@@ -149,7 +149,7 @@ def test_every_command_line_runs(place: Path, capsys: pytest.CaptureFixture[str]
         kinds.add(" ".join(words[: 2 if words[0] == "data" else 1]))
         if words[0] == "compare":
             few = [] if "--systems" in words else ["--systems", "sim"]
-            text = re.sub(r",?\.\.\.| --scales_from \S+", "", " ".join(words[1:]))  # there is no earlier comparison
+            text = re.sub(r",?\.\.\.| --settings_from \S+", "", " ".join(words[1:]))  # there is no earlier comparison
             text = re.sub(r"(--systems )\S*,", r"\1", text)  # the last is enough
             check([*text.split(), *few, "--output", "compared"])
             continue

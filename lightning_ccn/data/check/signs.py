@@ -10,6 +10,7 @@ from lightning_ccn.data.check.copies import Copies
 from lightning_ccn.data.check.leaks import Leaks
 from lightning_ccn.data.check.lengths import Lengths
 from lightning_ccn.data.check.numbers import NumberSigns
+from lightning_ccn.data.check.page_contrast import PageContrast
 from lightning_ccn.data.check.usage import Usage
 from lightning_ccn.data.parquet import PageRows
 from lightning_ccn.data.places import Place
@@ -26,7 +27,7 @@ class Signs:
     def __init__(self, schema: Schema) -> None:
         self.usage = Usage(schema)
         self._leaks, self._numbers, self._days = Leaks(schema), NumberSigns(schema), Days(schema)
-        self._lengths, self._copies = Lengths(), Copies(schema)
+        self._lengths, self._copies, self._contrast = Lengths(), Copies(schema), PageContrast()
 
     def add(self, split: str, path: Place, first: int, rows: PageRows) -> None:
         """Adds the page rows of one row group.
@@ -44,10 +45,11 @@ class Signs:
         self._copies.add(split, path, first, rows)
         if split == "train":
             self._numbers.add(rows)
+            self._contrast.add(rows)
 
     def figures(self) -> list[str]:
         """The lines of the report."""
-        return [*self._leaks.figures(), *self.usage.figures()]
+        return [*self._leaks.figures(), *self._contrast.figures(), *self.usage.figures()]
 
     def plain(self) -> dict[str, Any]:
         """What `Days`, `Lengths` and `Usage` counted, and the figures of `Leaks` (`leaks`), as plain values."""
