@@ -41,7 +41,7 @@ def results(systems: Sequence[SystemEntry], baseline: str, titles: Mapping[str, 
         titles: Title of each metric by its name.
     """
     baseline_title = next((str(system["title"]) for system in systems if system["name"] == baseline), baseline)
-    groups = [group for metric in RANKED for group in ((titles[metric], 2), (f"minus {baseline_title}, points", 3))]
+    groups = [group for metric in RANKED for group in ((titles[metric], 2), (f"minus {baseline_title}, points", 4))]
     rows = []
     for system in ranked(systems, "auc"):
         cells = []
@@ -50,8 +50,9 @@ def results(systems: Sequence[SystemEntry], baseline: str, titles: Mapping[str, 
             cells += [_number(_points(versus(system, metric, "difference")), 2, sign="+")]
             cells += [_number(_points(versus(system, metric, "se")), 2)]
             cells += [TableCell(probability(versus(system, metric, "p")))]
+            cells += [TableCell(count(versus(system, metric, "seeds_to_see")))]
         rows.append(_row(system, cells))
-    return _table(["system", *("mean", "± SE", "mean", "± SE", "p") * 2], rows, groups)
+    return _table(["system", *("mean", "± SE", "mean", "± SE", "p", "seeds") * 2], rows, groups)
 
 
 def measures(systems: Sequence[SystemEntry], titles: Mapping[str, str]) -> Markup:

@@ -89,10 +89,11 @@ def test_the_tables_have_the_comparisons_numbers(browser: Browser, whole: tuple[
         row = results[system["name"]]
         assert float(row[1]) == pytest.approx(auc["se"], abs=5.1e-5)
         if versus is None:
-            assert (system["name"], row[2:5]) == ("sim", ["–"] * 3)
+            assert (system["name"], row[2:6]) == ("sim", ["–"] * 4)
         else:
             assert float(row[2].replace("−", "-")) == pytest.approx(100 * versus["difference"], abs=0.0051)
             assert float(row[3]) == pytest.approx(100 * versus["se"], abs=0.0051)
+            assert row[5] == ("–" if versus["seeds_to_see"] is None else f"{versus['seeds_to_see']:,}")
             assert row[4] == "< .001" if versus["p"] < 0.001 else float(row[4]) == pytest.approx(versus["p"], abs=6e-4)
     best = sorted(content["systems"], key=lambda system: -system["summary"]["auc"]["mean"])
     assert list(results) == [system["name"] for system in best]
