@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -86,7 +86,7 @@ def batch_losses(
     ce = binary_cross_entropy_with_logits(logit, batch.clicks, weight=batch.weight, reduction="sum")
     terms = {"ce": ce / max(batch.items, 1)}
     loss = terms["ce"]
-    for name, (value, weight) in system.auxiliary_losses(prediction, batch).items():
+    for name, (value, weight) in system.auxiliary_losses(replace(prediction, logit=logit), batch).items():
         terms[name] = value
         loss = loss + weight * value
     if weights.listwise:

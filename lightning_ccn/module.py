@@ -149,6 +149,12 @@ class CTRModule(L.LightningModule):
         assert self.model is not None, "configure_model comes first"
         return self.model.reads_long
 
+    @property
+    def reads_gaps(self) -> bool:
+        """Whether the system reads how long ago behaviours were; `PageData` asks."""
+        assert self.model is not None, "configure_model comes first"
+        return self.model.reads_gaps
+
     def new_system(self, device_type: str = "cpu") -> System:
         """The system for the dataset, with its layers on the CPU and its tables on the meta device.
 

@@ -17,8 +17,13 @@ def places_of(segment: Sequence[int], segments: int) -> Places:
     return Places(torch.tensor(place, dtype=torch.int64), segments, longest)
 
 
-def behaviours_of(segments: Sequence[Sequence[int]]) -> PaddedBehaviours:
-    """The padded form of these behaviours."""
+def behaviours_of(segments: Sequence[Sequence[int]], gaps: Sequence[Sequence[int]] | None = None) -> PaddedBehaviours:
+    """The padded form of these behaviours, and of their time gaps."""
     lengths = torch.tensor([len(own) for own in segments], dtype=torch.int64)
-    flat = torch.tensor([index for own in segments for index in own], dtype=torch.int64)
-    return pad_behaviours(flat, lengths.cumsum(0) - lengths, lengths, max(map(len, segments), default=0) or 1)
+    flat, gap = (
+        None if of is None else torch.tensor([value for own in of for value in own], dtype=torch.int64)
+        for of in (segments, gaps)
+    )
+    assert flat is not None
+    longest = max(map(len, segments), default=0) or 1
+    return pad_behaviours(flat, lengths.cumsum(0) - lengths, lengths, longest, gap)

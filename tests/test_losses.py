@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lightning_ccn.losses import PositionBias, RankingWeights, batch_losses
-from lightning_ccn.models import SIM
+from lightning_ccn.models import CRRN, SIM
 from tests.models.pages import planted
 
 POSITIONS = torch.arange(6).repeat(400)  # of the planted pages' items
@@ -64,3 +64,15 @@ def test_positions_enter_the_ranking_losses_too() -> None:
         assert not torch.isclose(with_bias[name], without[name])
     expected = with_bias["ce"] + with_bias["listwise"] + 0.5 * with_bias["pairwise"]
     torch.testing.assert_close(with_bias["loss"], expected)
+
+
+def test_positions_enter_a_systems_own_ranking_loss_too() -> None:
+    pages = planted(1, pages=50)
+    system, bias = CRRN(pages.dataset, dim=8), PositionBias(6)
+    batch = replace(pages.batch, position=POSITIONS[:300])
+    with torch.no_grad():
+        bias.bias.copy_(torch.arange(6.0))
+    prediction = system(batch)
+    found = batch_losses(system, bias, RankingWeights(), prediction, batch).terms["tiers"]
+    seen = replace(prediction, logit=prediction.logit + bias.bias[POSITIONS[:300]])
+    torch.testing.assert_close(found, system.auxiliary_losses(seen, batch)["tiers"][0])

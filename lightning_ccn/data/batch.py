@@ -73,6 +73,9 @@ class PageBatch(Pipelineable):
             schema's order; zeros for the unknown item. None if there are none.
         logarithms: Float32 [distinct, names], of the numbers whose ratio to the trigger counts; NaN where unknown. None
             if there are none.
+        short_gap: Int64 [behaviours], the bucket of the time between each behaviour of `short` and its page, see
+            `time_gaps`. None if the reader was not told to read the times.
+        long_gap: Int64 [searched behaviours], the same of `long`.
     """
 
     page_id: Tensor
@@ -100,6 +103,8 @@ class PageBatch(Pipelineable):
     attribute_lists: KeyedJaggedTensor | None = None
     vectors: Tensor | None = None
     logarithms: Tensor | None = None
+    short_gap: Tensor | None = None
+    long_gap: Tensor | None = None
 
     def __post_init__(self) -> None:
         # looked up once: each look at a tensor's shape costs as much as a small operation
@@ -113,6 +118,12 @@ class PageBatch(Pipelineable):
         values: Tensor = self.item[name].values()
         at = self.item.keys().index(name)
         return values[self.attribute[at - 1]] if at else values
+
+    def same_as_trigger(self, name: str) -> Tensor:
+        """Whether target and trigger have the same value of an item feature, and a known one: bool [items]."""
+        value = self.feature_of_item(name)  # [distinct]
+        of_target, of_trigger = value[self.target], value[self.trigger][self.page]
+        return (of_target == of_trigger) & (of_target != 0)
 
     @property
     def each_page(self) -> Places:
@@ -141,13 +152,13 @@ class PageBatch(Pipelineable):
 
     def _pad_short(self) -> PaddedBehaviours:
         starts = self.short_lengths.cumsum(0) - self.short_lengths
-        return pad_behaviours(self.short, starts, self.short_lengths, self.longest_short)
+        return pad_behaviours(self.short, starts, self.short_lengths, self.longest_short, self.short_gap)
 
     def _pad_long(self, group: Tensor) -> PaddedBehaviours:
         if not self.longest_long:
             raise ValueError("the batch has no long behaviours, since the system says `reads_long = False`")
         starts = self._once("long_starts", lambda: self.long_lengths.cumsum(0) - self.long_lengths)
-        return pad_behaviours(self.long, starts[group], self.long_lengths[group], self.longest_long)
+        return pad_behaviours(self.long, starts[group], self.long_lengths[group], self.longest_long, self.long_gap)
 
     def _once(self, name: str, make: Callable[[], T]) -> T:
         """What `make` returns, made once; torch.compile makes it where it is used, as part of a larger kernel."""

@@ -20,10 +20,12 @@ from lightning_ccn.data.ready_pages import (
     GROUPS,
     ITEMS,
     LONG,
+    LONG_GAP,
     NUMBERS,
     PAGE_NUMBERS,
     PAGES,
     SHORT,
+    SHORT_GAP,
     WEIGHT,
     Blocks,
     ReadyPages,
@@ -31,6 +33,7 @@ from lightning_ccn.data.ready_pages import (
 )
 from lightning_ccn.data.schema import Schema
 from lightning_ccn.data.search import HardSearch
+from lightning_ccn.data.time_gaps import gap_buckets
 from lightning_ccn.errors import DataError
 
 MOST_DEVIATIONS = 1e15  # the squares of larger numbers overflow float32 after a layer or two
@@ -124,6 +127,13 @@ class Collator:
             blocks[NUMBERS], lengths[NUMBERS] = self._numbers(rows, self.schema.numbers), exposed.lengths
         if self.schema.page_numbers:
             blocks[PAGE_NUMBERS], lengths[PAGE_NUMBERS] = self._numbers(rows, self.schema.page_numbers), lengths[PAGES]
+        if page_row.SHORT_TIMES in rows:
+            time = value_column(rows, page_row.TIME)
+            times = most_recent(list_column(rows, page_row.SHORT_TIMES), self.short_length).values
+            blocks[SHORT_GAP], lengths[SHORT_GAP] = gap_buckets(np.repeat(time, short.lengths), times), short.lengths
+            times = list_column(rows, page_row.LONG_TIMES).values if self.long_length else nothing.values
+            page_time = np.repeat(time[group_page], found.lengths)
+            blocks[LONG_GAP], lengths[LONG_GAP] = gap_buckets(page_time, times[found.place]), long_count
         if (name := self.schema.weight) is not None and name in rows:
             weight = list_column(rows, name)
             blocks[WEIGHT], lengths[WEIGHT] = weight.values.astype(np.float32), exposed.lengths
@@ -185,6 +195,8 @@ class Collator:
             attribute_lists=lists,
             vectors=self._of_items.frozen_vectors(distinct) if self.schema.vectors else None,
             logarithms=self._of_items.logarithms(distinct) if self.schema.ratio_to_trigger else None,
+            short_gap=int64(blocks[SHORT_GAP]) if SHORT_GAP in blocks else None,
+            long_gap=int64(blocks[LONG_GAP]) if LONG_GAP in blocks else None,
         )
 
     @cached_property

@@ -113,6 +113,7 @@ class PageData(L.LightningDataModule):
     def _loader(self, split: str, seed: int | None = None, with_clicks: bool = True) -> PageLoader:
         module = self.trainer.lightning_module if self.trainer else None
         reads_long = getattr(module, "reads_long", True)  # what `CTRModule` says; `data/` knows no module
+        reads_gaps = getattr(module, "reads_gaps", False)
         batches = PageBatches(
             self.dataset,
             split,
@@ -122,6 +123,7 @@ class PageData(L.LightningDataModule):
             lanes=self.lanes,
             seed=seed,
             with_clicks=with_clicks,
+            with_gaps=reads_gaps,
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=self.trainer.world_size if self.trainer else 1,
         )

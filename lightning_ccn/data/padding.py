@@ -52,15 +52,20 @@ class PaddedBehaviours:
         filled: Bool [segments, 1], whether the segment has any.
         bias: Float32 [segments, 1, 1, longest], added to attention's logits: -inf where there is no behaviour, else 0;
             0 throughout an empty segment, since a softmax over nothing would be NaN.
+        gap: Int64 [segments, longest], the bucket of each behaviour's time before the page, see `time_gaps`; any bucket
+            where there is none. None if the reader was not told to read the times.
     """
 
     index: Tensor
     seen: Tensor
     filled: Tensor
     bias: Tensor
+    gap: Tensor | None = None
 
 
-def pad_behaviours(behaviour: Tensor, starts: Tensor, lengths: Tensor, longest: int) -> PaddedBehaviours:
+def pad_behaviours(
+    behaviour: Tensor, starts: Tensor, lengths: Tensor, longest: int, gap: Tensor | None = None
+) -> PaddedBehaviours:
     """The padded form of segments of behaviours, which may overlap, and may leave some out.
 
     Args:
@@ -68,6 +73,7 @@ def pad_behaviours(behaviour: Tensor, starts: Tensor, lengths: Tensor, longest: 
         starts: Int64 [segments], the place of each segment's first behaviour.
         lengths: Int64 [segments].
         longest: The largest of the lengths, or more; at least 1.
+        gap: Int64 [behaviours], the bucket of each behaviour's time before the page.
     """
     lengths = lengths.unsqueeze(1)  # [segments, 1]
     column = torch.arange(longest, device=lengths.device)
@@ -75,7 +81,12 @@ def pad_behaviours(behaviour: Tensor, starts: Tensor, lengths: Tensor, longest: 
     places = column + starts.unsqueeze(1)
     behaviours = behaviour.numel()
     # beyond a segment's end there are others' behaviours, and beyond the last one nothing
-    index = behaviour.take(places.clamp_(max=behaviours - 1)) if behaviours else torch.zeros_like(places)
+    if behaviours:
+        places.clamp_(max=behaviours - 1)
+        index, gaps = behaviour.take(places), None if gap is None else gap.take(places)
+    else:
+        index = torch.zeros_like(places)
+        gaps = None if gap is None else index
     empty = lengths == 0
     bias = torch.where(seen | empty, 0.0, -torch.inf)[:, None, None]
-    return PaddedBehaviours(index, seen, ~empty, bias)
+    return PaddedBehaviours(index, seen, ~empty, bias, gaps)

@@ -42,6 +42,7 @@ class PageBatches(TorchDataset[PageBatch]):
         lanes: Upper bound of the world size, see `PageOrder`.
         seed: Seed of the page order of each epoch; None keeps the order of the files.
         with_clicks: Whether to read clicks; False for a split without them.
+        with_gaps: Whether to read the times of the behaviours, for `PageBatch.short_gap` and `long_gap`.
         rank: This process's rank.
         world_size: Number of ranks.
 
@@ -62,14 +63,15 @@ class PageBatches(TorchDataset[PageBatch]):
         lanes: int = 64,
         seed: int | None = None,
         with_clicks: bool = True,
+        with_gaps: bool = False,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         dataset.schema.refuse_longer_search(long_length, dataset.folder)
         self.dataset = dataset
-        self.columns = needed_columns(dataset, with_clicks)
-        if not long_length:
-            self.columns.remove(page_row.LONG_ITEMS)
+        of_long = (page_row.LONG_ITEMS, page_row.LONG_TIMES)
+        columns = needed_columns(dataset, with_clicks, with_gaps)
+        self.columns = [name for name in columns if long_length or name not in of_long]
         self.rank, self.world_size = rank, world_size
         self.parts = dataset.parts(split)
         rows = check_columns(dataset, split, self.columns)  # [parts][row groups]
@@ -253,9 +255,10 @@ class GlobalSteps(Sampler[tuple[int, int]]):
         return self.steps - self.start
 
 
-def needed_columns(dataset: Dataset, with_clicks: bool = True) -> list[str]:
+def needed_columns(dataset: Dataset, with_clicks: bool = True, with_gaps: bool = False) -> list[str]:
     """The columns that `PageBatches` reads; never the probabilities of a synthetic world."""
     names = [page_row.PAGE_ID, page_row.TRIGGER, page_row.ITEMS, page_row.SHORT_ITEMS, page_row.LONG_ITEMS]
+    names += [page_row.TIME, page_row.SHORT_TIMES, page_row.LONG_TIMES] if with_gaps else []
     names += [feature.name for feature in dataset.schema.user]
     names += [*dataset.schema.numbers, *dataset.schema.page_numbers]
     if with_clicks:

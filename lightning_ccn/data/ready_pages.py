@@ -13,6 +13,7 @@ Blocks = Mapping[str, np.ndarray]  # see `ReadyPages.blocks`; the rows of some p
 
 PAGES, PAGE_NUMBERS, ITEMS, NUMBERS, WEIGHT = "pages", "page_numbers", "items", "numbers", "weight"
 SHORT, LONG, GROUPS = "short", "long", "groups"
+SHORT_GAP, LONG_GAP = "short_gap", "long_gap"
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,9 @@ class ReadyPages:
 
     Attributes:
         blocks: Arrays [rows, ...] by name: `PAGES` and `PAGE_NUMBERS`, one row per page; `ITEMS`, `NUMBERS` and
-            `WEIGHT`, one row per exposed item; `SHORT`, `LONG`, one per behaviour; `GROUPS`, one per group of the
-            search; and one block for each profile feature with many values. What the columns of a block hold is the
-            `Collator`'s business.
+            `WEIGHT`, one row per exposed item; `SHORT`, `LONG`, `SHORT_GAP`, `LONG_GAP`, one per behaviour; `GROUPS`,
+            one per group of the search; and one block for each profile feature with many values. What the columns of a
+            block hold is the `Collator`'s business.
         starts: By block, the row where each page starts, and the number of rows; [pages + 1].
     """
 

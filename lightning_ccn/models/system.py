@@ -37,6 +37,7 @@ class System(nn.Module):
     or the page's other items, because neither exists when a target is served.
 
     A system whose `forward` reads no long behaviours says so with `reads_long = False`, and the reader leaves them out.
+    One that reads how long ago behaviours were says `reads_gaps = True`, and the reader reads their times too.
 
     `lightning_ccn.CTRModule` trains it on the cross entropy of the clicks, plus the losses that `auxiliary_losses`
     returns.
@@ -47,6 +48,7 @@ class System(nn.Module):
     """
 
     reads_long: ClassVar[bool] = True
+    reads_gaps: bool = False  # may depend on the options
     options: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -63,7 +65,8 @@ class System(nn.Module):
         """Training losses on top of the cross entropy: none by default.
 
         Args:
-            prediction: What `forward` returned for this batch.
+            prediction: What `forward` returned for this batch, with the positions' biases in its logit, if the data has
+                them.
             batch: The batch, with clicks.
 
         Returns:

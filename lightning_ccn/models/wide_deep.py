@@ -10,8 +10,8 @@ from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.models.system import Prediction, System, warn_of_missing_inputs
 from lightning_ccn.nn.crosses import HashedCrosses
-from lightning_ccn.nn.gather import gather
 from lightning_ccn.nn.head import PageMLP
+from lightning_ccn.nn.sequence_mean import sequence_mean
 from lightning_ccn.nn.tables import ItemKernel, PageEmbedding, TableDtype
 
 
@@ -57,8 +57,6 @@ class WideDeep(System):
     def forward(self, batch: PageBatch) -> Prediction:
         """logit [items]."""
         e = self.embedding(batch)
-        short = batch.short_of_page
-        share = short.seen / batch.short_lengths.clamp(min=1)[:, None]  # [pages, longest]
-        pooled = torch.bmm(share[:, None], gather(short.index, e.item)).squeeze(1)  # [pages, item_dim]
+        pooled = sequence_mean(e.item, batch.short_of_page)  # [pages, item_dim]
         logit = self.deep(torch.cat([e.user, pooled], 1), torch.cat([e.target, e.numbers], 1), batch.page)
         return Prediction(logit if self.wide is None else logit + self.wide(batch))

@@ -39,7 +39,9 @@ class TargetAttention(nn.Module):
         self.key = nn.Linear(dim, dim, bias=False)
         self.value = nn.Linear(dim, dim, bias=False)
 
-    def forward(self, query: Tensor, places: Places, item: Tensor, behaviours: PaddedBehaviours) -> Tensor:
+    def forward(
+        self, query: Tensor, places: Places, item: Tensor, behaviours: PaddedBehaviours, time: Tensor | None = None
+    ) -> Tensor:
         """Attends within each segment.
 
         Args:
@@ -47,37 +49,110 @@ class TargetAttention(nn.Module):
             places: The segment of each query, such as `PageBatch.of_page`.
             item: float [distinct, dim], the batch's distinct items.
             behaviours: The behaviours of each segment, such as `PageBatch.short_of_page`.
+            time: float [time gaps, dim], added to the item of each behaviour by its gap; None: the gaps do not count.
 
         Returns:
             float [queries, dim]; zeros where the segment has no behaviours.
         """
         if places.place is None:
-            return self._of_one(query, item, behaviours)
-        queries = self._split(places.pad(linear(query, self.query.weight * self.scale)))
-        keys, values = (self._split(gather(behaviours.index, of(item))) for of in (self.key, self.value))
-        attended = _attend(queries, keys, values, behaviours.bias).transpose(1, 2).flatten(2)  # [segments, n, dim]
-        # what an empty segment attended to was padding
-        return places.unpad(attended * behaviours.filled[:, :, None])
+            return self._of_one(query, item, behaviours, time)
+        queries, keys, values = self._projected(query, places, item, behaviours, time)
+        return _ragged(_attend(queries, keys, values, behaviours.bias), places, behaviours)
 
-    def _of_one(self, query: Tensor, item: Tensor, behaviours: PaddedBehaviours) -> Tensor:
+    def cascaded(
+        self,
+        query: Tensor,
+        places: Places,
+        item: Tensor,
+        behaviours: PaddedBehaviours,
+        then: TargetAttention,
+        asked: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Attends, and attends once more within what that has kept.
+
+        The second attention has one query a segment. With logits a_ij of query i for behaviour j, and b_j of the
+        segment's, its weights are softmax_j(a_ij + b_j): the product of both softmaxes, scaled to a sum of 1. So b is
+        an additive mask of the first attention, and no pair needs more than that.
+
+        Args:
+            query, places, item, behaviours: See `forward`; `places` has a place for each query.
+            then: The second attention.
+            asked: float [segments, dim], its queries.
+
+        Returns:
+            What the first and what the second attention finds, float [queries, dim] each; zeros where the segment has
+            no behaviours.
+        """
+        queries, keys, values = self._projected(query, places, item, behaviours)
+        first = _attend(queries, keys, values, behaviours.bias)
+        mask, values = then.as_mask(asked, item, behaviours)
+        second = _attend(queries, keys, values, mask)
+        return _ragged(first, places, behaviours), _ragged(second, places, behaviours)
+
+    def as_mask(self, query: Tensor, item: Tensor, behaviours: PaddedBehaviours) -> tuple[Tensor, Tensor]:
+        """This attention as the second of a cascade: its logits, and its values.
+
+        Args:
+            query: float [segments, dim], one per segment.
+            item, behaviours: See `forward`.
+
+        Returns:
+            The logits, float [segments, heads, 1, longest], -inf where there is no behaviour; and the values, float
+            [segments, heads, longest, dim / heads].
+        """
+        logits = self._asked(query) @ gather(behaviours.index, item).mT  # [segments, heads, longest]
+        return behaviours.bias + logits[:, :, None], self._split(gather(behaviours.index, self.value(item)))
+
+    def _projected(
+        self, query: Tensor, places: Places, item: Tensor, behaviours: PaddedBehaviours, time: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values: [segments, heads, n, dim / heads] each."""
+        queries = self._split(places.pad(linear(query, self.query.weight * self.scale)))
+        keys, values = (
+            self._split(_gathered(behaviours, of(item), None if time is None else of(time)))
+            for of in (self.key, self.value)
+        )
+        return queries, keys, values
+
+    def _of_one(self, query: Tensor, item: Tensor, behaviours: PaddedBehaviours, time: Tensor | None) -> Tensor:
         """The same for one query per segment: float [segments, dim] -> float [segments, dim].
 
         With few queries, it is less work to bring the query to the items than the keys and values to the query:
         (W_q q) (W_k x) = (q W_q^T W_k) x and sum_j p_j (W_v x_j) = W_v (sum_j p_j x_j). So the items are gathered once,
         and all heads share them.
         """
-        w_query, w_key, w_value = (
-            of.weight.unflatten(0, (self.heads, -1)) for of in (self.query, self.key, self.value)
-        )
+        items = _gathered(behaviours, item, time)  # [segments, longest, dim]
+        means = _means(self._asked(query), items, behaviours.bias.squeeze(1))  # [segments, heads, dim]
+        return _project(means, self._of_heads(self.value)) * behaviours.filled
+
+    def _asked(self, query: Tensor) -> Tensor:
+        """What each head multiplies an item with for its logit: [segments, dim] -> [segments, heads, dim]."""
+        w_query, w_key = self._of_heads(self.query), self._of_heads(self.key)
         asked = torch.bmm(w_query.mT * self.scale, w_key).transpose(0, 1).flatten(1)  # [dim, heads * dim]
-        queries = (query @ asked).unflatten(1, (self.heads, -1))  # [segments, heads, dim]
-        items = gather(behaviours.index, item)  # [segments, longest, dim]
-        means = _means(queries, items, behaviours.bias.squeeze(1))  # [segments, heads, dim]
-        return _project(means, w_value) * behaviours.filled
+        return (query @ asked).unflatten(1, (self.heads, -1))
+
+    def _of_heads(self, projection: nn.Linear) -> Tensor:
+        """Each head's part of a projection: [heads, dim / heads, dim]."""
+        return projection.weight.unflatten(0, (self.heads, -1))
 
     def _split(self, x: Tensor) -> Tensor:
         """[segments, n, dim] -> [segments, heads, n, dim / heads]."""
         return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+def _gathered(behaviours: PaddedBehaviours, item: Tensor, time: Tensor | None) -> Tensor:
+    """The row of each behaviour's item, plus that of its time gap: [segments, longest, dim]."""
+    rows = gather(behaviours.index, item)
+    if time is None:
+        return rows
+    if behaviours.gap is None:
+        raise ValueError("the batch has no time gaps: only for a system that says `reads_gaps = True` are they read")
+    return rows + gather(behaviours.gap, time)
+
+
+def _ragged(attended: Tensor, places: Places, behaviours: PaddedBehaviours) -> Tensor:
+    """[segments, heads, n, size] -> [queries, heads * size]; what an empty segment attended to was padding."""
+    return places.unpad(attended.transpose(1, 2).flatten(2) * behaviours.filled[:, :, None])
 
 
 def _attend(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:

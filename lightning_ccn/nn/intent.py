@@ -49,11 +49,9 @@ def intent_label(batch: PageBatch, category: str) -> Tensor:
         float32 [pages] in {0, 1}.
     """
     assert batch.clicks is not None, "the label is derived from clicks"
-    of_item = batch.feature_of_item(category)  # [distinct]
-    of_trigger, page = of_item[batch.trigger], batch.page
-    alike = (of_item[batch.target] == of_trigger[page]) & (of_trigger[page] != 0)  # [items]
-    clicks_alike = torch.zeros_like(of_trigger, dtype=torch.float32).index_add(0, page, batch.clicks.float() * alike)
-    return clicks_alike.clamp(max=1)
+    clicks_alike = batch.clicks.float() * batch.same_as_trigger(category)  # [items]
+    of_page = torch.zeros_like(batch.trigger, dtype=torch.float32).index_add(0, batch.page, clicks_alike)
+    return of_page.clamp(max=1)
 
 
 def intent_loss(intent: Tensor, batch: PageBatch, category: str) -> Tensor:

@@ -111,7 +111,7 @@ class PageEmbedding(nn.Module):
             user = torch.cat([user, batch.page_numbers], 1)
         numbers = batch.numbers
         if self.same_as_trigger:
-            alike = torch.stack([_alike(batch, name) for name in self.same_as_trigger], 1)
+            alike = torch.stack([batch.same_as_trigger(name) for name in self.same_as_trigger], 1)
             numbers = torch.cat([numbers, alike.to(numbers.dtype)], 1)
         if batch.logarithms is not None:
             ratio = batch.logarithms[batch.target] - batch.logarithms[batch.trigger][batch.page]
@@ -225,13 +225,6 @@ def _summed(batch: PageBatch, name: str, values: Tensor) -> Tensor:
     lists = batch.attribute_lists[name]
     starts = lists.lengths().cumsum(0) - lists.lengths()
     return embedding_bag(lists.values(), values.float(), starts, mode="sum")
-
-
-def _alike(batch: PageBatch, name: str) -> Tensor:
-    """Bool [items], whether target and trigger have the same value of an item feature, and a known one."""
-    value = batch.feature_of_item(name)
-    of_target, of_trigger = value[batch.target], value[batch.trigger][batch.page]
-    return (of_target == of_trigger) & (of_target != 0)
 
 
 def _concatenate(vectors: Mapping[str, Tensor], tables: Mapping[str, str], frozen: set[str]) -> Tensor:

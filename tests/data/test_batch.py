@@ -21,7 +21,7 @@ META = torch.device("meta")
 
 @pytest.fixture(scope="module", params=["pages", "placeholder"])
 def batch(dataset: Path, request: pytest.FixtureRequest) -> PageBatch:
-    pages = PageBatches(Dataset.open(dataset), "test", batch_pages=24, short_length=5, long_length=4, lanes=64)
+    pages = PageBatches(Dataset.open(dataset), "test", batch_pages=24, short_length=5, long_length=4, with_gaps=True)
     if request.param == "pages":
         return pages[0, 0]
     nothing = np.zeros(0, np.int64)

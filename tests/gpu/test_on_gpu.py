@@ -111,7 +111,7 @@ def test_a_deterministic_run_of_compiled_layers_that_continues_is_the_same_run(w
 
 @pytest.fixture(scope="module")
 def pages(dataset: Path) -> PageBatches:
-    return PageBatches(Dataset.open(dataset), "test", batch_pages=24, short_length=5, long_length=4)
+    return PageBatches(Dataset.open(dataset), "test", batch_pages=24, short_length=5, long_length=4, with_gaps=True)
 
 
 @pytest.fixture(scope="module")

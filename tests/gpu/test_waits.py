@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lightning_ccn.data.datamodule import PageData
-from lightning_ccn.models import CCN, DIAN, DIHN, DIN, SIM, TAN, WideDeep
+from lightning_ccn.models import CCN, CRRN, DEI2N, DIAN, DIHN, DIN, SIM, TAN, WideDeep
 from lightning_ccn.module import CTRModule
 from lightning_ccn.sharding import TorchRecStrategy
 from tests.gpu.bare_trainer import bare_trainer
@@ -33,6 +33,7 @@ def test_what_waits_is_found() -> None:
 def count(folder: Path, home: Path, system: str) -> tuple[dict[str, int], dict[str, int], int]:
     """Waits of this package, collective operations of this package, and all calls, of one step."""
     names = {"ccn": CCN, "tan": TAN, "sim": SIM, "din": DIN, "dian": DIAN, "dihn": DIHN, "wide_deep": WideDeep}
+    names |= {"crrn": CRRN, "dei2n": DEI2N}
     options = {"item_kernel": "sequence", "dim": 8}
     if system == "dice":
         names, options = {"dice": DIN}, options | {"activation": "dice"}
@@ -47,7 +48,7 @@ def count(folder: Path, home: Path, system: str) -> tuple[dict[str, int], dict[s
     return waits.of("lightning_ccn"), ours, waits.calls
 
 
-@pytest.mark.parametrize("system", ["ccn", "dihn", "dice", "wide_deep"])
+@pytest.mark.parametrize("system", ["ccn", "dihn", "dice", "wide_deep", "crrn", "dei2n"])
 def test_a_step_reads_nothing_but_the_loss_of_the_step_before(system: str, dataset: Path, tmp_path: Path) -> None:
     ((found, collectives, _),) = on_ranks(1, count, folder=dataset, home=tmp_path, system=system)
     assert [wait.split(":")[0] for wait in found] == ["tolist at evaluation/finite_loss.py"]

@@ -21,7 +21,7 @@ from lightning_ccn.data.ragged import Ragged, take
 from lightning_ccn.data.reader import PageBatches
 from lightning_ccn.data.schema import Feature, Schema, Table
 from lightning_ccn.data.writer import DatasetWriter, Tally
-from lightning_ccn.models import CCN, DIAN, DIHN, DIN, SIM, TAN, WideDeep
+from lightning_ccn.models import CCN, CRRN, DEI2N, DIAN, DIHN, DIN, SIM, TAN, WideDeep
 
 SYSTEMS: dict[str, Callable[..., nn.Module]] = {
     "wide_deep": partial(WideDeep, cross_rows=1_000),
@@ -33,6 +33,8 @@ SYSTEMS: dict[str, Callable[..., nn.Module]] = {
     "tan_bare": partial(TAN, collaborative=False, trigger_interaction=False),
     "tan": TAN,
     "ccn": CCN,
+    "crrn": CRRN,
+    "dei2n": DEI2N,
 }
 OF_ITEMS = ("items", "clicks", "price")  # columns of the fixture dataset with a value an exposed item
 WITHOUT_TRIGGER = ("wide_deep", "din", "din_with_dice", "sim")

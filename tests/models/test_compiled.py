@@ -31,11 +31,14 @@ def keep(
     return graph.forward
 
 
-@pytest.mark.parametrize("name", ["ccn", "din_with_dice", "wide_deep"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("crrn", "dei2n")]
+
+
+@pytest.mark.parametrize("name", ["ccn", "din_with_dice", "wide_deep", *SLOW])
 def test_a_compiled_system_has_the_same_loss_and_gradients_and_is_compiled_once(
     name: str, dataset: Path, graphs: list[torch.fx.GraphModule]
 ) -> None:
-    pages = PageBatches(Dataset.open(dataset), "train", batch_pages=24, short_length=5, long_length=4)
+    pages = PageBatches(Dataset.open(dataset), "train", batch_pages=24, short_length=5, long_length=4, with_gaps=True)
     torch.manual_seed(0)
     system = SYSTEMS[name](pages.dataset, dim=8)
     compiled = torch.compile(partial(loss, system), dynamic=True, backend=partial(keep, graphs))

@@ -50,7 +50,7 @@ def one_label_a_page(pages: Planted) -> Planted:
 
 
 # what is missing -> the note of `ccn data check`, and each system's warning
-TRIGGERED = ("dihn", "dian", "tan_bare", "tan", "ccn")
+TRIGGERED = ("dihn", "dian", "tan_bare", "tan", "ccn", "crrn", "dei2n")
 SEARCHING = ("sim", *TRIGGERED)
 MISSING: dict[Callable[[Planted], Planted], tuple[str | None, dict[str, str]]] = {
     no_triggers: (
@@ -60,7 +60,8 @@ MISSING: dict[Callable[[Planted], Planted], tuple[str | None, dict[str, str]]] =
     no_categories: (
         None,
         dict.fromkeys(SEARCHING, "has no category; the search returns the most recent long behaviours of any category")
-        | dict.fromkeys(("dihn", "dian"), "has no category; the intent has no label"),
+        | dict.fromkeys(("dihn", "dian", "crrn"), "has no category; the intent has no label")
+        | {"dei2n": "has no category; the hard sequence has the most recent long behaviours of any category"},
     ),
     no_profile: (None, {"wide_deep": "has no profile feature of one value; .* the model has no wide part"}),
     no_short_sequences: (
@@ -108,7 +109,9 @@ def test_every_system_says_what_it_does_without_and_trains(
     folder_of: Callable[..., Path],
     recwarn: pytest.WarningsRecorder,
 ) -> None:
-    reader = PageBatches(Dataset.open(folder_of(missing)), "train", batch_pages=50, short_length=5, long_length=5)
+    reader = PageBatches(
+        Dataset.open(folder_of(missing)), "train", batch_pages=50, short_length=5, long_length=5, with_gaps=True
+    )
     system = SYSTEMS[name](reader.dataset, dim=8)
     said = [str(warning.message) for warning in recwarn]
     _, words = MISSING[missing]

@@ -60,6 +60,19 @@ def test_one_query_a_segment_needs_no_places(attention: TargetAttention) -> None
     torch.testing.assert_close(found, attention(query, places_of([0, 1, 2], segments=3), item, behaviours))
 
 
+@pytest.mark.parametrize("one_query", [False, True])
+def test_what_a_time_gap_adds_is_added_to_the_item_of_the_behaviour(
+    attention: TargetAttention, one_query: bool
+) -> None:
+    item, time, query = torch.randn(9, DIM), torch.randn(4, DIM), torch.randn(3, DIM)
+    of_segment, gaps = [[0, 3, 3], [], [8, 1]], [[3, 0, 2], [], [1, 3]]
+    places = Places(None, 3, 1) if one_query else places_of([2, 0, 0], segments=3)
+    found = attention(query, places, item, behaviours_of(of_segment, gaps), time)
+    pairs = [(i, gap) for of, own in zip(of_segment, gaps, strict=True) for i, gap in zip(of, own, strict=True)]
+    shifted = torch.stack([item[i] + time[gap] for i, gap in pairs])
+    torch.testing.assert_close(found, attention(query, places, shifted, behaviours_of([[0, 1, 2], [], [3, 4]])))
+
+
 def test_a_segment_without_behaviours_gives_zeros_and_a_finite_gradient(attention: TargetAttention) -> None:
     query = torch.randn(2, DIM, requires_grad=True)
     found = attention(query, places_of([0, 0], segments=1), torch.randn(3, DIM), behaviours_of([[]]))
@@ -75,6 +88,13 @@ def test_no_queries_give_an_empty_answer_that_is_part_of_the_graph(attention: Ta
     found = attention(torch.zeros(0, DIM), places_of([], segments), torch.randn(3, DIM), behaviours)
     assert found.shape == (0, DIM)
     assert found.requires_grad
+
+
+def test_time_without_gaps_is_refused(attention: TargetAttention) -> None:
+    with pytest.raises(ValueError, match="the batch has no time gaps: only for a system that says `reads_gaps = True`"):
+        attention(
+            torch.zeros(1, DIM), Places(None, 1, 1), torch.randn(3, DIM), behaviours_of([[1]]), torch.zeros(4, DIM)
+        )
 
 
 def test_heads_that_cannot_share_the_embedding_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""The pairwise loss against a loop over pages and pairs."""
+"""The pairwise loss against a loop over pages and pairs, and CRRN's tiers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from torch import Tensor
 
 from lightning_ccn.data.padding import Places
 from lightning_ccn.nn.listwise import listwise_softmax_loss
-from lightning_ccn.nn.pairwise import pairwise_loss
+from lightning_ccn.nn.pairwise import category_tiers, pairwise_loss
+from tests.models.pages import planted
 
 LENGTHS = [4, 0, 1, 3, 2, 1, 6]
 CLICK = torch.tensor([1, 0, 1, 0, 1, 0, 0, 0, 1, 1, 0, 1, 1, 0, 0, 1, 0])  # two of four, the only one, none, all, ...
+TIER = torch.tensor([3, 0, 2, 1, 3, 0, 1, 0, 2, 2, 0, 3, 2, 1, 0, 2, 1])
+of_clicks_and_tiers = pytest.mark.parametrize("tier", [CLICK, TIER], ids=["clicks", "tiers"])
 
 
 def places(lengths: list[int]) -> Places:
@@ -20,10 +23,15 @@ def places(lengths: list[int]) -> Places:
     return Places(torch.tensor(rows, dtype=torch.int64), len(lengths), longest)
 
 
-def by_hand(logit: Tensor, clicks: Tensor, lengths: list[int]) -> Tensor:
+def by_hand(logit: Tensor, tier: Tensor, lengths: list[int]) -> Tensor:
     total = logit.new_zeros(())
-    for page, click in zip(logit.split(lengths), clicks.split(lengths), strict=True):
-        pairs = [torch.log1p((no - yes).exp()) for yes in page[click == 1] for no in page[click == 0]]
+    for page, tiers in zip(logit.split(lengths), tier.split(lengths), strict=True):
+        pairs = [
+            torch.log1p((low - high).exp())
+            for high, upper in zip(page, tiers, strict=True)
+            for low, lower in zip(page, tiers, strict=True)
+            if upper > lower
+        ]
         if pairs:
             total = total + len(page) * torch.stack(pairs).mean()
     return total / max(len(logit), 1)
@@ -35,8 +43,9 @@ def logit() -> Tensor:
     return (3 * torch.randn(17, dtype=torch.float64)).requires_grad_()
 
 
-def test_value_and_gradient_are_those_of_a_loop_over_pairs(logit: Tensor) -> None:
-    found, expected = pairwise_loss(logit, CLICK, places(LENGTHS)), by_hand(logit, CLICK, LENGTHS)
+@of_clicks_and_tiers
+def test_value_and_gradient_are_those_of_a_loop_over_pairs(tier: Tensor, logit: Tensor) -> None:
+    found, expected = pairwise_loss(logit, tier, places(LENGTHS)), by_hand(logit, tier, LENGTHS)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(*(torch.autograd.grad(loss, logit)[0] for loss in (found, expected)))
 
@@ -57,15 +66,17 @@ def test_the_order_of_a_pages_items_changes_nothing(logit: Tensor) -> None:
     torch.testing.assert_close(pairwise_loss(logit[order], CLICK[order], of_page), pairwise_loss(logit, CLICK, of_page))
 
 
-def test_other_labels_and_other_signs_are_the_same(logit: Tensor) -> None:
+@of_clicks_and_tiers
+def test_other_labels_and_other_signs_are_the_same(tier: Tensor, logit: Tensor) -> None:
     of_page = places(LENGTHS)
-    torch.testing.assert_close(pairwise_loss(-logit, 1 - CLICK, of_page), pairwise_loss(logit, CLICK, of_page))
+    turned = pairwise_loss(-logit, tier.max() - tier, of_page)
+    torch.testing.assert_close(turned, pairwise_loss(logit, tier, of_page))
 
 
-def test_pages_of_one_label_contribute_nothing(logit: Tensor) -> None:
-    for clicks in (torch.zeros(17), torch.ones(17)):
+def test_pages_of_one_tier_contribute_nothing(logit: Tensor) -> None:
+    for tier in (0, 1, 3):
         logit.grad = None
-        loss = pairwise_loss(logit, clicks, places(LENGTHS))
+        loss = pairwise_loss(logit, torch.full((17,), tier), places(LENGTHS))
         loss.backward()
         assert loss.item() == 0
         assert logit.grad is not None
@@ -111,3 +122,14 @@ def test_extreme_logits_stay_finite_in_float32(dtype: torch.dtype) -> None:
     assert loss.isfinite()
     assert logit.grad is not None
     assert logit.grad.isfinite().all()
+
+
+def test_a_tier_is_twice_the_click_plus_the_triggers_category() -> None:
+    pages = planted(1, pages=50)
+    pages.category[[1, 2, 3]] = 0  # an unknown category is no category, the trigger's neither
+    pages.trigger[:5] = 2
+    alike = pages.category[pages.items] == pages.category[pages.trigger][:, None]
+    expected = 2 * pages.clicks + (alike & (pages.category[pages.items] > 0))
+    assert set(expected.ravel()) == {0, 1, 2, 3}
+    assert category_tiers(pages.batch, "category").tolist() == expected.ravel().tolist()
+    assert category_tiers(pages.batch, None).tolist() == pages.clicks.ravel().tolist()

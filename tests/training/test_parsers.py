@@ -17,13 +17,13 @@ FIT = ("fit", "--data.folder", "anywhere")
     [
         (
             (*FIT, "--model.system", "CNC"),
-            "--model.system: there is no class CNC; lightning_ccn.models has CCN, DIAN, DIHN, DIN, SIM, TAN, "
-            "WideDeep; `ccn fit --help` explains",
+            "--model.system: there is no class CNC; lightning_ccn.models has CCN, CRRN, DEI2N, DIAN, DIHN, "
+            "DIN, SIM, TAN, WideDeep; `ccn fit --help` explains",
         ),
         (
             (*FIT, "--model.system", "lightning_ccn.models.CNC"),
-            "--model.system: module 'lightning_ccn.models' has no attribute 'CNC'; lightning_ccn.models has CCN, DIAN, "
-            "DIHN, DIN, SIM, TAN, WideDeep; `ccn fit --help` explains",
+            "--model.system: module 'lightning_ccn.models' has no attribute 'CNC'; lightning_ccn.models has CCN, CRRN, "
+            "DEI2N, DIAN, DIHN, DIN, SIM, TAN, WideDeep; `ccn fit --help` explains",
         ),
         (
             (*FIT, "--model.system.temprature", "3"),
