@@ -72,6 +72,19 @@ def whole_parts(folder: Path, ranks: int) -> int:
     return count
 
 
+def are_finished(folder: Path) -> bool:
+    """Whether a folder has the parts of a prediction and nothing else, as one that has finished."""
+    return folder.is_dir() and 0 < len(_parts(folder)) == len(list(folder.iterdir()))
+
+
+def metadata_of(folder: Path) -> dict[bytes, bytes]:
+    """What the schema of a finished prediction's parts says beside its columns; nothing for another folder."""
+    if not are_finished(folder):
+        return {}
+    *_, path = min(_parts(folder))
+    return pq.read_schema(path).metadata or {}
+
+
 def _parts(folder: Path) -> list[tuple[int, int, Path]]:
     """(number, rank, path) of each finished part."""
     found = [(NAME.fullmatch(path.name), path) for path in folder.iterdir()]

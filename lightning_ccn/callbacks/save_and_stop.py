@@ -111,7 +111,7 @@ class SaveAndStop(L.Callback):
             _stop(trainer, "in the test")
 
     def on_predict_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        """Stops; nothing is saved, and the next prediction starts from the beginning."""
+        """Stops; the parts that all ranks have finished stay, see `PredictionWriter`."""
         if self._agree() >= STOP:
             _stop(trainer, "in the prediction")
 

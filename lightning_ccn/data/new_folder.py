@@ -106,7 +106,9 @@ def refuse_filled(folder: Path, otherwise: str) -> None:
     """Checks that a folder is empty or does not exist.
 
     Raises:
-        DataError: It holds something.
+        DataError: It holds something, or is a file.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder}: is a file, and a folder is to be made there; {otherwise}")
+    if folder.is_dir() and any(folder.iterdir()):
         raise DataError(f"{folder}: exists and is not empty; {otherwise}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.serving.package import Manifest
 
-SHOWN = ("auc", "page_auc", "logloss", "calibration")
+SHOWN = ("auc", "page_gauc", "logloss", "calibration")
 
 
 def card(manifest: Manifest, dataset: Dataset, data_licence: str) -> str:

@@ -116,6 +116,11 @@ def export(
     if pages and not dataset.splits[split].pages:
         raise OptionError(f"--split {split}: has no page views in {dataset.folder}; name another, or give --pages 0")
     rebuilt = rebuild(checkpoint, dataset)
+    if rebuilt.system.reads_gaps:
+        raise OptionError(
+            f"{type(rebuilt.system).__name__}: reads how long ago behaviours were, which a request does not say; train "
+            "it without (DEI2N: --model.system.init_args.time false), and export that checkpoint"
+        )
     manifest = _manifest(rebuilt, checkpoint, dataset)
     chosen = MeasuredPages(dataset, split, pages, manifest) if pages else None
     new = NewFolder(output, OTHERWISE)
@@ -178,7 +183,7 @@ def _manifest(rebuilt: Rebuilt, checkpoint: Path, dataset: Dataset) -> Manifest:
         item=item,
         numbers=number_entries(dataset, schema.numbers),
         page_numbers=number_entries(dataset, schema.page_numbers),
-        same_as_trigger=schema.same_as_trigger,
+        same_as_trigger=rebuilt.embedding.same_as_trigger,  # a system may compare more than the schema says
         ratio_to_trigger=schema.ratio_to_trigger,
         category=schema.category,
         vectors=tuple(schema.vectors),

@@ -126,7 +126,7 @@ def _bucket(hashes: np.ndarray, buckets: int) -> np.ndarray:
 
 def _integers(ids: Sequence[Any] | np.ndarray, where: str, table: str) -> tuple[np.ndarray, np.ndarray]:
     """Which ids are given, bool [n], and their values, int64 [n]."""
-    if isinstance(ids, np.ndarray) and ids.dtype.kind in "iu":
+    if isinstance(ids, np.ndarray) and ids.dtype.kind in "iu" and ids.dtype != np.uint64:
         return np.ones(len(ids), bool), ids.astype(np.int64)
     for at, value in enumerate(ids):
         if value is not None and (not isinstance(value, int | np.integer) or isinstance(value, bool)):

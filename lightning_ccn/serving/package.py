@@ -185,6 +185,8 @@ class Package:
     """
 
     def __init__(self, folder: str | Path) -> None:
+        if not isinstance(folder, str | Path):
+            raise PackageError(f"{folder!r} is not a path; name a folder that `ccn export` has written")
         self.folder = Path(folder)
         self.manifest = _read_manifest(self.folder)
         for name, entry in self.manifest.files.items():

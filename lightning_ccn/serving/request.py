@@ -71,7 +71,7 @@ class Rows:
         numbers: Float32 [items, numbers], standardised.
         page_numbers: Float32 [page numbers], standardised.
         unknown: How many ids of each field are not known; fields without any are left out.
-        defaulted: Features and numbers that the request leaves out.
+        defaulted: Features and numbers that the request leaves out, and numbers of which one or more are unknown.
     """
 
     user: Sequence[np.ndarray]
@@ -89,15 +89,15 @@ def encode(request: Request, manifest: Manifest, ids: Mapping[str, IdLookup]) ->
     """A request's ids as rows, and its numbers standardised.
 
     Raises:
-        RequestError: A name is unknown, an id is of another type than the log's, or a number is not one.
+        RequestError: It is no `Request`, a name is unknown, an id is of another type than the log's, or a number is not
+            one.
     """
+    if not isinstance(request, Request):
+        raise RequestError(f"{_short(request)} is not a Request; Request.from_plain makes one of a dictionary")
     unknown: dict[str, int] = {}
 
     def rows_of(table: str, values: Any, where: str) -> np.ndarray:
-        if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str | bytes):
-            raise RequestError(f"{where}: {_short(values)} is not a list of ids")
-        if isinstance(values, np.ndarray) and values.ndim != 1:
-            raise RequestError(f"{where}: an array of {values.ndim} dimensions is not a list of ids")
+        _check_list(values, where, "ids")
         rows = ids[table](values, where)
         if misses := len(rows) - int(np.count_nonzero(rows)):
             unknown[where] = misses
@@ -124,42 +124,51 @@ def encode(request: Request, manifest: Manifest, ids: Mapping[str, IdLookup]) ->
     items = rows_of(ITEM, request.items, "items")
     trigger = 0 if request.trigger is None else int(row_of(ITEM, request.trigger, "trigger")[0])
     missing = [f"user.{f.name}" for f in manifest.user if request.user.get(f.name) is None]
-    missing += [f"numbers.{n.name}" for n in manifest.numbers if n.name not in request.numbers]
-    missing += [f"page_numbers.{n.name}" for n in manifest.page_numbers if n.name not in request.page_numbers]
+    numbers = _numbers(request.numbers, manifest.numbers, len(items), missing)
+    page_numbers = _page_numbers(request.page_numbers, manifest.page_numbers, missing)
     return Rows(
         user=user,
         items=items,
         short=rows_of(ITEM, request.short, "short"),
         long=rows_of(ITEM, request.long, "long"),
         trigger=trigger,
-        numbers=_numbers(request.numbers, manifest.numbers, len(items)),
-        page_numbers=_page_numbers(request.page_numbers, manifest.page_numbers),
+        numbers=numbers,
+        page_numbers=page_numbers,
         unknown=unknown,
         defaulted=tuple(missing),
     )
 
 
-def _numbers(given: Mapping[str, Any], entries: Sequence[NumberEntry], items: int) -> np.ndarray:
+def _numbers(given: Mapping[str, Any], entries: Sequence[NumberEntry], items: int, missing: list[str]) -> np.ndarray:
+    """Float32 [items, numbers]; appends those that are left out, or unknown for some item, to `missing`."""
     _refuse_others(given, [entry.name for entry in entries], "numbers")
     columns = np.zeros((items, len(entries)), np.float32)
     for at, entry in enumerate(entries):
-        if entry.name in given:
-            values, where = given[entry.name], f"numbers.{entry.name}"
-            if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str | bytes):
-                raise RequestError(f"{where}: {_short(values)} is not a list of numbers")
-            if len(values) != items:
-                raise RequestError(f"{where}: has {len(values)} numbers for {items} items; give one for each")
-            columns[:, at] = standardise(_floats(values, where), entry, where)
+        where = f"numbers.{entry.name}"
+        if entry.name not in given:
+            missing.append(where)
+            continue
+        values = given[entry.name]
+        _check_list(values, where, "numbers")
+        if len(values) != items:
+            raise RequestError(f"{where}: has {len(values)} numbers for {items} items; give one for each")
+        floats = _floats(values, where)
+        columns[:, at] = standardise(floats, entry, where)
+        if np.isnan(floats).any():
+            missing.append(where)
     return columns
 
 
-def _page_numbers(given: Mapping[str, Any], entries: Sequence[NumberEntry]) -> np.ndarray:
+def _page_numbers(given: Mapping[str, Any], entries: Sequence[NumberEntry], missing: list[str]) -> np.ndarray:
+    """Float32 [page numbers]; appends those that are left out or unknown to `missing`."""
     _refuse_others(given, [entry.name for entry in entries], "page_numbers")
     values = np.zeros(len(entries), np.float32)
     for at, entry in enumerate(entries):
-        if entry.name in given:
-            where = f"page_numbers.{entry.name}"
-            values[at] = standardise(_floats([given[entry.name]], where), entry, where)[0]
+        where = f"page_numbers.{entry.name}"
+        floats = _floats([given.get(entry.name)], where)
+        values[at] = standardise(floats, entry, where)[0]
+        if np.isnan(floats[0]):
+            missing.append(where)
     return values
 
 
@@ -189,6 +198,13 @@ def standardise(values: np.ndarray, entry: NumberEntry, where: str) -> np.ndarra
             "for an unknown number"
         )
     return standard
+
+
+def _check_list(values: Any, where: str, of: str) -> None:
+    if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str | bytes):
+        raise RequestError(f"{where}: {_short(values)} is not a list of {of}")
+    if isinstance(values, np.ndarray) and values.ndim != 1:
+        raise RequestError(f"{where}: an array of {values.ndim} dimensions is not a list of {of}")
 
 
 def _refuse_others(given: Mapping[str, Any], known: Sequence[str], where: str) -> None:

@@ -8,18 +8,25 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from lightning_ccn.errors import DataError
+from lightning_ccn.serving.column_values import (
+    SEPARATOR,
+    FieldError,
+    ids_of_floats,
+    ids_of_texts,
+    numbers_of_texts,
+    read_csv,
+)
 from lightning_ccn.serving.package import Manifest
-from lightning_ccn.serving.request import Request
+from lightning_ccn.serving.request import ITEM, Request
 
 Read = TypeVar("Read")
-SEPARATOR = "|"  # between the values of a list in CSV
 LISTS = ("items", "short", "long")  # columns of a request that are lists of items
 WRITTEN = ("item", "probability", "degree")  # columns of the scores
 PARQUET, CSV = ".parquet", ".csv"
+OTHER_SEPARATORS = (";", "\t")  # between the columns of a CSV file
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,7 @@ class Block:
 
     Attributes:
         file: Path of the file.
-        row_group: Number of the row group; None: the file is CSV.
+        row_group: Number of the row group; None: the file is CSV, or has none.
         size, changed: The file's bytes and its time of change in nanoseconds, by which another file is told.
     """
 
@@ -36,6 +43,11 @@ class Block:
     row_group: int | None
     size: int
     changed: int
+
+    @property
+    def is_csv(self) -> bool:
+        """Whether the file is CSV."""
+        return Path(self.file).suffix == CSV
 
     @property
     def first_row(self) -> int:
@@ -49,9 +61,10 @@ class Block:
         Raises:
             DataError: The file cannot be read.
         """
-        if self.row_group is None:
-            return _read(Path(self.file), pyarrow.csv.read_csv)
-        return _read(Path(self.file), lambda path: pq.ParquetFile(path).read_row_group(self.row_group))
+        if self.is_csv:
+            return _read(Path(self.file), read_csv)
+        groups = [] if self.row_group is None else [self.row_group]
+        return _read(Path(self.file), lambda path: pq.ParquetFile(path).read_row_groups(groups))
 
 
 def blocks_of(requests: Path) -> Iterator[Block]:
@@ -70,8 +83,8 @@ def blocks_of(requests: Path) -> Iterator[Block]:
         if file.suffix not in (PARQUET, CSV):
             raise DataError(f"{file}: its name ends in neither {PARQUET} nor {CSV}; write requests as one of these")
         about = file.stat()
-        count = _read(file, pq.read_metadata).num_row_groups if file.suffix == PARQUET else None
-        for group in [None] if count is None else range(count):
+        count = _read(file, pq.read_metadata).num_row_groups if file.suffix == PARQUET else 0
+        for group in range(count) if count else [None]:
             yield Block(str(file), group, about.st_size, about.st_mtime_ns)
 
 
@@ -86,6 +99,7 @@ class RequestColumns:
     Attributes:
         copied: Names of columns that are no part of a request.
         items: The candidates of each row.
+        item_type: Their type.
 
     Raises:
         DataError: A column is missing, or of another form.
@@ -96,18 +110,19 @@ class RequestColumns:
         self._user = {feature.name: feature for feature in manifest.user}
         self._numbers = [number.name for number in manifest.numbers]
         self._page_numbers = [number.name for number in manifest.page_numbers]
-        self._text = {name for name, feature in self._user.items() if manifest.tables[feature.table].kind == "text"}
-        self._text |= {*LISTS, "trigger"} if manifest.tables["item"].kind == "text" else set()
-        if "items" not in table.column_names:
-            raise DataError(f"{block.file}: column items: missing; it has the candidates of each request")
+        self._tables = dict.fromkeys((*LISTS, "trigger"), ITEM)
+        self._tables |= {name: feature.table for name, feature in self._user.items()}
+        self._kinds = {name: entry.kind for name, entry in manifest.tables.items()}
+        self._check_names(table.column_names)
         if taken := [name for name in WRITTEN if name in table.column_names]:
             raise DataError(
                 f"{block.file}: column {taken[0]}: the scores have a column of this name; give it another one"
             )
-        known = {*LISTS, "trigger", *self._user, *self._numbers, *self._page_numbers}
+        known = {*self._tables, *self._numbers, *self._page_numbers}
         self.copied = [name for name in table.column_names if name not in known]
         self._values = {name: self._plain(table.column(name), name) for name in table.column_names if name in known}
         self.items = [row or [] for row in self._values["items"]]
+        self.item_type = self._item_type(table.schema.field("items").type)
 
     def request(self, row: int) -> Request:
         """The request of a row; what is null is left out."""
@@ -123,28 +138,43 @@ class RequestColumns:
             **{"items": [], **given((*LISTS, "trigger"))},
         )
 
-    def _plain(self, column: pa.ChunkedArray, name: str) -> list[Any]:
-        many = name in (*LISTS, *self._numbers) or (name in self._user and self._user[name].many)
-        if self._block.row_group is None:
-            return self._from_csv(column, name, many)
-        if (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)) != many:
-            form = "a list" if many else "no list"
-            raise DataError(f"{self._block.file}: column {name}: is {column.type}, and must be {form}")
-        return column.to_pylist()
+    def _check_names(self, names: list[str]) -> None:
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise DataError(f"{self._block.file}: column {twice[0]}: is there twice; leave one out")
+        if "items" in names:
+            return
+        found = f"the columns are {', '.join(names)}"
+        if len(names) == 1 and (others := [other for other in OTHER_SEPARATORS if other in names[0]]):
+            found = f"the header is {names[0]!r}; write a comma between columns, not {others[0]!r}"
+        raise DataError(
+            f"{self._block.file}: column items: missing; it has the candidates of each request, and {found}"
+        )
 
-    def _from_csv(self, column: pa.ChunkedArray, name: str, many: bool) -> list[Any]:
-        if not many and name not in self._text:
-            return column.to_pylist()
-        texts = column.cast(pa.string()).to_pylist()
-        if not many:
-            return texts
-        kind = str if name in self._text else float if name in self._numbers else int
+    def _plain(self, column: pa.ChunkedArray, name: str) -> list[Any]:
+        """The values of a column; ids that are text in the file, or floats, as the type of the log's ids."""
+        many = name in (*LISTS, *self._numbers) or (name in self._user and self._user[name].many)
+        kind = self._kinds[self._tables[name]] if name in self._tables else None
         try:
-            return [[kind(value) for value in text.split(SEPARATOR)] if text else None for text in texts]
-        except ValueError as error:
-            raise DataError(
-                f"{self._block.file}: column {name}: {error}; write a list as 1{SEPARATOR}2{SEPARATOR}3"
-            ) from None
+            if self._block.is_csv:
+                texts = column.to_pylist()
+                return numbers_of_texts(texts, many) if kind is None else ids_of_texts(texts, kind, many)
+            if (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)) != many:
+                form = "a list" if many else "no list"
+                raise DataError(f"{self._block.file}: column {name}: is {column.type}, and must be {form}")
+            of_one = column.type.value_type if many else column.type
+            if kind is None or kind == "text" or not pa.types.is_floating(of_one):
+                return column.to_pylist()
+            return ids_of_floats(column.to_pylist(), many)
+        except FieldError as error:
+            form = f"; write a list as 1{SEPARATOR}2{SEPARATOR}3" if many and self._block.is_csv else ""
+            row = self._block.first_row + error.at
+            raise DataError(f"{self._block.file}: row {row}: column {name}: {error}{form}") from None
+
+    def _item_type(self, of_column: pa.DataType) -> pa.DataType:
+        """One type for all files of a form, so that the scores have one."""
+        if self._block.is_csv:
+            return pa.int64() if self._kinds[ITEM] in ("integer", "row") else pa.string()
+        return pa.int64() if pa.types.is_floating(of_column.value_type) else of_column.value_type
 
 
 def _read(file: Path, read: Callable[[Path], Read]) -> Read:

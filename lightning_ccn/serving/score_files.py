@@ -18,6 +18,7 @@ from lightning_ccn.data.new_folder import PLAN, NewFolder, is_of
 from lightning_ccn.errors import DataError, OptionError
 from lightning_ccn.serving.errors import RequestError
 from lightning_ccn.serving.package import MANIFEST, Package, sha256_of
+from lightning_ccn.serving.request import Request
 from lightning_ccn.serving.request_files import Block, RequestColumns, blocks_of
 from lightning_ccn.serving.scorer import Scorer, Scores
 
@@ -29,12 +30,13 @@ class Scored:
     """What was scored, in one or more blocks.
 
     Attributes:
-        candidates: Number of candidates.
+        requests, candidates: How many.
         unknown: Unknown ids by field of the requests.
-        defaulted: Requests that left a feature or a number out, by its name.
+        defaulted: Requests without a feature, or with an unknown number, by its name.
         copied: Columns that are no part of a request.
     """
 
+    requests: int
     candidates: int
     unknown: Counter[str]
     defaulted: Counter[str]
@@ -42,6 +44,7 @@ class Scored:
 
     def __add__(self, other: Scored) -> Scored:
         return Scored(
+            self.requests + other.requests,
             self.candidates + other.candidates,
             self.unknown + other.unknown,
             self.defaulted + other.defaulted,
@@ -50,8 +53,8 @@ class Scored:
 
     def __str__(self) -> str:
         """A line for each thing that a user should see."""
-        lines = [f"{self.candidates:,} candidates were scored now"]
-        for what, counts in (("unknown ids", self.unknown), ("requests without", self.defaulted)):
+        lines = [f"requests scored now: {self.requests:,}; candidates: {self.candidates:,}"]
+        for what, counts in (("unknown ids", self.unknown), ("requests without a value of", self.defaulted)):
             if counts:
                 lines.append(f"{what}: " + ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items())))
         if self.copied:
@@ -87,9 +90,9 @@ def score_files(package: Path, requests: Path, output: Path, processes: int = 1)
     blocks = list(blocks_of(requests))
     plan = {"package": sha256_of(package / MANIFEST), "blocks": [asdict(block) for block in blocks]}
     new = NewFolder(output, OTHERWISE, goes_on=lambda part: is_of(part, plan))
+    paths = [new.part / f"part-{number:05d}.parquet" for number in range(len(blocks))]
     try:
         (new.part / PLAN).write_text(json.dumps(plan))
-        paths = [new.part / f"part-{number:05d}.parquet" for number in range(len(blocks))]
         work = [(package, block, path) for block, path in zip(blocks, paths, strict=True) if not path.exists()]
         if processes == 1:
             scored = [_score_block(*of_block) for of_block in work]
@@ -97,11 +100,14 @@ def score_files(package: Path, requests: Path, output: Path, processes: int = 1)
             with multiprocessing.get_context("spawn").Pool(processes) as pool:
                 scored = pool.starmap(_score_block, work, chunksize=1)
     except BaseException:  # Ctrl-C, too
-        new.leave()
+        if any(path.exists() for path in paths):
+            new.leave()
+        else:
+            new.discard()
         raise
     (new.part / PLAN).unlink()
     new.finish()
-    return sum(scored, Scored(0, Counter(), Counter(), frozenset()))
+    return sum(scored, Scored(0, 0, Counter(), Counter(), frozenset()))
 
 
 @cache
@@ -120,7 +126,7 @@ def _score_block(package: Path, block: Block, path: Path) -> Scored:
             answers.append(scorer.answer(columns.request(row)))
         except RequestError as error:
             raise DataError(f"{block.file}: row {block.first_row + row}: {error}") from None
-    scores = _scores(table, columns, answers)
+    scores = _scores(table, columns, answers, scorer.answer(Request(items=[])))
     unfinished = path.with_suffix(".unfinished")
     pq.write_table(scores, unfinished, compression="zstd")
     os.replace(unfinished, path)
@@ -128,19 +134,26 @@ def _score_block(package: Path, block: Block, path: Path) -> Scored:
     for answer in answers:
         unknown.update(answer.unknown)
     defaulted = Counter(name for answer in answers for name in answer.defaulted)
-    return Scored(scores.num_rows, unknown, defaulted, frozenset(columns.copied))
+    return Scored(table.num_rows, scores.num_rows, unknown, defaulted, frozenset(columns.copied))
 
 
-def _scores(table: pa.Table, columns: RequestColumns, answers: list[Scores]) -> pa.Table:
-    """One row a candidate: the columns that are copied, the candidate, its probability and its degree."""
+def _scores(table: pa.Table, columns: RequestColumns, answers: list[Scores], empty: Scores) -> pa.Table:
+    """One row a candidate: the columns that are copied, the candidate, its probability and its degree.
+
+    Args:
+        table: The rows of requests.
+        columns: Their columns.
+        answers: The answer to each.
+        empty: The answer to a request without candidates: what a system gives is there even if there is no request.
+    """
     lengths = [len(items) for items in columns.items]
     of_request = pa.array(np.repeat(np.arange(len(lengths)), lengths))
     found = {name: table.column(name).take(of_request) for name in columns.copied}
-    of_items = table.column("items").type
-    is_list = pa.types.is_list(of_items) or pa.types.is_large_list(of_items)
     items = [item for of_row in columns.items for item in of_row]
-    found["item"] = pa.array(items, of_items.value_type if is_list else None)
-    none = np.zeros(0, np.float32)
-    found["probability"] = pa.array(np.concatenate([none, *(answer.probability for answer in answers)]))
-    degrees = [answer.degree for answer in answers if answer.degree is not None]
+    if pa.types.is_string(columns.item_type):
+        items = [None if item is None else str(item) for item in items]
+    found["item"] = pa.array(items, columns.item_type)
+    all_of_them = [empty, *answers]
+    found["probability"] = pa.array(np.concatenate([answer.probability for answer in all_of_them]))
+    degrees = [answer.degree for answer in all_of_them if answer.degree is not None]
     return pa.table({**found, "degree": pa.array(np.concatenate(degrees))} if degrees else found)

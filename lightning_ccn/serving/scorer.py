@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+from lightning_ccn.errors import OptionError
 from lightning_ccn.serving.errors import PackageError
 from lightning_ccn.serving.graph_inputs import GraphInputs
 from lightning_ccn.serving.id_lookup import IdLookup
@@ -16,6 +17,7 @@ from lightning_ccn.serving.package import COMPILED, GRAPH, Manifest, Package
 from lightning_ccn.serving.request import Ids, Request, Rows, encode
 
 Engine = Literal["onnx", "compiled"]
+AT_ONCE = 1 << 14  # candidates that a graph scores at a time: each takes some 10 kB meanwhile
 PROBABILITY, DEGREE, INTENT = "probability", "degree", "intent"  # outputs of a graph
 Run = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
@@ -31,13 +33,15 @@ class Scores:
         intent: The probability that the user entered because of the trigger; None for a system that does not estimate
             it.
         unknown: How many ids of each field are not in the vocabularies; fields without any are left out.
-        defaulted: Features and numbers that the request left out.
+        unknown_items: Int64 [unknown candidates], their places in `items`, from 0 and in order.
+        defaulted: Features and numbers that the request left out, and numbers of which one or more are unknown.
     """
 
     probability: np.ndarray
     degree: np.ndarray | None
     intent: float | None
     unknown: Mapping[str, int]
+    unknown_items: np.ndarray
     defaulted: tuple[str, ...]
 
 
@@ -51,6 +55,7 @@ class Scorer:
 
     Raises:
         PackageError: The folder is no whole package of this version.
+        OptionError: `threads` is no integer of 1 or more, or there is no such engine.
 
     Example::
 
@@ -60,6 +65,10 @@ class Scorer:
     """
 
     def __init__(self, folder: str | Path, threads: int = 1, engine: Engine = "onnx") -> None:
+        if not isinstance(threads, int) or threads < 1:
+            raise OptionError(f"threads is {threads!r}: it must be an integer of 1 or more")
+        if engine not in get_args(Engine):
+            raise OptionError(f"engine is {engine!r}: it must be one of {', '.join(get_args(Engine))}")
         self._threads, self._engine = threads, engine
         self._serving = _Serving(Package(folder), threads, engine)
 
@@ -128,18 +137,29 @@ class _Serving:
         return self.score(encode(request, self.package.manifest, self.package.ids))
 
     def score(self, rows: Rows) -> Scores:
-        if not len(rows.items):
-            nothing = np.zeros(0, np.float32)
-            return Scores(nothing, None, None, rows.unknown, rows.defaulted)
-        found = self._run(self._inputs(rows))
-        intent = found.get(INTENT)
+        count = len(rows.items)
+        parts = [self._run(self._inputs(part)) for part in _parts(rows)]
+
+        def of_items(name: str) -> np.ndarray:
+            return np.concatenate([part[name] for part in parts])[:count]
+
         return Scores(
-            probability=found[PROBABILITY],
-            degree=found.get(DEGREE),
-            intent=None if intent is None else float(intent[0]),
+            probability=of_items(PROBABILITY),
+            degree=of_items(DEGREE) if DEGREE in parts[0] else None,
+            intent=float(parts[0][INTENT][0]) if INTENT in parts[0] else None,
             unknown=rows.unknown,
+            unknown_items=np.flatnonzero(rows.items == 0),
             defaulted=rows.defaulted,
         )
+
+
+def _parts(rows: Rows) -> Iterator[Rows]:
+    """The same page with some of the candidates at a time."""
+    if not len(rows.items):  # a graph takes one candidate or more; of none, it still says what the system estimates
+        yield replace(rows, items=np.zeros(1, np.int64), numbers=np.zeros((1, rows.numbers.shape[1]), np.float32))
+    for start in range(0, len(rows.items), AT_ONCE):
+        stretch = slice(start, start + AT_ONCE)
+        yield replace(rows, items=rows.items[stretch], numbers=rows.numbers[stretch])
 
 
 def _onnx(package: Package, threads: int) -> Run:

@@ -48,6 +48,8 @@ def why_not_whole(path: Path) -> str | None:
     if not (path / MANIFEST).is_file():
         if inside := _whole_inside(path):
             return f"it is not a checkpoint, but holds some; give one of them: {', '.join(map(str, inside))}"
+        if not _is_named(path):
+            return "it is not a checkpoint, and holds none; name one, or the folder of a run that has saved one"
         return f"it has no {MANIFEST}: its save was not finished, or its removal was begun"
     try:
         files = _parse(path)["files"]
@@ -116,10 +118,14 @@ def newest_whole(folder: str | Path) -> Path | None:
 
 def _candidates(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
-        if path.is_dir() and not path.is_symlink():
-            named = any((path / name).exists() for name in (MANIFEST, TRAINER, INDEX))
-            if named or path.name.endswith(".partial") or next(path.glob("*.distcp"), None):
-                yield path
+        if path.is_dir() and not path.is_symlink() and _is_named(path):
+            yield path
+
+
+def _is_named(folder: Path) -> bool:
+    """Whether a folder is a checkpoint, or what is left of one, by the names in it."""
+    named = any((folder / name).exists() for name in (MANIFEST, TRAINER, INDEX))
+    return named or folder.name.endswith(".partial") or next(folder.glob("*.distcp"), None) is not None
 
 
 def _whole_inside(folder: Path) -> list[Path]:

@@ -151,6 +151,26 @@ def test_a_prediction_that_ended_early_goes_on_after_its_last_whole_part(
     assert pq.read_table(tmp_path / "out").equals(pq.read_table(tmp_path / "whole"))
 
 
+def test_a_job_that_starts_again_after_its_prediction_was_finished_has_nothing_to_do(
+    run_and_data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, out = words_of(*run_and_data, tmp_path / "out"), tmp_path / "out" / "part-00000-00000.parquet"
+    monkeypatch.setenv("CCN_JOB", str(tmp_path / "1"))
+    assert predict_in_parts(words, 500, fails_at=None) == (0, 6)
+    written = out.stat().st_mtime_ns
+    assert predict_in_parts(words, 500, fails_at=None) == (0, 0)
+    assert predict_in_parts([*words, "--data.predict_split", "validation"], 500, fails_at=None) == (2, 0)
+    assert "exists and is not empty" in capsys.readouterr().err
+    monkeypatch.setenv("CCN_JOB", str(tmp_path / "2"))
+    assert predict_in_parts(words, 500, fails_at=None) == (2, 0)
+    said = "a prediction has finished there, and if it was this one, nothing is left to do"
+    assert said in capsys.readouterr().err
+    (tmp_path / "out" / "notes").touch()  # now it may be anybody's folder
+    assert predict_in_parts(words, 500, fails_at=None) == (2, 0)
+    assert said not in capsys.readouterr().err
+    assert out.stat().st_mtime_ns == written
+
+
 def test_another_prediction_keeps_nothing_of_the_one_that_ended_early(
     run_and_data: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -49,6 +49,12 @@ def test_a_folder_that_another_process_writes_is_refused_until_it_is_killed(tmp_
     assert [path.name for path in tmp_path.rglob("*")] == ["scores", "whole"]
 
 
+def test_a_file_in_its_place_is_called_a_file(tmp_path: Path) -> None:
+    (tmp_path / "scores").touch()
+    with pytest.raises(DataError, match="scores: is a file, and a folder is to be made there; name another"):
+        NewFolder(tmp_path / "scores", "name another")
+
+
 def test_a_folder_that_another_process_has_finished_meanwhile_is_kept(tmp_path: Path) -> None:
     folder = tmp_path / "scores"
     with written_by_another(folder) as writer:

@@ -206,8 +206,8 @@ def test_a_folder_that_is_not_empty_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").touch()
     (tmp_path / "file").touch()
-    for name in ("full", "file"):
-        with pytest.raises(DataError, match=rf"{name}: exists and is not empty; choose another folder$"):
+    for name, what in (("full", "exists and is not empty"), ("file", "is a file, and a folder is to be made there")):
+        with pytest.raises(DataError, match=rf"{name}: {what}; choose another folder$"):
             DatasetWriter(tmp_path / name, SCHEMA)
     (tmp_path / "empty").mkdir()
     with DatasetWriter(tmp_path / "empty", SCHEMA) as writer:

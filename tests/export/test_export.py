@@ -11,19 +11,11 @@ import numpy as np
 import onnx
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from lightning_ccn.cli import main
-from lightning_ccn.data.collate import Collator
 from lightning_ccn.data.dataset import Dataset
-from lightning_ccn.data.item_vectors import open_vectors
-from lightning_ccn.data.parquet import PageRows
-from lightning_ccn.data.ragged import Ragged, rows_of
-from lightning_ccn.data.rules import read_items
+from lightning_ccn.data.ragged import rows_of
 from lightning_ccn.export.compare_packages import compare_packages
-from lightning_ccn.export.export import looking_up
-from lightning_ccn.export.measure import MeasuredPages, page_requests
-from lightning_ccn.export.rebuild import rebuild
 from lightning_ccn.models.system import Prediction, System
 from lightning_ccn.nn.head import PageMLP
 from lightning_ccn.nn.tables import PageEmbedding
@@ -31,8 +23,7 @@ from lightning_ccn.serving import Request, Scorer
 from lightning_ccn.serving.graph_inputs import GraphInputs
 from lightning_ccn.serving.id_lookup import hash_integers, index_of
 from lightning_ccn.serving.package import Package
-from lightning_ccn.training.given_checkpoint import find_checkpoint
-from tests.export.checkpoints import export_run, train
+from tests.export.checkpoints import GIVEN, OF_LOSSES, export_run, predicted, served, train
 
 CLOSE = 1e-6
 
@@ -49,61 +40,6 @@ class ReadsClicks(System):
         e = self.embedding(batch)
         logit = self.head(e.user, e.target, batch.page)
         return Prediction(logit if batch.clicks is None else logit + batch.clicks)
-
-
-def predicted(run: Path, folder: Path, out: Path) -> np.ndarray:
-    """The probabilities that `ccn predict` writes of the test split, in the order of the pages' ids."""
-    words = ["predict", "--ckpt_path", str(run), "--data.folder", str(folder), "--output", str(out)]
-    assert main([*words, "--trainer.enable_progress_bar", "false"]) == 0
-    scores = pq.read_table(out)
-    order = np.argsort(scores.column("page_id").to_numpy(), kind="stable")  # the items of a page stay in order
-    return scores.column("probability").to_numpy()[order]
-
-
-def served(package: Path, folder: Path) -> np.ndarray:
-    scorer = Scorer(package)
-    pages = MeasuredPages(Dataset.open(folder), "test", 10_000, scorer.manifest)
-    scores = pages.by_scorer(scorer)
-    assert (np.diff(scores.page_id) > 0).all()
-    return scores.probability
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "system", ["wide_deep", "din", "sim", "dihn", "dian", "tan", "tan_bare", "ccn_without_tsi", "tan_bounded"]
-)
-def test_so_does_a_package_of_any_other_system(system: str, package_data: Path, tmp_path: Path) -> None:
-    check_parity(system, package_data, tmp_path)
-
-
-@pytest.mark.slow
-def test_so_does_din_with_dice(package_data: Path, tmp_path: Path) -> None:
-    check_parity("din", package_data, tmp_path, "--model.system.init_args.activation", "dice")
-
-
-def check_parity(system: str, folder: Path, place: Path, *options: str) -> None:
-    run = train(folder, place / "runs", system, *options)
-    package = export_run(run, place / "package", "--data.folder", str(folder))
-    of_model, of_package = predicted(run, folder, place / "scores"), served(package, folder)
-    assert np.ptp(of_model) > 0.02, "scores that are all alike would show nothing"
-    np.testing.assert_allclose(of_package, of_model, atol=CLOSE)
-
-
-def test_a_package_of_ccn_scores_as_predict_does(
-    package: Path, package_run: Path, package_data: Path, tmp_path: Path
-) -> None:
-    of_model = predicted(package_run, package_data, tmp_path / "scores")
-    np.testing.assert_allclose(served(package, package_data), of_model, atol=CLOSE)
-
-
-@pytest.mark.slow
-def test_a_compiled_graph_scores_as_the_onnx_graph(package_run: Path, package_data: Path, tmp_path: Path) -> None:
-    words = ["export", "--ckpt_path", str(package_run), "--data.folder", str(package_data)]
-    assert main([*words, "--output", str(tmp_path / "package")]) == 0
-    compiled = Scorer(tmp_path / "package", engine="compiled")
-    pages = MeasuredPages(Dataset.open(package_data), "test", 10_000, compiled.manifest)
-    by_compiled = pages.by_scorer(compiled).probability
-    np.testing.assert_allclose(by_compiled, pages.by_scorer(Scorer(tmp_path / "package")).probability, atol=CLOSE)
 
 
 @pytest.mark.slow
@@ -140,29 +76,16 @@ def check_smaller(package: Path, smaller: Path, package_data: Path, dtype: str, 
     assert values.itemsize == bytes_a_value
     measured = json.loads((smaller / "package.json").read_text())["measured"]
     assert 0 < abs(measured[dtype]["logloss"] - measured["fp32"]["logloss"]) < off
-    assert f"| {dtype} |" in (smaller / "README.md").read_text()
+    card = (smaller / "README.md").read_text()
+    assert "| tables as | auc | page_gauc | logloss | calibration |" in card
+    assert f"| {dtype} |" in card
 
 
 def test_the_graph_has_the_target_alone_and_no_loss(package: Path) -> None:
     graph = onnx.load(package / "model.onnx").graph
-    assert {entry.name for entry in graph.input} == {
-        *("user", "item", "target", "trigger", "short", "short_lengths", "long", "long_lengths"),
-        *("target_group", "trigger_group", "numbers", "vectors"),
-    }
+    assert {entry.name for entry in graph.input} == GIVEN - {"wide"}
     assert [entry.name for entry in graph.output] == ["probability", "degree"]
-    operators = {node.op_type for node in graph.node}
-    # what the losses of nn/contrastive.py are made of, and no forward is
-    assert not operators & {
-        "Log",
-        "Acos",
-        "LogSoftmax",
-        "ScatterND",
-        "ScatterElements",
-        "CumSum",
-        "NonZero",
-        "Loop",
-        "If",
-    }
+    assert not {node.op_type for node in graph.node} & OF_LOSSES
 
 
 def test_a_candidate_is_scored_alike_whatever_stands_beside_it(package: Path) -> None:
@@ -175,39 +98,6 @@ def test_a_candidate_is_scored_alike_whatever_stands_beside_it(package: Path) ->
     together = score([1030, 1007, 1001, 1050, 1001])
     np.testing.assert_allclose(together[[2, 1, 0]], alone, atol=CLOSE)
     assert together[2] == together[4]
-
-
-@pytest.mark.parametrize("candidates", [1, 2, 37, 500])
-def test_requests_of_any_size_are_scored_as_pages_are(
-    candidates: int, package: Path, package_run: Path, package_data: Path
-) -> None:
-    """With unknown ids, candidates that are alike, and histories that are empty, short, and longer than is read."""
-    dataset, scorer = Dataset.open(package_data), Scorer(package)
-    system = looking_up(rebuild(find_checkpoint(package_run), dataset), Package(package))
-    vectors = open_vectors(dataset.folder, dataset.schema)
-    collator = Collator(dataset.schema, read_items(dataset), dataset.numbers, 20, 20, vectors)
-    rng = np.random.default_rng(candidates)
-    for short, long in ((0, 0), (1, 0), (0, 3), (50, 1000)):
-        rows: PageRows = {
-            "page_id": np.array([7]),
-            "trigger": rng.integers(0, 61, 1),
-            "user": rng.integers(0, 41, 1),
-            "city": rng.integers(0, 4, 1),
-            "interests": one_list(rng.integers(0, 6, short)),
-            "items": one_list(rng.integers(0, 61, candidates)),
-            "price": one_list(rng.normal(3, 2, candidates)),
-            "age": rng.normal(100, 5, 1),
-            "short_items": one_list(rng.integers(0, 61, short)),
-            "long_items": one_list(rng.integers(0, 61, long)),
-        }
-        with torch.no_grad():
-            expected = system(collator(rows)).logit.sigmoid().numpy()
-        (page,) = page_requests(rows, np.array([0]), scorer.manifest)
-        np.testing.assert_allclose(scorer.score_rows(page).probability, expected, atol=CLOSE)
-
-
-def one_list(values: np.ndarray) -> Ragged:
-    return Ragged(values, np.array([0, len(values)]))
 
 
 def test_a_system_that_needs_more_than_a_request_is_refused(

@@ -44,9 +44,10 @@ def test_each_candidate_gets_its_score_and_the_columns_of_its_request(
 ) -> None:
     assert main(["score", str(package), str(requests), str(tmp_path / "scores")]) == 0
     said = capsys.readouterr().out
-    assert "6 candidates were scored now" in said
+    assert "requests scored now: 4; candidates: 6\n" in said
     assert "unknown ids: items 1\n" in said
-    assert "requests without: page_numbers.age 1, user.city 4, user.interests 1, user.user 1\n" in said
+    without = "numbers.price 1, page_numbers.age 1, user.city 4, user.interests 1, user.user 1"
+    assert f"requests without a value of: {without}\n" in said
     assert "columns that the model does not read, copied: visit\n" in said
     assert sorted(path.name for path in (tmp_path / "scores").iterdir()) == ["part-00000.parquet", "part-00001.parquet"]
     scores = pq.read_table(tmp_path / "scores")
@@ -73,6 +74,70 @@ def test_csv_has_the_scores_of_the_same_requests(package: Path, tmp_path: Path) 
     )
     scores = pq.read_table(tmp_path / "scores")
     np.testing.assert_array_equal(scores.column("probability").to_numpy()[:3], expected.probability)
+
+
+def test_what_pandas_makes_of_integers_with_gaps_scores_as_the_integers(package: Path, tmp_path: Path) -> None:
+    (tmp_path / "requests.csv").write_text(AS_CSV.replace("1003,1004", "1003.0,1004.0"))
+    floats = REQUESTS.set_column(1, "user", REQUESTS["user"].cast(pa.float64()))
+    items = floats.column_names.index("items")
+    floats = floats.set_column(items, "items", floats["items"].cast(pa.list_(pa.float64())))
+    pq.write_table(floats, tmp_path / "requests.parquet")
+    pq.write_table(REQUESTS, tmp_path / "integers.parquet")
+    (tmp_path / "integers.csv").write_text(AS_CSV)
+    for kind in ("csv", "parquet"):
+        for name in ("requests", "integers"):
+            score_files(package, tmp_path / f"{name}.{kind}", tmp_path / f"{name}_{kind}")
+        assert pq.read_table(tmp_path / f"requests_{kind}").equals(pq.read_table(tmp_path / f"integers_{kind}"))
+
+
+def test_columns_of_csv_are_copied_as_they_are_written(package: Path, tmp_path: Path) -> None:
+    (tmp_path / "requests.csv").write_text("visit,items\n007,1001|1002\n1e5,1003\n")
+    score_files(package, tmp_path / "requests.csv", tmp_path / "scores")
+    assert pq.read_table(tmp_path / "scores").column("visit").to_pylist() == ["007", "007", "1e5"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "parquet without row groups"])
+def test_no_requests_give_columns_without_rows(
+    kind: str, package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "requests"
+    folder.mkdir()
+    if kind == "csv":
+        (folder / "0.csv").write_text(AS_CSV.splitlines()[0] + "\n")
+        (folder / "1.csv").write_text(AS_CSV)
+    else:
+        with pq.ParquetWriter(folder / "0.parquet", REQUESTS.schema) as writer:
+            if kind == "parquet":
+                writer.write_table(REQUESTS.slice(0, 0))
+        pq.write_table(REQUESTS, folder / "1.parquet")
+    assert main(["score", str(package), str(sorted(folder.iterdir())[0]), str(tmp_path / "empty")]) == 0
+    assert "requests scored now: 0; candidates: 0\n" in capsys.readouterr().out
+    score_files(package, folder, tmp_path / "scores")
+    [first, second] = [pq.read_table(tmp_path / "scores" / f"part-{number:05d}.parquet") for number in (0, 1)]
+    assert pq.read_table(tmp_path / "empty").schema == first.schema == second.schema
+    assert (len(first), second.column_names) == (0, ["visit", "item", "probability", "degree"])
+
+
+WRONG_FILES = {
+    "visit;items\na;1001\n": "column items: missing; it has the candidates of each request, and the header is "
+    "'visit;items'; write a comma between columns, not ';'",
+    "visit,item_ids\na,1001\n": "column items: missing; it has the candidates of each request, and the columns are "
+    "visit, item_ids",
+    "items,items\n1001,1002\n": "column items: is there twice; leave one out",
+    "items\n1001\n1001|x\n": "row 1: column items: 'x' is not an integer; write a list as 1|2|3",
+    "items,user\n1001,1003.5\n": "row 0: column user: '1003.5' is not an integer",
+    "items,price\n1001,dear\n": "row 0: column price: 'dear' is not a number; write a list as 1|2|3",
+}
+
+
+@pytest.mark.parametrize("text", WRONG_FILES)
+def test_a_wrong_file_is_refused_by_row_and_column(
+    text: str, package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "requests.csv").write_text(text)
+    assert main(["score", str(package), str(tmp_path / "requests.csv"), str(tmp_path / "scores")]) == 2
+    assert capsys.readouterr().err == f"ccn: error: {tmp_path}/requests.csv: {WRONG_FILES[text]}\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["requests.csv"]
 
 
 def test_a_run_that_ended_early_goes_on_with_what_is_left(package: Path, requests: Path, tmp_path: Path) -> None:

@@ -8,11 +8,15 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from lightning_ccn.errors import CCNError
 from lightning_ccn.serving import PackageError, Request, RequestError, Scorer
+from lightning_ccn.serving.graph_inputs import GraphInputs
+from lightning_ccn.serving.request import Rows
 
 PAGE = {"user": {"user": 1003, "city": 1001, "interests": [1001, 1002]}, "trigger": 1004, "short": [1001, 1002]}
 HEAVY = ("torch", "lightning", "torchrec", "fbgemm_gpu", "pyarrow", "yaml", "torchmetrics", "jsonargparse")
@@ -38,16 +42,20 @@ print(Scorer({str(package)!r}).score(items=[1001, 1002], trigger=1004).probabili
 def test_what_a_request_leaves_out_is_unknown_and_said(scorer: Scorer) -> None:
     scores = scorer.score(items=[1001, 1002])
     assert scores.defaulted == ("user.user", "user.city", "user.interests", "numbers.price", "page_numbers.age")
-    assert scores.unknown == {}
+    assert (scores.unknown, scores.unknown_items.tolist()) == ({}, [])
     user: dict[str, object] = {"user": None, "city": None, "interests": []}
     numbers = {"price": [None, float("nan")]}
     same = scorer.score([1001, 1002], user, None, numbers=numbers, page_numbers={"age": None})
     np.testing.assert_array_equal(scores.probability, same.probability)
+    assert same.defaulted == ("user.user", "user.city", "numbers.price", "page_numbers.age")
+    in_part = scorer.score([1001, 1002], user, numbers={"price": [4.0, None]}, page_numbers={"age": 100})
+    assert in_part.defaulted == ("user.user", "user.city", "numbers.price")
 
 
 def test_unknown_ids_are_counted_by_field_and_score_as_the_unknown_row(scorer: Scorer) -> None:
     scores = scorer.score(items=[999, 1001, None], user={"user": 5, "interests": [1, 1001]}, short=[7, 8], long=[9])
     assert scores.unknown == {"user.user": 1, "user.interests": 1, "items": 2, "short": 2, "long": 1}
+    assert scores.unknown_items.tolist() == [0, 2]
     assert scores.probability[0] == scores.probability[2]
     assert scores.probability[0] != scores.probability[1]
 
@@ -75,7 +83,43 @@ def test_only_the_latest_short_behaviours_are_read(scorer: Scorer) -> None:
 
 
 def test_no_candidates_get_no_scores(scorer: Scorer) -> None:
-    assert scorer.score(items=[]).probability.shape == (0,)
+    scores = scorer.score(items=[], numbers={"price": []})
+    assert scores.degree is not None
+    assert (scores.probability.shape, scores.degree.shape, scores.unknown_items.shape) == ((0,), (0,), (0,))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"threads": 0}, "threads is 0: it must be an integer of 1 or more"),
+        ({"threads": "all"}, "threads is 'all': it must be"),
+        ({"engine": "cuda"}, "engine is 'cuda': it must be one of onnx, compiled"),
+        ({"folder": None}, "None is not a path; name a folder that `ccn export` has written"),
+    ],
+)
+def test_a_scorer_that_cannot_be_made_says_why(arguments: dict[str, Any], said: str, package: Path) -> None:
+    with pytest.raises(CCNError) as error:
+        Scorer(**{"folder": package, **arguments})
+    assert said in str(error.value)
+
+
+def test_a_multitude_of_candidates_is_scored_some_at_a_time(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    page: dict[str, Any] = {**PAGE, "long": [1005, 1001, 1009], "numbers": {"price": list(range(7))}}
+    items = [1007, 1001, 999, 1030, 1007, 1002, 1003]
+    at_once, seen, call = scorer.score(items, **page), [], GraphInputs.__call__
+
+    def counted(self: GraphInputs, rows: Rows) -> dict[str, np.ndarray]:
+        seen.append(len(rows.items))
+        return call(self, rows)
+
+    monkeypatch.setattr("lightning_ccn.serving.scorer.AT_ONCE", 3)
+    monkeypatch.setattr(GraphInputs, "__call__", counted)
+    in_parts = scorer.score(items, **page)
+    assert seen == [3, 3, 1]
+    assert in_parts.degree is not None and at_once.degree is not None
+    np.testing.assert_allclose(in_parts.probability, at_once.probability, atol=1e-6)
+    np.testing.assert_allclose(in_parts.degree, at_once.degree, atol=1e-6)
+    assert in_parts.unknown_items.tolist() == [2]
 
 
 def test_many_requests_get_the_scores_of_each(scorer: Scorer) -> None:
@@ -117,6 +161,15 @@ def test_an_array_of_another_shape_is_refused(scorer: Scorer) -> None:
         scorer.score(items=np.array([[1001, 1002]]))
     with pytest.raises(RequestError, match="short: an array of 2 dimensions"):
         scorer.score(items=[1001], short=np.array([[1001]]))
+    with pytest.raises(RequestError, match=r"numbers\.price: an array of 2 dimensions is not a list of numbers"):
+        scorer.score(items=[1001], numbers={"price": np.array([[1.0]])})  # type: ignore[dict-item]
+
+
+def test_what_is_no_request_and_an_id_beyond_64_bits_are_refused(scorer: Scorer) -> None:
+    with pytest.raises(RequestError, match=r"is not a Request; Request\.from_plain makes one"):
+        scorer.score_many([{"items": [1001]}])  # type: ignore[list-item]
+    with pytest.raises(RequestError, match=r"items\[1\]: 9223372036854775808 does not fit 64 bits"):
+        scorer.score(items=np.array([1001, 2**63], np.uint64))
 
 
 def test_threads_get_the_scores_of_their_own_requests_while_packages_change(

@@ -271,6 +271,15 @@ def test_the_folder_of_a_run_names_its_checkpoints_newest_first(tmp_path: Path) 
     assert "its save was not finished" in refused(checkpoints / "a", None)
 
 
+def test_a_folder_that_never_was_a_checkpoint_is_told_from_one_that_was_not_finished(tmp_path: Path) -> None:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    for folder in (tmp_path / "run", tmp_path / "run" / "checkpoints"):
+        said = refused(folder, None)
+        assert said.endswith(
+            "it is not a checkpoint, and holds none; name one, or the folder of a run that has saved one"
+        )
+
+
 def test_a_hostile_checkpoint_stops_a_resume_in_one_line(checkpoint: Path, trap: Trap, tmp_path: Path) -> None:
     put(checkpoint, "trainer.pt", saved({"epoch": trap}))
     said = refusal(tmp_path, 2, ckpt_path=str(checkpoint))

@@ -44,7 +44,9 @@ class ServiceMetrics:
             "ccn_probability", "Sum of all probabilities given; by ccn_candidates_sum, it is their mean", **at
         )
         self._unknown = Counter("ccn_unknown_ids", "Ids that the package does not know", ("field",), **at)
-        self._defaulted = Counter("ccn_fields_left_out", "Requests without a feature or number", ("field",), **at)
+        self._defaulted = Counter(
+            "ccn_fields_left_out", "Requests without a feature, or with an unknown number", ("field",), **at
+        )
         self._reloads = Counter("ccn_reloads", "Packages read on SIGHUP", ("result",), **at)
         self._stale = Gauge("ccn_reload_failed", "1: the newest package could not be read, an older one serves", **at)
         self._package = Info("ccn_package", "The package in service", **at)

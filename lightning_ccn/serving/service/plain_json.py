@@ -109,6 +109,7 @@ def _object_of(scores: Scores) -> str:
         "degree": "null" if scores.degree is None else _numbers(scores.degree),
         "intent": "null" if scores.intent is None else _numbers(np.array([scores.intent], np.float32))[1:-1],
         "unknown": json.dumps(dict(scores.unknown)),
+        "unknown_items": json.dumps(scores.unknown_items.tolist()),
         "defaulted": json.dumps(scores.defaulted),
     }
     return "{" + ",".join(f'"{name}":{text}' for name, text in fields.items()) + "}"

@@ -39,7 +39,8 @@ def test_it_answers_what_the_scorer_does(service: Service, package: Path, loop: 
         "degree": pytest.approx(scores.degree.tolist(), rel=1e-8),
         "intent": None,
         "unknown": {"items": 2},
-        "defaulted": [],
+        "unknown_items": [2, 3],
+        "defaulted": ["numbers.price"],  # one of them is null
         "package": service.served.digest,
     }
 
@@ -52,7 +53,8 @@ def test_a_list_of_requests_gets_the_answers_of_each(service: Service, loop: Loo
 
 
 def test_no_candidates_and_no_requests_are_answered(service: Service, loop: Loop) -> None:
-    assert loop.run(post(service, {"items": []})).plain["probability"] == []
+    answered = loop.run(post(service, {"items": []})).plain
+    assert (answered["probability"], answered["degree"], answered["unknown_items"]) == ([], [], [])
     assert loop.run(post(service, {"requests": []})).plain["answers"] == []
 
 
@@ -101,6 +103,11 @@ def test_what_is_no_request_is_refused_by_its_field(service: Service, loop: Loop
     answered = loop.run(post(service, request_))
     assert answered.status == 422
     assert words in answered.error
+
+
+def test_a_number_that_no_float_has_is_json_and_refused_by_its_field(service: Service, loop: Loop) -> None:
+    answered = loop.run(call(service, "POST", "/score", b'{"items": [1001], "numbers": {"price": [1e400]}}'))
+    assert (answered.status, answered.error.split(":")[0]) == (422, "numbers.price[0]")
 
 
 @pytest.mark.parametrize(
