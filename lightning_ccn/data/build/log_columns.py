@@ -68,6 +68,11 @@ class LogColumns:
                     f"{self.files.paths[0]}: column {time.column}: is {kind}, so {where}.unit cannot be {time.unit}; "
                     "leave it out"
                 )
+            if time.offset:
+                raise DataError(
+                    f"{self.files.paths[0]}: column {time.column}: is {kind}, but {where}.offset is added to numbers; "
+                    + (f"name their unit with {where}.unit" if kind == "text" else "leave it out")
+                )
             micros = self._engine.micros(value, kind, time.zone)
             return f"CASE WHEN {micros} BETWEEN 0 AND {LATEST * 1_000_000} THEN {micros} END"
         if kind not in ("int", "float", "text"):
@@ -77,12 +82,14 @@ class LogColumns:
             )
         factor = UNITS[time.unit or "s"]
         most = int(LATEST * 1_000_000 / factor)
+        value = f"CAST({value} AS BIGINT)" if kind == "int" else f"TRY_CAST({value} AS DOUBLE)"
+        total = f"({value} + {time.offset})" if time.offset else value
         if kind == "int":
-            micros = f"{value} * {int(factor)}" if factor >= 1 else f"{value} // 1000"
+            micros = f"{total} * {int(factor)}" if factor >= 1 else f"{total} // 1000"
         else:
-            value = f"TRY_CAST({value} AS DOUBLE)"
-            micros = f"CAST(FLOOR({value} * {factor}) AS BIGINT)"
-        return f"CASE WHEN {value} BETWEEN 0 AND {most} THEN {micros} END"
+            micros = f"CAST(FLOOR({total} * {factor}) AS BIGINT)"
+        # the offset is taken off the limits: added to any number, it may overflow
+        return f"CASE WHEN {value} BETWEEN {-time.offset} AND {most - time.offset} THEN {micros} END"
 
     def meant_unit(self, time: TimeSpec, where: str) -> str:
         """The unit that a number without a time is probably in, by its digits, VARCHAR; null if none is known.
@@ -92,7 +99,7 @@ class LogColumns:
         """
         if self.kind(time.column, where) not in (*NUMBERS, "text"):
             return "CAST(NULL AS VARCHAR)"
-        number = f"ABS(TRY_CAST({quoted(time.column)} AS DOUBLE))"
+        number = f"ABS(TRY_CAST({quoted(time.column)} AS DOUBLE) + {time.offset})"
         cases = " ".join(
             f"WHEN {number} BETWEEN {low} AND {high} THEN '{unit}'" for unit, (low, high) in DIGITS.items()
         )
@@ -115,7 +122,7 @@ class LogColumns:
         return {
             **hints,
             "us IS NULL": f"no time, or not one in {time.unit or 'seconds or as a date'}",
-            f"us < {EARLIEST * 1_000_000}": "time before the year 2000: is it in another unit?",
+            f"us < {EARLIEST * 1_000_000}": "time before the year 2000: is it in another unit, or lacks it an offset?",
             f"us > {latest * 1_000_000}": "time in the future",
         }
 

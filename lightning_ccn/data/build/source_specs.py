@@ -18,11 +18,13 @@ class TimeSpec:
         unit: `s`, `ms`, `us` or `ns` since 1970, for numbers. None: seconds if the column is a number, and dates such
             as 2024-01-31 18:30:00 or 2024-01-31T18:30:00+01:00 if it is text. Columns that are timestamps need none.
         zone: Time zone of dates that have none, such as Europe/Copenhagen. None: UTC.
+        offset: For numbers that do not count from 1970: what is added to each, in its unit.
     """
 
     column: str
     unit: str | None = None
     zone: str | None = None
+    offset: int = 0
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ from lightning_ccn.data.ragged import ranges
 from lightning_ccn.data.writer import DatasetWriter
 from lightning_ccn.errors import DataError
 
+TRIGGER = "a true one: the article whose page the user had opened; an impression of the front page has none"
 IMPRESSIONS_PER_SPILL = 250_000  # a few hundred megabytes, including the users' histories
 
 
@@ -121,7 +122,7 @@ def convert_ebnerd(
     catalogue, ages = read_articles(source)
     in_catalogue = [name for name in ATTRIBUTES if name in catalogue.column_names]
     attributes = encoder.features("attributes", in_catalogue, ATTRIBUTES)
-    report = ConversionReport(options)
+    report = ConversionReport(options, TRIGGER)
 
     def load(spill: str, number: int, counts: ConversionReport) -> tuple[pa.Table, Pages]:
         impressions = _distinct(pq.read_table(f"{spill}/impressions-{number}.parquet"), counts)

@@ -31,6 +31,7 @@ from lightning_ccn.data.ragged import ranges
 from lightning_ccn.data.writer import DatasetWriter
 from lightning_ccn.errors import DataError
 
+TRIGGER = "none in this log; the news that the user clicked last stands in, so draw no conclusions about triggers"
 CHUNK_BYTES = 8 << 20  # also the largest length of a line
 
 FILES = ("behaviors.tsv", "news.tsv")
@@ -92,7 +93,7 @@ def convert_mind(
     encoder = Encoder(extends, {})
     profile = encoder.features("user", ["user"], ["user"])
     attributes = encoder.features("attributes", ATTRIBUTES, ATTRIBUTES)
-    report = ConversionReport(options)
+    report = ConversionReport(options, TRIGGER)
     ages = ItemTimes()
     times = []
     for log in logs:

@@ -33,11 +33,13 @@ class ConversionReport:
 
     Attributes:
         options: Options of the conversion.
+        trigger: What the log's trigger is worth; empty if its specification says what it is.
         counts: Counts by kind (impressions, pages, items, clicks), then by outcome (read, dropped, kept, noted), then
             by reason. Noted things are among the kept ones.
     """
 
     options: Mapping[str, Any] = field(default_factory=dict)
+    trigger: str = ""
     counts: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
 
     def add(self, kind: str, outcome: str, reason: str, count: int) -> None:
@@ -51,8 +53,9 @@ class ConversionReport:
         return f"of {self.counts[kind]['read']['total']} {kind} dropped: {', '.join(dropped) or 'none'}"
 
     def to_json(self) -> str:
-        """Options and counts, as stored in report.json."""
-        return json.dumps({"options": self.options, **self.counts}, indent=2, default=str) + "\n"
+        """Options, trigger and counts, as stored in report.json."""
+        plain = {"options": self.options, "trigger": self.trigger, **self.counts}
+        return json.dumps(plain, indent=2, default=str) + "\n"
 
     def __str__(self) -> str:
         lines = []
@@ -62,6 +65,7 @@ class ConversionReport:
                 for reason, count in outcomes.get(outcome, {}).items():
                     lines.append(f"{heading:<12}{outcome:<9}{reason:<52}{count:>13,}")
                     heading = ""
+        lines += [f"trigger: {self.trigger}"] if self.trigger else []
         return "\n".join(lines)
 
 

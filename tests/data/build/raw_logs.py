@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import csv
+import runpy
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import yaml
 
 from lightning_ccn.data.build.build import build_log
 from lightning_ccn.data.build.build_report import BuildReport
 from lightning_ccn.data.dataset import SPLITS, Dataset
 
+ROOT = Path(__file__).parents[3]
 NOON = 1_700_000_000
 Row = dict[str, Any]
 EXPOSURES: Row = {
@@ -64,6 +69,16 @@ def write_spec(folder: Path, **spec: Any) -> Path:
     plain = {"exposures": EXPOSURES, "split": HALF, **spec}
     (folder / "log.yaml").write_text(yaml.safe_dump({name: value for name, value in plain.items() if value}))
     return folder / "log.yaml"
+
+
+def outbrain_log(folder: Path, displays: int, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Makes up a log in Outbrain's format and prepares it, by the scripts of the example; its specification."""
+    example = ROOT / "examples" / "outbrain"
+    monkeypatch.chdir(folder)  # which prepare.py changes
+    for script, options in (("make_log.py", [str(displays)]), ("prepare.py", ["200MB"])):
+        monkeypatch.setattr(sys, "argv", [script, str(folder), *options])
+        runpy.run_path(str(example / script))
+    return Path(shutil.copy(example / "log.yaml", folder))
 
 
 def build(spec: Path, out: str = "out", **options: Any) -> BuildReport:

@@ -54,6 +54,14 @@ def dropped(folder: Path, rows: list[Row], kind: str = "impressions", **spec: An
         ),
         ({"time": "truth"}, "column truth: is truth, but exposures.time needs times"),
         (
+            {"time": {"column": "day", "offset": 9}},
+            "column day: is timestamp, but exposures.time.offset is added to numbers; leave it out",
+        ),
+        (
+            {"time": {"column": "user", "offset": 9}},
+            "column user: is text, but exposures.time.offset is added to numbers; name their unit with exposures",
+        ),
+        (
             {"time": {"column": "time", "unit": "ms"}},
             "no impression is left of 8: time before the year 2000: is it in another",
         ),
@@ -95,7 +103,17 @@ def test_seconds_that_are_milliseconds_are_dropped_with_a_hint_if_they_are_some(
     rows = [*four_views(), exposure("v9", "u", "a", NOON * 1000), exposure("v9", "u", "a", NOON // 1000)]
     assert dropped(tmp_path, rows) == {
         "no time: not one in s, but probably one in ms; write unit: ms": 1,
-        "time before the year 2000: is it in another unit?": 1,
+        "time before the year 2000: is it in another unit, or lacks it an offset?": 1,
+    }
+
+
+def test_a_time_far_beyond_all_numbers_is_dropped_with_an_offset_too(tmp_path: Path) -> None:
+    rows = [{**row, "time": row["time"] - NOON} for row in four_views()]
+    rows += [exposure("v9", "u", "a", time) for time in (2**63 - 1, -(2**63), -NOON - 1)]
+    keys = {**EXPOSURES, "time": {"column": "time", "offset": NOON}}
+    assert dropped(tmp_path, rows, exposures=keys) == {
+        "no time, or not one in seconds or as a date": 1,
+        "no time: not one in s, but probably one in ns; write unit: ns": 2,
     }
 
 

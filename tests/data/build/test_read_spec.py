@@ -69,6 +69,7 @@ def test_a_length_of_time_has_a_unit(tmp_path: Path, text: str, seconds: int) ->
         (WHOLE + "  features: city\n", "line 8: exposures.features: expected a list of columns"),
         (WHOLE.replace("time: at", "time: {column: at, unit: m}"), "line 6: exposures.time.unit: 'm' is none of s"),
         (WHOLE.replace("time: at", "time: {column: at, zone: Nowhere}"), "exposures.time.zone: 'Nowhere' is no"),
+        (WHOLE.replace("time: at", "time: {column: at, offset: -9}"), "line 6: exposures.time.offset: '-9' is not a"),
         (WHOLE.replace("page: view", "page: {columns: [user], gap: 30}"), "line 3: exposures.page.gap: '30' is not a"),
         (WHOLE.replace("clicked", "{types: [click]}") + EVENTS, "exposures.clicks: types and within go together"),
         (WHOLE.replace("clicked", "{column: a, ids: b}"), "exposures.clicks: give one of column, ids and types"),

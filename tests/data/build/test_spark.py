@@ -20,6 +20,7 @@ from tests.data.build.raw_logs import (
     contents,
     event,
     exposure,
+    outbrain_log,
     write_rows,
     write_spec,
 )
@@ -122,6 +123,22 @@ def test_lists_times_with_zones_and_partitions_become_the_same_folder(tmp_path: 
         "time": {"column": "time", "zone": "Europe/Copenhagen"},
     }
     same(write_spec(tmp_path, exposures={**keys, "page": ["view", "day"], "features": ["day"]}))
+
+
+def test_outbrains_log_whose_times_have_an_offset_becomes_the_same_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same(outbrain_log(tmp_path, 300, monkeypatch))
+
+
+@pytest.mark.parametrize(("kind", "beyond"), [(pa.int32(), [-NOON - 1]), (pa.int64(), [2**63 - 1, -(2**63)])], ids=str)
+def test_times_with_an_offset_are_dropped_alike_where_none_can_be(
+    tmp_path: Path, kind: pa.DataType, beyond: list[int]
+) -> None:
+    rows = [exposure(f"v{at}", "u", "a", time) for at, time in enumerate([0, 60, 120, 180, *beyond])]
+    write_rows(tmp_path / "exposures.parquet", rows, {"time": kind})
+    report = same(write_spec(tmp_path, exposures={**EXPOSURES, "time": {"column": "time", "offset": NOON}}))
+    assert sum(report.counts["impressions"]["dropped"].values()) == len(beyond)
 
 
 def test_a_dataset_grows_the_same_with_both_engines(tmp_path: Path) -> None:

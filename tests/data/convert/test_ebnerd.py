@@ -177,6 +177,7 @@ def test_report_names_what_was_dropped_and_adds_up(log: Path, tmp_path: Path) ->
     assert stored["pages"] == report.counts["pages"]
     assert stored["options"]["drop_trigger"] is True
     assert "front page: no trigger" in str(report)
+    assert f"trigger: {stored['trigger']}" in str(report) and stored["trigger"].startswith("a true one")
 
 
 def test_behaviours_are_earlier_than_the_page_and_short_is_the_end_of_long(log: Path, tmp_path: Path) -> None:
