@@ -62,10 +62,12 @@ class TAN(System):
             self.trigger_short = TargetAttention(item_dim, heads)
             self.trigger_long = TargetAttention(item_dim, heads)
             page_dim += 2 * item_dim
-        if head_reads == "logit" and (bound == "none" or not collaborative):
+        if not collaborative and (direct_degree or head_reads == "logit"):
+            raise ValueError(
+                "direct_degree and head_reads are for a system with a collaborative module; leave them out"
+            )
+        if head_reads == "logit" and bound == "none":
             raise ValueError("head_reads: logit is for a degree with a bound; leave it out, or set bound to sigmoid")
-        if direct_degree and not collaborative:
-            raise ValueError("direct_degree is for a system with a collaborative module; leave it out")
         self.head_reads, self.direct_degree = head_reads, direct_degree
         if collaborative:
             self.collaborative = CollaborativeModule(user_dim, item_dim, hidden[-1:], bound, gain)

@@ -94,6 +94,7 @@ SYSTEM_RANGES: dict[str, Range] = {
     "contrast_weight": NOT_NEGATIVE,
     "attraction_ratio": NOT_NEGATIVE,
     "intent_weight": NOT_NEGATIVE,
+    "tier_weight": NOT_NEGATIVE,
     "cross_rows": ONE_OR_MORE,
 }
 BATCHES = ("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches", "overfit_batches")
@@ -173,6 +174,8 @@ def _check_range(options: Namespace, name: str, allowed: Range) -> None:
 
 
 def _check_hidden(widths: Any) -> None:
+    if widths == []:
+        raise OptionError("model.system.init_args.hidden is []: give one width or more, such as [128,64]")
     for width in widths or []:
         if width < 1:
             raise OptionError(f"model.system.init_args.hidden has {width}: the width of a layer must be 1 or more")

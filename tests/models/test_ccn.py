@@ -99,10 +99,9 @@ def test_the_head_can_read_the_logit_of_a_degree_that_the_losses_see_bounded(rea
     assert read[0].min() < 0
 
 
-@pytest.mark.parametrize("options", [{"bound": "none"}, {"collaborative": False}])
-def test_there_is_no_logit_to_read_without_a_bounded_degree(options: dict[str, Any], reader: PageBatches) -> None:
+def test_there_is_no_logit_to_read_without_a_bounded_degree(reader: PageBatches) -> None:
     with pytest.raises(ValueError, match="head_reads: logit is for a degree with a bound"):
-        TAN(reader.dataset, dim=8, head_reads="logit", **options)
+        TAN(reader.dataset, dim=8, head_reads="logit", bound="none")
 
 
 def test_a_direct_degree_is_added_to_the_heads_output_and_learns_from_the_first_step(reader: PageBatches) -> None:
@@ -122,6 +121,7 @@ def test_a_direct_degree_is_added_to_the_heads_output_and_learns_from_the_first_
     assert gradients[1] > 10 * gradients[0]
 
 
-def test_there_is_no_degree_to_add_without_a_collaborative_module(reader: PageBatches) -> None:
-    with pytest.raises(ValueError, match="direct_degree is for a system with a collaborative module"):
-        TAN(reader.dataset, dim=8, collaborative=False, direct_degree=True)
+@pytest.mark.parametrize("options", [{"direct_degree": True}, {"head_reads": "logit"}])
+def test_there_is_no_degree_without_a_collaborative_module(options: dict[str, Any], reader: PageBatches) -> None:
+    with pytest.raises(ValueError, match="are for a system with a collaborative module; leave them out"):
+        TAN(reader.dataset, dim=8, collaborative=False, **options)

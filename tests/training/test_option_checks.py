@@ -53,6 +53,7 @@ REFUSED = [
     ("--model.system.dim -8", f"{SYSTEM}.dim is -8"),
     ("--model.system.heads 0", f"{SYSTEM}.heads is 0"),
     ("--model.system.hidden [64,0]", f"{SYSTEM}.hidden has 0"),
+    ("--model.system.hidden []", f"{SYSTEM}.hidden is []"),
     ("--model.system.temperature 0", f"{SYSTEM}.temperature is 0.0: it must be above 0"),
     ("--model.system.contrast_weight -1", f"{SYSTEM}.contrast_weight is -1.0"),
     ("--trainer.strategy.table_lr -1", f"{STRATEGY}.table_lr is -1.0: it must be 0 or more"),

@@ -46,8 +46,8 @@ class PageContrast:
             ("items per page, mean", f"{self._items / self._pages:.1f}"),
             ("clicks per page, mean", f"{self._clicks / self._pages:.2f}"),
             ("pages with both labels", f"{self._both / self._pages:.1%}"),
-            ("pages with both, and several clicks", f"{self._several / self._pages:.1%}"),
-            ("clickiness of pages", "-" if clickiness is None else f"{clickiness:.2f}"),
+            ("of these, pages with several clicks", f"{self._several / max(self._both, 1):.1%}"),
+            ("clickiness of pages", _shown(clickiness)),
         ):
             yield f"  {what:<36}{value:>11}"
 
@@ -59,10 +59,10 @@ class PageContrast:
         makes pages differ, such as their users, is part of it.
 
         Returns:
-            None if there are no pairs, or the labels are all equal. At most `MOST`.
+            None if no page has two clicks, so that nothing shows it, or the labels are all equal. At most `MOST`.
         """
         rate = self._clicks / self._items
-        if not self._item_pairs or rate in (0, 1):
+        if not self._click_pairs or rate in (0, 1):
             return None
         of_pairs = self._click_pairs / self._item_pairs
         low, high = 0.0, MOST
@@ -70,6 +70,12 @@ class PageContrast:
             middle = (low + high) / 2
             low, high = (middle, high) if _pair_rate(rate, middle) < of_pairs else (low, middle)
         return low
+
+
+def _shown(clickiness: float | None) -> str:
+    if clickiness is None:
+        return "-"
+    return f"{MOST:g} or more" if clickiness > 0.99 * MOST else f"{clickiness:.2f}"
 
 
 def _pair_rate(rate: float, clickiness: float) -> float:

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,21 @@ from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.places import on_disk
 from lightning_ccn.errors import OneLineParser, OptionError
 from lightning_ccn.evaluation.metrics import metric_titles
-from lightning_ccn.sharding import find_tables
 from lightning_ccn.studies.comparison.cell import Cells, visible_gpus
+from lightning_ccn.studies.comparison.entries import (
+    count_chosen_parameters,
+    read_entry,
+    read_settings,
+    refuse_no_labels,
+)
 from lightning_ccn.studies.comparison.origin import origin
-from lightning_ccn.studies.comparison.protocol import Protocol, Rates, configuration, default_systems
-from lightning_ccn.studies.comparison.search import Settings, read_space
+from lightning_ccn.studies.comparison.protocol import Protocol, configuration, default_systems
+from lightning_ccn.studies.comparison.search import Space, corners, read_spaces, write_journal
 from lightning_ccn.studies.comparison.statistics import FEWEST_TO_DROP
-from lightning_ccn.studies.comparison.study import Entry, Study, bounds
+from lightning_ccn.studies.comparison.study import Study, bounds
 from lightning_ccn.studies.comparison.table import table
 from lightning_ccn.studies.comparison.work import Work
 from lightning_ccn.studies.html_report import write_page
-from lightning_ccn.training.display import Display
-from lightning_ccn.training.preflight import Preflight
 
 DESCRIPTION = """\
 Trains systems x seeds on one dataset, and compares the systems as in the paper's Table 2. All other options are
@@ -41,6 +44,7 @@ QUICK = {"seeds": 1, "trials": 1, "sensitivity_seeds": 0}
 DEFAULT_BASELINE = "sim"  # a comparison without this system reports no differences
 SPACE = "conf/search.yaml"
 EXPERIMENT = "conf/experiment/default.yaml"  # the first configuration of every cell
+OF_A_SEED = ("--seed_everything", "--data.seed")
 OF_A_SYSTEM = ("--model.system", "--model.system.class_path")  # an option beats the systems' YAML files
 
 
@@ -77,6 +81,12 @@ def run(args: list[str]) -> int:
     report = _report(study, dataset, options, shared, args)
     (options.output / "compare.json").write_text(json.dumps(report, indent=1) + "\n")
     write_page(report, options.output / "compare.html")
+    if study.protocol.spaces:
+        write_journal(
+            options.output / "search.journal",
+            study.protocol.spaces,
+            {name: study.ended(name) for name in study.entries},
+        )
     Console(width=None if sys.stdout.isatty() else 240).print(table(report))
     print(f"results: {options.output / 'compare.html'}; numbers: compare.json; runs: cells")
     return 0
@@ -106,26 +116,35 @@ def _study(options: argparse.Namespace, shared: Sequence[str]) -> tuple[Study, D
     for config in configs.values():
         if not find_conf(config).exists():
             raise OptionError(f"--systems: there is no {config}; conf/model has {', '.join(default_systems())}")
-    print("checking every system's options against the data", flush=True)
-    entries, dataset = {}, None
-    for system, config in configs.items():
-        try:
-            entries[system], dataset = _entry([*shared, "--config", str(config)])
-        except OptionError as error:
-            raise OptionError(f"{config}: {error}") from None
-        except SystemExit:  # the parser has printed the error
-            print(f"ccn: this error is in {config} or in the options that all systems share", file=sys.stderr)
-            raise
-    assert dataset is not None
     protocol = Protocol(
         seeds=tuple(range(options.first_seed, options.first_seed + options.seeds)),
         trials=options.trials,
-        spaces={system: read_space(find_conf(options.space), system) for system in configs},
+        spaces=_spaces(options, configs),
         search_share=options.search_share,
         sensitivity_seeds=options.sensitivity_seeds,
-        chosen=_chosen(options.settings_from) if options.settings_from else {},
+        chosen=read_settings(options.settings_from, list(configs)) if options.settings_from else {},
     )
+    print("checking every system's options against the data", flush=True)
+    entries, dataset = {}, None
+    for system, config in configs.items():
+        of_system = [*shared, "--config", str(config)]
+        entries[system], dataset = read_entry(of_system, f"{config} or the options that all systems share")
+        tried = [protocol.chosen[system]] if system in protocol.chosen else corners(protocol.spaces.get(system, {}))
+        source = f"--settings_from {options.settings_from}" if system in protocol.chosen else f"--space {options.space}"
+        for settings in tried:
+            given = entries[system].rates.with_settings(settings)
+            read_entry([*of_system, *given], f"{source}, which tries {', '.join(given)} for {system}")
+    assert dataset is not None
+    if protocol.spaces:
+        refuse_no_labels(dataset)
     return Study(protocol, entries, Cells(options.output / "cells", shared, configs)), dataset
+
+
+def _spaces(options: argparse.Namespace, configs: Mapping[str, Path]) -> dict[str, Space]:
+    """The space of each system; empty if nothing is searched."""
+    if options.trials < 2 or options.settings_from:
+        return {}
+    return read_spaces(find_conf(options.space), list(configs), default_systems())
 
 
 def names(text: str) -> list[str]:
@@ -199,11 +218,10 @@ def _parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument("--jobs", type=int, help="cells to train at a time; default: one per GPU, or one per CPU core")
     parser.add_argument("--only_train", action="store_true", help="train, but write no report")
+    if "--quick" in args:
+        parser.set_defaults(**QUICK)  # what is given beside it counts
     options, shared = parser.parse_known_args(args)
     on_disk(options.output, "checkpoints", "--output")
-    if options.quick:
-        for name, value in QUICK.items():
-            setattr(options, name, value)
     for name, is_valid, range_ in (
         ("seeds", options.seeds >= 1, "1 or more"),
         ("sensitivity_seeds", options.sensitivity_seeds >= 0, "0 or more"),
@@ -220,36 +238,16 @@ def _parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
         raise OptionError(f"--baseline {options.baseline}: not one of the systems: {', '.join(compared)}")
     if named := next((word for word in shared if word.partition("=")[0] in OF_A_SYSTEM), None):
         raise OptionError(f"{named}: would make all systems the same; name the systems to compare with --systems")
+    if named := next((word for word in shared if word.partition("=")[0] in OF_A_SEED), None):
+        raise OptionError(f"{named}: every run has its own seed; choose them with --first_seed and --seeds")
     return options, ["--config", EXPERIMENT, *shared]
-
-
-def _chosen(folder: Path) -> dict[str, Settings]:
-    """The settings that a finished comparison has chosen, by system."""
-    file = folder / "compare.json"
-    try:
-        return {system["name"]: dict(system["settings"]) for system in json.loads(file.read_text())["systems"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OptionError(
-            f"--settings_from {folder}: {file} cannot be read ({error}): give the folder of a finished comparison"
-        ) from None
-
-
-def _entry(args: Sequence[str]) -> tuple[Entry, Dataset]:
-    """A system as the options of `ccn fit` describe it, and the dataset. Nothing is trained."""
-    preflight = Preflight(["fit", *args])
-    preflight.check_data(1)
-    dataset: Dataset = preflight.datamodule.dataset
-    system = preflight.model.new_system()
-    tables = sum(table.rows * table.dim for table in find_tables(system))
-    dense = sum(parameter.numel() for parameter in system.parameters()) - tables
-    display = Display(**preflight.options.display.as_dict())
-    return Entry(display, Rates(preflight.model.lr, preflight.strategy.table_lr), tables, dense), dataset
 
 
 def _report(
     study: Study, dataset: Dataset, options: argparse.Namespace, shared: Sequence[str], args: Sequence[str]
 ) -> dict[str, Any]:
     """Content of compare.json."""
+    count_chosen_parameters(study, shared)
     protocol, systems = study.protocol, study.systems(options.baseline)
     return {
         **origin("compare", args),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from lightning_ccn.errors import DataError
 from lightning_ccn.evaluation.metrics import metric_titles
 from lightning_ccn.studies.comparison.cell import Cells
 from lightning_ccn.studies.comparison.protocol import Cell, Protocol, Rates
-from lightning_ccn.studies.comparison.search import SearchJournal, Settings
+from lightning_ccn.studies.comparison.search import EndedTrial, Settings, is_hopeless
 from lightning_ccn.studies.comparison.statistics import paired, summary
 from lightning_ccn.training.display import Display
 
@@ -50,7 +51,6 @@ class Study:
 
     def __init__(self, protocol: Protocol, entries: dict[str, Entry], cells: Cells) -> None:
         self.protocol, self.entries, self.cells = protocol, entries, cells
-        self.journal = SearchJournal(cells.folder.parent / "search.journal", protocol.spaces)
 
     def ready(self) -> tuple[list[Cell], bool]:
         """The unfinished cells that can be trained now, and whether no others will follow.
@@ -72,16 +72,16 @@ class Study:
 
     def is_hopeless(self, cell: Cell) -> bool:
         """Whether a trial is below the median of its system's finished trials, at the last step with a validation."""
-        return self.journal.is_hopeless(cell.system, self._reached(cell))
+        ended = self.ended(cell.system)
+        return is_hopeless(self.protocol.spaces[cell.system], ended, self._reached(cell))
 
-    def ended(self, cell: Cell) -> None:
-        """Adds a finished trial to the journal."""
-        result, number = self.cells.result(cell), cell.trial
-        assert result is not None
-        assert number is not None
-        searched = self.protocol.search(cell.system, self.entries[cell.system].rates)
-        settings = next(settings for settings, other in searched if other.trial == number)
-        self.journal.add(cell.system, number, settings, self._reached(cell), result["pruned"])
+    def ended(self, system: str) -> list[EndedTrial]:
+        """The trials of a system that have ended so far."""
+        found = []
+        for settings, cell in self.protocol.search(system, self.entries[system].rates):
+            if (result := self.cells.result(cell)) is not None:
+                found.append(EndedTrial(settings, self._reached(cell), result.get("pruned", False)))
+        return found
 
     def _reached(self, cell: Cell) -> dict[int, float]:
         """Validation AUC by step, as far as a run has come."""
@@ -89,7 +89,8 @@ class Study:
             curve = learning_curve(self.cells.path(cell) / "metrics.csv")
         except (OSError, ValueError):  # not there yet, or being written
             return {}
-        return dict(zip(map(int, curve["val_step"]), curve["val_auc"], strict=True))
+        reached = zip(map(int, curve["val_step"]), curve["val_auc"], strict=True)
+        return {step: value for step, value in reached if math.isfinite(value)}
 
     def settings(self, system: str) -> Settings:
         """Of an earlier comparison, or the best on validation, or the configuration as it is."""
@@ -105,11 +106,11 @@ class Study:
             result = self.cells.result(cell)
             assert result is not None
             pruned = result.get("pruned", False)
-            value = list(self._reached(cell).values())[-1] if pruned else self._metrics(cell)["val_auc"]
+            value = list(self._reached(cell).values())[-1] if pruned else self._metrics(cell).get("val_auc")
             if value is None:
                 raise DataError(
-                    "the validation split's AUC is undefined (are all its labels equal?), so nothing can be chosen by "
-                    "it: repair the data, or search nothing with --trials 1"
+                    f"{self.cells.path(cell)}: has no AUC on the validation split, so nothing can be chosen by it; let "
+                    "validations run, or search nothing with --trials 1"
                 )
             found.append({"settings": settings, "val_auc": value, "pruned": pruned})
         return found

@@ -25,9 +25,6 @@ class Trials(Protocol):
     def is_hopeless(self, cell: Cell) -> bool:
         """Whether a trial that is being trained need not go on."""
 
-    def ended(self, cell: Cell) -> None:
-        """Called when a trial is finished."""
-
 
 class Work:
     """Workers that train cells until none is left.
@@ -111,8 +108,6 @@ class Work:
             else:
                 minutes = (time.monotonic() - started) / 60
                 self.say(f"{cell.system} {cell.id}: {minutes:.1f} min{', ended early: below the median' * pruned}")
-                if self.trials is not None and cell.trial is not None:
-                    self.trials.ended(cell)
             return True
 
     def _pruned(self, cell: Cell, process: subprocess.Popen[bytes]) -> bool:

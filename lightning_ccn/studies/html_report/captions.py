@@ -118,9 +118,10 @@ def tests(comparison: Comparison) -> str:
     dropped = "; none is left out" if comparison["protocol"]["dropped"] else ""
     return (
         f"One point is .01 of AUC. Differences are between runs with the same seed{dropped}. p is the p-value of a "
-        f"two-sided paired t-test, not corrected for the {others} comparisons. “Seeds” is the number of runs that "
-        "would find a difference of .1 points with p < .05 in four of five comparisons; “–” if no number would, "
-        "because the error over the pages of the test split alone is too large."
+        "two-sided t-test of these differences, whose error covers the pages of the test split too. It is not "
+        f"corrected for the number of comparisons, {others}. “Seeds” is the number of runs that would find "
+        "a difference of .1 points with p < .05 in four of five comparisons; “–” if no number would, because the error over the "
+        "pages of the test split alone is too large."
     )
 
 
@@ -200,7 +201,7 @@ def method(comparison: Comparison) -> list[str]:
     if git.get("commit"):
         versions += f", commit {git['commit'][:10]}" + " with uncommitted changes" * bool(git.get("changed"))
     return [
-        "All systems read the same pages in batches of the same size. Their embeddings and heads have the same widths. "
+        "All systems read the same pages. What the search changes for a system is in the table of the search. "
         f"Each is trained once per seed: {seeds}. A seed draws the initial weights and the order of the pages, so runs "
         "with the same seed are paired. The error of a difference covers the seeds and the pages of the test split. "
         "Each finished run reads the test split once; nothing is chosen by it.",

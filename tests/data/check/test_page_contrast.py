@@ -32,7 +32,15 @@ def test_pages_are_counted_by_what_they_can_teach() -> None:
     assert values["items per page, mean"] == "2.2"
     assert values["clicks per page, mean"] == "1.00"
     assert values["pages with both labels"] == "50.0%"
-    assert values["pages with both, and several clicks"] == "25.0%"
+    assert values["of these, pages with several clicks"] == "50.0%"
+
+
+def test_a_log_of_one_click_a_page_or_of_pages_with_one_label_says_that_its_clickiness_is_not_known() -> None:
+    one_click, one_label = PageContrast(), PageContrast()
+    one_click.add({"clicks": Ragged.from_lengths(np.tile([1, 0, 0], 50), np.full(50, 3))})
+    assert one_click.clickiness() is None
+    one_label.add({"clicks": Ragged.from_lengths(np.repeat([1, 0, 0, 0], 50), np.full(40, 5))})
+    assert list(one_label.figures())[-1].split()[-3:] == ["6", "or", "more"]
 
 
 @pytest.mark.parametrize("clicks", [[0, 0], [1, 1]])
