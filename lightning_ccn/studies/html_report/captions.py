@@ -120,8 +120,8 @@ def tests(comparison: Comparison) -> str:
         f"One point is .01 of AUC. Differences are between runs with the same seed{dropped}. p is the p-value of a "
         "two-sided t-test of these differences, whose error covers the pages of the test split too. It is not "
         f"corrected for the number of comparisons, {others}. “Seeds” is the number of runs that would find "
-        "a difference of .1 points with p < .05 in four of five comparisons; “–” if no number would, because the error over the "
-        "pages of the test split alone is too large."
+        "a difference of .1 points with p < .05 in four of five comparisons; “–” if no number would, because the "
+        "error over the pages of the test split alone is too large."
     )
 
 
