@@ -60,9 +60,8 @@ class PageEffectsFile(L.Callback):
         self._hook.remove()
         logits, clicks, lengths = (torch.cat(parts).cpu().numpy() for parts in zip(*self._seen, strict=True))
         shown = logits.astype(np.float64), clicks > 0, lengths[lengths > 0].astype(np.int64)
-        effects = {"auc": auc_effects(*shown), "page_gauc": page_auc_effects(*shown)}
-        with self.file.open("wb") as file:
-            np.savez(file, **{name: values.astype(np.float32) for name, values in effects.items()})  # type: ignore[arg-type]
+        auc, page_gauc = (effects(*shown).astype(np.float32) for effects in (auc_effects, page_auc_effects))
+        np.savez(self.file, auc=auc, page_gauc=page_gauc)
 
     def _keep(self, model: nn.Module, inputs: Any, prediction: Prediction) -> None:
         self._prediction = prediction

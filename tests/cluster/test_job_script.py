@@ -1,4 +1,4 @@
-"""`slurm/job.sbatch` with commands that stand in for SLURM's: when it gives a prediction up, and when not."""
+"""`slurm/job.sbatch` with fake SLURM commands: when it gives up a prediction, and when it does not."""
 
 from __future__ import annotations
 

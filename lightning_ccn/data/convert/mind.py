@@ -31,7 +31,7 @@ from lightning_ccn.data.ragged import ranges
 from lightning_ccn.data.writer import DatasetWriter
 from lightning_ccn.errors import DataError
 
-TRIGGER = "none in this log; the news that the user clicked last stands in, so draw no conclusions about triggers"
+TRIGGER = "none in this log; the news that the user clicked last is used instead, so draw no conclusions about triggers"
 CHUNK_BYTES = 8 << 20  # also the largest length of a line
 
 FILES = ("behaviors.tsv", "news.tsv")

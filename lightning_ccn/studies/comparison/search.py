@@ -17,7 +17,7 @@ from typing import Any, TypeGuard
 
 import optuna
 import yaml
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.pruners import MedianPruner
 from optuna.samplers import QMCSampler
 from optuna.storages import JournalStorage
@@ -37,7 +37,8 @@ RANGES = ({"low", "high"}, {"low", "high", "log"})
 SCALARS = (str, int, float, bool)
 
 Settings = Mapping[str, Any]
-Space = Mapping[str, BaseDistribution]
+Tried = FloatDistribution | CategoricalDistribution
+Space = Mapping[str, Tried]
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # a line per trial; the comparison says what it trains
 
@@ -76,7 +77,7 @@ def read_spaces(file: Path, systems: Sequence[str], known: Collection[str]) -> d
     return spaces
 
 
-def _distribution(name: Any, entry: Any, place: str) -> BaseDistribution:
+def _distribution(name: Any, entry: Any, place: str) -> Tried:
     free = str(name).startswith(("model.", "trainer.strategy.init_args.")) or name in OF_THE_DATA
     if name != LEARNING_RATES and (not free or name in FIXED):
         raise OptionError(
@@ -113,7 +114,7 @@ def _flow(value: Any) -> str:
 def corners(space: Space) -> list[Settings]:
     """Settings that together have both ends of every range and every choice."""
     ends = {
-        name: list(of.choices) if isinstance(of, CategoricalDistribution) else [of.low, of.high]  # type: ignore[attr-defined]
+        name: list(of.choices) if isinstance(of, CategoricalDistribution) else [of.low, of.high]
         for name, of in space.items()
     }
     longest = max(map(len, ends.values()), default=0)
@@ -146,7 +147,7 @@ def settings_of_trials(space: Space, count: int) -> list[Settings]:
     return found[:count]
 
 
-def _short(value: Any, of: BaseDistribution) -> Any:
+def _short(value: Any, of: Tried) -> Any:
     """A number with four digits, which is what people read and repeat; within its range."""
     if isinstance(of, FloatDistribution):
         return min(max(float(f"{value:.4g}"), of.low), of.high)

@@ -95,7 +95,7 @@ def search(systems: Sequence[SystemEntry]) -> Markup:
 
 
 def settings(system: SystemEntry) -> str:
-    """What a system's reported runs change in its configuration, in words."""
+    """The settings in which a system's reported runs differ from its configuration, in words."""
     changed = []
     for name, value in (system.get("settings") or {}).items():
         text = f"{value:g}" if isinstance(value, float) else str(value)

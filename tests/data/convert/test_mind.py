@@ -121,7 +121,7 @@ def test_report_adds_up(log: Path, tmp_path: Path) -> None:
     for kind in ("impressions", "pages", "items", "clicks"):
         read, dropped, kept = (sum(report.counts[kind][fate].values()) for fate in ("read", "dropped", "kept"))
         assert read == dropped + kept, kind
-    assert str(report).endswith("stands in, so draw no conclusions about triggers")
+    assert str(report).endswith("is used instead, so draw no conclusions about triggers")
 
 
 def test_users_without_a_history_and_triggers_can_be_kept(log: Path, tmp_path: Path) -> None:

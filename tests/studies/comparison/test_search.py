@@ -13,6 +13,7 @@ from lightning_ccn.errors import OptionError
 from lightning_ccn.studies.comparison.protocol import default_systems
 from lightning_ccn.studies.comparison.search import (
     EndedTrial,
+    Space,
     corners,
     is_hopeless,
     read_spaces,
@@ -75,7 +76,7 @@ def test_a_space_that_cannot_be_meant_is_refused_in_one_line(content: Any, messa
 
 
 def test_trials_are_the_same_whatever_their_number_and_within_their_ranges() -> None:
-    space = {"learning_rates": FloatDistribution(1.23456, 1.23459), GAIN: CategoricalDistribution([5, 20])}
+    space: Space = {"learning_rates": FloatDistribution(1.23456, 1.23459), GAIN: CategoricalDistribution([5, 20])}
     trials = settings_of_trials(space, 9)
     assert trials[0] == {} and len(trials) == 9
     assert settings_of_trials(space, 4) == trials[:4]
@@ -84,7 +85,7 @@ def test_trials_are_the_same_whatever_their_number_and_within_their_ranges() -> 
 
 
 def test_corners_have_both_ends_of_every_range_and_every_choice() -> None:
-    space = {"learning_rates": FloatDistribution(0.5, 4), GAIN: CategoricalDistribution([1, 2, 3])}
+    space: Space = {"learning_rates": FloatDistribution(0.5, 4), GAIN: CategoricalDistribution([1, 2, 3])}
     assert corners(space) == [
         {"learning_rates": 0.5, GAIN: 1},
         {"learning_rates": 4.0, GAIN: 2},
@@ -98,7 +99,7 @@ def test_lists_are_given_to_a_trial_as_it_takes_them(tmp_path: Path) -> None:
 
 
 def test_a_trial_is_hopeless_below_the_median_of_four_or_more_at_its_own_step() -> None:
-    space = {"learning_rates": FloatDistribution(0.5, 4)}
+    space: Space = {"learning_rates": FloatDistribution(0.5, 4)}
     ended = [EndedTrial({"learning_rates": 1.0}, {10: 0.60 + n / 100, 20: 0.7}, pruned=False) for n in range(4)]
     assert is_hopeless(space, ended, {10: 0.60})
     assert not is_hopeless(space, ended, {10: 0.62})
