@@ -73,7 +73,6 @@ class SaveAndStop(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stops before the first step, if asked while tables were allocated and a checkpoint was read."""
-        self._saved_at = time.monotonic()
         self._stop_if_asked(trainer)
         _log(f"training from step {trainer.global_step} on")
 
@@ -173,6 +172,7 @@ class SaveAndStop(L.Callback):
         self._left = self._steps = 0
 
     def _stop_if_asked(self, trainer: L.Trainer) -> None:
+        self._saved_at = time.monotonic()  # nothing is trained yet, so no save is due
         self._read()
         if self._decision < STOP:
             self._propose()

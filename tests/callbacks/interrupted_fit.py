@@ -68,10 +68,10 @@ def fit(folder: Path, runs: Path, run_id: str, options: tuple[str, ...] = (), ag
     return main(["fit", *place, *OPTIONS, *world, *record, *options])
 
 
-def agreements(**arguments: Any) -> tuple[int, int]:
-    """How often the ranks agree in a `fit` (all-reduces of two whole numbers), and how often Lightning broadcasts."""
-    agreed, broadcasts = [], []
-    all_reduce, broadcast = dist.all_reduce, dist.broadcast
+def agreements(**arguments: Any) -> tuple[int, int, int]:
+    """Counts in a `fit`: all-reduces of two numbers (agreements of the ranks), Lightning's broadcasts, saves of last.ckpt."""
+    agreed, broadcasts, saves = [], [], []
+    all_reduce, broadcast, save = dist.all_reduce, dist.broadcast, L.Trainer.save_checkpoint
 
     def counting(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         if tensor.dtype == torch.int64 and tensor.numel() == 2:
@@ -82,8 +82,14 @@ def agreements(**arguments: Any) -> tuple[int, int]:
         broadcasts.append(args)
         return broadcast(*args, **kwargs)
 
+    def counting_save(trainer: L.Trainer, path: Path, *args: Any, **kwargs: Any) -> None:
+        if Path(path).name == "last.ckpt":
+            saves.append(path)
+        save(trainer, path, *args, **kwargs)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dist, "all_reduce", counting)
         patch.setattr(dist, "broadcast", counting_broadcast)
+        patch.setattr(L.Trainer, "save_checkpoint", counting_save)
         assert fit(**arguments) == 0
-    return len(agreed), len(broadcasts)
+    return len(agreed), len(broadcasts), len(saves)

@@ -84,6 +84,7 @@ def test_the_ranks_agree_about_every_half_second_and_not_at_each_step(dataset: P
     assert max(seldom)[0] <= 24  # at the first steps of each stage
     assert seldom[0] == seldom[1]
     assert seldom[0][1] == 0  # Lightning would ask at each step, and hide the error when a rank was lost
+    assert [saves for _, _, saves in each_step] == [1] * RANKS  # at the end of training: no other save was due
     assert steps(tmp_path, "seldom") == steps(tmp_path, "each")
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import multiprocessing
 import os
 import pickle
+import signal
 import socket
+import sys
+import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 RANKS = 3
-LIMIT = 120.0  # seconds for one call; after that the test fails. A busy machine may stand still for a minute
+LIMIT = 300.0  # seconds for one call; after that the test fails. A busy machine may stand still for minutes
 
 
 class RankError(RuntimeError):
@@ -39,6 +43,13 @@ class Ranks:
         for process in self.processes:
             process.kill()
 
+    def show_stacks(self, world_size: int) -> None:
+        """Has each rank print the stacks of its threads, to tell a slow machine from a deadlock."""
+        for process in self.processes[:world_size]:
+            if process.pid is not None and process.is_alive():
+                os.kill(process.pid, signal.SIGUSR2)
+                time.sleep(1)  # one after the other
+
     def call(self, world_size: int, function: Callable[..., Any], kwargs: dict[str, Any]) -> list[Any]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -50,6 +61,7 @@ class Ranks:
             waiting = [pipe for rank, pipe in enumerate(self.pipes[:world_size]) if rank not in results]
             ready = wait(waiting, timeout=LIMIT)
             if not ready:
+                self.show_stacks(world_size)
                 raise RankError(f"ranks {sorted(set(range(world_size)) - results.keys())} hang in {function.__name__}")
             for rank, pipe in enumerate(self.pipes):
                 if pipe not in ready:
@@ -90,6 +102,7 @@ def _serve(pipe: Connection) -> None:
     from lightning_ccn.sharding.torchrec_private import forget_first_world
 
     torch.set_num_threads(1)
+    faulthandler.register(signal.SIGUSR2, file=sys.stderr, all_threads=True)
     while True:
         rank, world_size, port, function, kwargs = pickle.loads(pipe.recv_bytes())
         os.environ |= {
