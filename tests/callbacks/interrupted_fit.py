@@ -69,7 +69,7 @@ def fit(folder: Path, runs: Path, run_id: str, options: tuple[str, ...] = (), ag
 
 
 def agreements(**arguments: Any) -> tuple[int, int, int]:
-    """Counts in a `fit`: all-reduces of two numbers (agreements of the ranks), Lightning's broadcasts, saves of last.ckpt."""
+    """Counts in a `fit`: all-reduces of two numbers (agreements), Lightning's broadcasts, and saves of `last.ckpt`."""
     agreed, broadcasts, saves = [], [], []
     all_reduce, broadcast, save = dist.all_reduce, dist.broadcast, L.Trainer.save_checkpoint
 
