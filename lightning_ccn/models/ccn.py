@@ -12,7 +12,14 @@ from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.models.system import Prediction, warn_of_missing_inputs
 from lightning_ccn.models.tan import TAN
 from lightning_ccn.nn.collaborative import Bound, HeadReads
-from lightning_ccn.nn.contrastive import attraction_loss, attraction_weight, check_scale, repulsion_loss
+from lightning_ccn.nn.contrastive import (
+    AttractionPairs,
+    attraction_label_weights,
+    attraction_loss,
+    attraction_weight,
+    check_scale,
+    repulsion_loss,
+)
 from lightning_ccn.nn.tables import ItemKernel, TableDtype
 
 
@@ -41,6 +48,7 @@ class CCN(TAN):
         detach_weights: Whether the importance weights are constants in the backward pass.
         repulsion: Whether the repulsion loss is used.
         attraction: Whether the attraction loss is used.
+        attraction_pairs: Which items attract each other, and how Eq. 9 weights them, see `nn.contrastive`.
         attraction_ratio: P_S-/P_S+ of Eq. 12; computed from the training data if None.
     """
 
@@ -64,6 +72,7 @@ class CCN(TAN):
         detach_weights: bool = False,
         repulsion: bool = True,
         attraction: bool = True,
+        attraction_pairs: AttractionPairs = "all",
         attraction_ratio: float | None = None,
     ) -> None:
         super().__init__(
@@ -95,7 +104,11 @@ class CCN(TAN):
         # a folder that is only scored may have no training split
         if attraction and attraction_ratio is None and train.pages:
             attraction_ratio = attraction_weight(dataset.clicked_per_page, dataset.unclicked_per_page)
-        self.attraction_ratio = attraction_ratio
+        self.attraction_ratio, self.label_weights = attraction_ratio, (1.0, 1.0)
+        if attraction and train.pages:
+            self.label_weights = attraction_label_weights(
+                attraction_pairs, dataset.clicked_per_page, dataset.unclicked_per_page
+            )
 
     def auxiliary_losses(self, prediction: Prediction, batch: PageBatch) -> dict[str, tuple[Tensor, float]]:
         """Repulsion and attraction over each page's exposed items, with their weights in Eq. 12."""
@@ -115,6 +128,13 @@ class CCN(TAN):
             losses["repulsion"] = (value, self.contrast_weight)
         if self.attraction:
             assert self.attraction_ratio is not None
-            value = attraction_loss(degree, clicks, pages, scale=self.scale, detach_weights=self.detach_weights)
+            value = attraction_loss(
+                degree,
+                clicks,
+                pages,
+                scale=self.scale,
+                label_weights=self.label_weights,
+                detach_weights=self.detach_weights,
+            )
             losses["attraction"] = (value, self.contrast_weight * self.attraction_ratio)
         return losses

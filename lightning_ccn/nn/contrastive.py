@@ -23,12 +23,14 @@ Computations use at least float32, whatever the autocast state.
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 ORIENTATIONS = ("label", "printed")
+AttractionPairs = Literal["all", "clicked", "by_label"]
 
 
 def repulsion_loss(
@@ -91,7 +93,13 @@ def repulsion_loss(
 
 
 def attraction_loss(
-    degree: Tensor, clicks: Tensor, page_lengths: Tensor, *, scale: float, detach_weights: bool = False
+    degree: Tensor,
+    clicks: Tensor,
+    page_lengths: Tensor,
+    *,
+    scale: float,
+    label_weights: tuple[float, float] = (1.0, 1.0),
+    detach_weights: bool = False,
 ) -> Tensor:
     """Mean over items of Eq. 7. P is the set of the page's other items with the target's label.
 
@@ -103,6 +111,7 @@ def attraction_loss(
         clicks: [items], any dtype, 0 or 1.
         page_lengths: int64 [pages], sums to `items`; pages may be empty.
         scale: xi of Eq. 7 and 8.
+        label_weights: Weights of unclicked and of clicked targets, see `attraction_label_weights`.
         detach_weights: Whether the weights of Eq. 8 are constants in the backward pass.
 
     Returns:
@@ -116,7 +125,7 @@ def attraction_loss(
     >>> round(attraction_loss(*page, scale=0.8).item(), 4)  # angles 3.08 and 1.28, and one item without a set
     0.6307
     """
-    _, group = _page_click_group(degree, clicks, page_lengths)
+    clicked, group = _page_click_group(degree, clicks, page_lengths)
     groups = 2 * page_lengths.numel()
     exponent = _exponent(degree, scale, "scale")  # [items]
     fixed = exponent.detach()
@@ -157,7 +166,11 @@ def attraction_loss(
     angle, others_angle = (log.masked_fill(alone, 0).clamp(max=60).exp() for log in (exponent, log_mean))
     # (1 + cos x) / 2 = cos(x/2)^2; near pi the sum loses its digits in float32 and the square does not. The clamp cuts
     # off the pole at pi: the gradient in x grows to 1e3 before it, and is 0 within 2e-3 of pi.
-    return _mean(-2 * torch.cos((angle - others_angle) / 2).abs().clamp(min=1e-3).log())
+    loss = -2 * torch.cos((angle - others_angle) / 2).abs().clamp(min=1e-3).log()
+    if label_weights != (1.0, 1.0):
+        of_unclicked, of_clicked = label_weights
+        loss = torch.where(clicked, of_clicked * loss, of_unclicked * loss)
+    return _mean(loss)
 
 
 def attraction_weight(clicked_per_page: float, unclicked_per_page: float) -> float:
@@ -193,6 +206,38 @@ def attraction_weight(clicked_per_page: float, unclicked_per_page: float) -> flo
             "train without the attraction loss"
         )
     return unlike / like
+
+
+def attraction_label_weights(
+    pairs: AttractionPairs, clicked_per_page: float, unclicked_per_page: float
+) -> tuple[float, float]:
+    """What the attraction of unclicked and of clicked targets is multiplied by, beside P_{S-} / P_{S+}.
+
+    Eq. 9 counts pairs of clicked and pairs of unclicked items together, and Eq. 12 weights their sum. `all` is that.
+    `clicked` is another reading: only items that were clicked together attract each other. `by_label` weights the
+    pairs of each label by their own share, P_{S-} over the share of pairs of this label. Where unclicked items are
+    many, their pairs are then not preferred.
+
+    Args:
+        pairs: The reading.
+        clicked_per_page: N_1, the mean number of clicked items on a training page.
+        unclicked_per_page: N_0, the mean number of unclicked items.
+
+    Raises:
+        ValueError: `by_label`, where pages have one item of a label on average, and so no pair of it.
+
+    >>> attraction_label_weights("by_label", 2, 5)  # 2 and 20 ordered pairs, 22 in all
+    (1.1, 11.0)
+    """
+    if pairs != "by_label":
+        return (0.0 if pairs == "clicked" else 1.0), 1.0
+    like = [count * (count - 1) for count in (unclicked_per_page, clicked_per_page)]
+    if min(like) <= 0:
+        raise ValueError(
+            f"attraction_pairs by_label: with {clicked_per_page:g} clicked and {unclicked_per_page:g} unclicked items "
+            "on a page, one label has no pairs; use all or clicked"
+        )
+    return sum(like) / like[0], sum(like) / like[1]
 
 
 def check_scale(bound: str, scale: float) -> None:

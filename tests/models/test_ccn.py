@@ -11,6 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.reader import PageBatches
 from lightning_ccn.models import CCN, TAN
+from lightning_ccn.models.system import Prediction
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,18 @@ def test_losses_have_the_weights_of_eq_12(reader: PageBatches) -> None:
 def test_each_loss_can_be_left_out(reader: PageBatches, switches: dict[str, Any], names: set[str]) -> None:
     model, batch = CCN(reader.dataset, dim=8, **switches), reader[0, 0]
     assert set(model.auxiliary_losses(model(batch), batch)) == names
+
+
+def test_only_clicked_items_attract_each_other_where_that_is_asked_for(reader: PageBatches) -> None:
+    batch = reader[0, 0]
+    assert batch.clicks is not None
+    degree = torch.rand(len(batch.clicks), requires_grad=True)
+    model = CCN(reader.dataset, dim=8, attraction_pairs="clicked")
+    value, _ = model.auxiliary_losses(Prediction(degree, degree), batch)["attraction"]
+    value.backward()
+    assert degree.grad is not None
+    assert (degree.grad[batch.clicks == 0] == 0).all()
+    assert (degree.grad[batch.clicks == 1] != 0).any()
 
 
 def test_a_scale_that_lets_the_angle_leave_its_range_is_refused(reader: PageBatches) -> None:

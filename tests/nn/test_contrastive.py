@@ -9,7 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_ccn.nn.contrastive import attraction_loss, attraction_weight, check_scale, repulsion_loss
+from lightning_ccn.nn.contrastive import (
+    AttractionPairs,
+    attraction_label_weights,
+    attraction_loss,
+    attraction_weight,
+    check_scale,
+    repulsion_loss,
+)
 
 TAU, XI = 0.5, 0.8
 Loss = partial[Tensor]
@@ -295,6 +302,32 @@ def test_printed_orientation_inverts_a_page_with_few_clicks() -> None:
     clicked, unclicked = minimised(1, 9, "printed")
     assert clicked.max() < 0.1
     assert unclicked.min() > 0.9
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_the_attraction_of_one_label_is_that_of_pages_without_the_other_items(label: int) -> None:
+    degree, clicks, lengths = ragged_pages(5)
+    kept = clicks.bool() == bool(label)
+    page = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+    own = (degree[kept], clicks[kept], torch.bincount(page[kept], minlength=len(lengths)))
+    weights = (0.0, 3.0) if label else (3.0, 0.0)
+    found = attraction_loss(degree, clicks, lengths, scale=XI, label_weights=weights)
+    torch.testing.assert_close(found * len(degree), 3 * attraction_loss(*own, scale=XI) * int(kept.sum()))
+
+
+@pytest.mark.parametrize(("pairs", "expected"), [("all", (1, 1)), ("clicked", (0, 1))])
+def test_readings_of_the_attraction_keep_or_leave_out_a_label(
+    pairs: AttractionPairs, expected: tuple[float, float]
+) -> None:
+    assert attraction_label_weights(pairs, 2, 5) == expected
+
+
+def test_attraction_by_label_gives_the_pairs_of_each_label_half_of_the_weight() -> None:
+    unclicked, clicked = attraction_label_weights("by_label", 2.5, 7.0)
+    pairs_unclicked, pairs_clicked = 7.0 * 6.0, 2.5 * 1.5
+    assert unclicked * pairs_unclicked == pytest.approx(clicked * pairs_clicked)
+    with pytest.raises(ValueError, match=r"with 1 clicked and 7 unclicked items on a page, one label has no pairs"):
+        attraction_label_weights("by_label", 1, 7)
 
 
 def test_attraction_weight_is_that_of_equations_9_and_10() -> None:
