@@ -11,6 +11,8 @@ from typing import Any
 from lightning_ccn.data.build.duckdb_engine import DuckDBEngine
 from lightning_ccn.data.build.engine import FILE, ROW
 from lightning_ccn.data.build.log_files import CSV, LISTS, PARQUET, LogFiles, find_log
+from lightning_ccn.data.places import Place, place
+from lightning_ccn.data.store_path import StorePath
 from lightning_ccn.errors import DataError
 
 LOOKED_AT = 1000  # rows of each table
@@ -44,6 +46,11 @@ class _Table:
     files: LogFiles
     rows: list[dict[str, Any]]
 
+    @property
+    def name(self) -> str:
+        """The last part of the pattern, without its ending or options of a store, in small letters."""
+        return self.pattern.lower().partition("?")[0].rpartition("/")[2].split(".")[0]
+
     def example(self, column: str) -> Any:
         return next((row[column] for row in self.rows if row[column] is not None), None)
 
@@ -74,21 +81,24 @@ def draft(log: str | Path) -> str:
     It guesses from names and from the first rows, and says so: read it before you build.
 
     Args:
-        log: The folder of the log. Each file in it, and each subfolder, is a table.
+        log: The folder of the log, on a disk or in a store. Each file in it, and each subfolder, is a table.
 
     Returns:
-        The specification in YAML, with comments. Save it in the folder.
+        The specification in YAML, with comments. Save it in the folder; that of a log in a store has whole addresses,
+        and may be saved anywhere.
 
     Raises:
         DataError: There is no such folder, or no file of a log in it.
     """
-    folder = Path(log)
+    folder = place(log)
+    if isinstance(folder, StorePath):
+        folder.refuse_missing()
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; name the folder with the files of the log")
-    with tempfile.TemporaryDirectory() as place:
-        engine = DuckDBEngine(Path(place), "1GB", 0, 0)
+    with tempfile.TemporaryDirectory() as scratch:
+        engine = DuckDBEngine(Path(scratch), "1GB", 0, 0)
         try:
-            tables = [_look(folder, name, engine, at) for at, name in enumerate(_names(folder))]
+            tables = [_look(*found, engine, at) for at, found in enumerate(_tables(folder))]
         finally:
             engine.close()
     if not tables:
@@ -111,32 +121,33 @@ def draft(log: str | Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _names(folder: Path) -> list[str]:
+def _tables(folder: Place) -> list[tuple[str, LogFiles]]:
+    """Name and files of each table. A table in a store is named by its whole address."""
+    if isinstance(folder, StorePath):
+        within = [path.relative_to(folder).parts for path in folder.files() if path.name.endswith(PARQUET + CSV)]
+        names = sorted({parts[0] for parts in within if not parts[0].startswith(("_", "."))})
+        addresses = [str(folder / name) for name in names]
+        return [(address, find_log(address, [address], Path(), None)) for address in addresses]
     found = []
     for path in sorted(folder.iterdir()):
         inside = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
         is_log = any(each.name.endswith(PARQUET + CSV) for each in inside)
         if is_log and not path.name.startswith(("_", ".")):
-            found.append(path.name)
+            found.append((path.name, find_log(path.name, [path.name], folder, None)))
     return found
 
 
-def _look(folder: Path, name: str, engine: DuckDBEngine, at: int) -> _Table:
-    files = find_log(name, [name], folder, None)
+def _look(pattern: str, files: LogFiles, engine: DuckDBEngine, at: int) -> _Table:
     engine.read(f"t{at}", files)
     rows = engine.rows(f"SELECT * FROM t{at} LIMIT {LOOKED_AT}")
-    return _Table(name, files, [{c: v for c, v in row.items() if c not in (FILE, ROW)} for row in rows])
+    return _Table(pattern, files, [{c: v for c, v in row.items() if c not in (FILE, ROW)} for row in rows])
 
 
 def _choose(tables: list[_Table]) -> dict[str, _Table]:
     chosen: dict[str, _Table] = {}
     for kind, words in TABLES.items():
         for table in tables:
-            if (
-                table not in chosen.values()
-                and kind not in chosen
-                and re.search(words, table.pattern.lower().split(".")[0])
-            ):
+            if table not in chosen.values() and kind not in chosen and re.search(words, table.name):
                 chosen[kind] = table
     if "exposures" not in chosen:
         left = [table for table in tables if table not in chosen.values()] or tables
@@ -256,7 +267,8 @@ def _rest(table: _Table, columns: list[str], features: str, lists: list[str]) ->
 
 def _word(text: str) -> str:
     """A name as YAML takes it."""
-    return text if re.fullmatch(r"[A-Za-z_][\w./-]*", text) and text not in ("null", "true", "false") else f"'{text}'"
+    plain = re.fullmatch(r"([a-z][a-z0-9+]*://)?[A-Za-z_][\w./-]*", text)
+    return text if plain and text not in ("null", "true", "false") else f"'{text}'"
 
 
 def _is_number(value: Any) -> bool:

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from lightning_ccn.data.build.build import build_log
+from lightning_ccn.data.build.draft import draft
 from lightning_ccn.data.build.log_files import find_log
+from lightning_ccn.data.build.read_spec import read_spec
 from lightning_ccn.data.check.check import check
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.store_path import StorePath
@@ -54,6 +57,30 @@ def spec_of(log: Path | StorePath, at: Path) -> Path:
     exposures = {name: value for name, value in exposures.items() if value}
     events = {**EVENTS, "files": f"{log}/events"}
     return write_spec(at, exposures=exposures, events=events, behaviours=SHORT)
+
+
+def test_a_draft_of_a_log_in_a_store_builds_from_anywhere(log: Path, bucket: StorePath, tmp_path: Path) -> None:
+    upload(log, bucket / "log")
+    (bucket / "log" / "note.txt").write_text("no table")
+    text = draft(f"{bucket}/log")
+    assert f"files: {bucket}/log/exposures" in text and f"files: {bucket}/log/events" in text
+    there, here = (yaml.safe_load(each) for each in (text.replace(f"{bucket}/log/", ""), draft(log)))
+    assert there == here
+    spec = tmp_path / "elsewhere.yaml"
+    spec.write_text(text)
+    assert read_spec(spec).exposures.files == (f"{bucket}/log/exposures",)
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        ("s3://nowhere/log", r"^s3://nowhere/log: there is no such bucket"),
+        ("BUCKET/nothing", r"nothing: no such folder; name the folder with the files of the log$"),
+    ],
+)
+def test_a_draft_of_no_folder_in_a_store_is_refused(bucket: StorePath, folder: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        draft(folder.replace("BUCKET", str(bucket)))
 
 
 def every_third_get(request: str, number: int) -> str:
