@@ -88,6 +88,8 @@ class CCN(TAN):
             item_kernel=item_kernel,
             table_dtype=table_dtype,
         )
+        if not (repulsion or attraction):
+            raise ValueError("repulsion and attraction are both off; leave one on, or train TAN with bound: sigmoid")
         if attraction:
             check_scale(bound, scale)
         self.contrast_weight, self.temperature, self.scale = contrast_weight, temperature, scale

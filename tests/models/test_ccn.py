@@ -49,6 +49,11 @@ def test_each_loss_can_be_left_out(reader: PageBatches, switches: dict[str, Any]
     assert set(model.auxiliary_losses(model(batch), batch)) == names
 
 
+def test_ccn_without_any_loss_is_refused(reader: PageBatches) -> None:
+    with pytest.raises(ValueError, match="both off; leave one on, or train TAN"):
+        CCN(reader.dataset, dim=8, repulsion=False, attraction=False)
+
+
 def test_only_clicked_items_attract_each_other_where_that_is_asked_for(reader: PageBatches) -> None:
     batch = reader[0, 0]
     assert batch.clicks is not None
