@@ -215,29 +215,25 @@ def attraction_label_weights(
 
     Eq. 9 counts pairs of clicked and pairs of unclicked items together, and Eq. 12 weights their sum. `all` is that.
     `clicked` is another reading: only items that were clicked together attract each other. `by_label` weights the
-    pairs of each label by their own share, P_{S-} over the share of pairs of this label. Where unclicked items are
-    many, their pairs are then not preferred.
+    pairs of each label by their own share: P_{S-} over the share of pairs of this label. With `all`, the many
+    unclicked items have nearly all of the weight.
 
     Args:
         pairs: The reading.
         clicked_per_page: N_1, the mean number of clicked items on a training page.
-        unclicked_per_page: N_0, the mean number of unclicked items.
-
-    Raises:
-        ValueError: `by_label`, where pages have one item of a label on average, and so no pair of it.
+        unclicked_per_page: N_0, the mean number of unclicked items. With `by_label`, a label with fewer than two items
+            on average counts as if it had two, so that its weight stays finite. Where there are no such pairs, the
+            loss is 0 whatever the weight.
 
     >>> attraction_label_weights("by_label", 2, 5)  # 2 and 20 ordered pairs, 22 in all
     (1.1, 11.0)
     """
     if pairs != "by_label":
         return (0.0 if pairs == "clicked" else 1.0), 1.0
-    like = [count * (count - 1) for count in (unclicked_per_page, clicked_per_page)]
-    if min(like) <= 0:
-        raise ValueError(
-            f"attraction_pairs by_label: with {clicked_per_page:g} clicked and {unclicked_per_page:g} unclicked items "
-            "on a page, one label has no pairs; use all or clicked"
-        )
-    return sum(like) / like[0], sum(like) / like[1]
+    counts = unclicked_per_page, clicked_per_page
+    like = sum(count * (count - 1) for count in counts)
+    unclicked, clicked = (like / (count * max(count - 1, 1)) if count else 0.0 for count in counts)
+    return unclicked, clicked
 
 
 def check_scale(bound: str, scale: float) -> None:

@@ -326,8 +326,13 @@ def test_attraction_by_label_gives_the_pairs_of_each_label_half_of_the_weight() 
     unclicked, clicked = attraction_label_weights("by_label", 2.5, 7.0)
     pairs_unclicked, pairs_clicked = 7.0 * 6.0, 2.5 * 1.5
     assert unclicked * pairs_unclicked == pytest.approx(clicked * pairs_clicked)
-    with pytest.raises(ValueError, match=r"with 1 clicked and 7 unclicked items on a page, one label has no pairs"):
-        attraction_label_weights("by_label", 1, 7)
+
+
+@pytest.mark.parametrize("clicked_per_page", [0.0, 1.0, 1.0001])
+def test_attraction_by_label_has_finite_weights_where_pairs_of_a_label_are_rare(clicked_per_page: float) -> None:
+    unclicked, clicked = attraction_label_weights("by_label", clicked_per_page, 7.0)
+    assert 0.9 < unclicked < 1.1
+    assert 0 <= clicked <= 7.0 * 6.0
 
 
 def test_attraction_weight_is_that_of_equations_9_and_10() -> None:
