@@ -32,6 +32,8 @@ def test_the_drawing_in_the_repository_shows_each_row_of_the_table_in_its_order(
     shown = texts(SVG)
     rows = [text for result in RESULT_ROWS for text in (result.title, result.label)]
     assert [text for text in shown if text in rows] == rows, "run: python docs/figures/auc.py"
+    papers = [f"{result.paper:.4f}".replace("0.", ".") for result in RESULT_ROWS if result.paper]
+    assert [text for text in shown if text in papers] == papers, "run: python docs/figures/auc.py"
     assert any(f"best attainable: {ATTAINABLE:.4f}".replace("0.", ".") in text for text in shown)
 
 
