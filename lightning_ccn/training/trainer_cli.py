@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from jsonargparse import Namespace
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import ModelSummary
 from lightning.pytorch.cli import LightningArgumentParser
@@ -28,25 +26,20 @@ from lightning_ccn.callbacks.save_and_stop import SaveAndStop
 from lightning_ccn.callbacks.score_collector import ScoreCollector
 from lightning_ccn.callbacks.wandb_figures import WandbFigures
 from lightning_ccn.data.datamodule import PageData
-from lightning_ccn.data.identity import trained_on
 from lightning_ccn.data.places import place
 from lightning_ccn.data.raw_ids import RawIds
 from lightning_ccn.errors import Interrupted, OptionError
-from lightning_ccn.lightning_private import OpenCLI, callbacks_of, is_rank_zero
+from lightning_ccn.lightning_private import callbacks_of, is_rank_zero
 from lightning_ccn.loggers.metrics_csv import MetricsCSV
 from lightning_ccn.loggers.wandb_tracker import WandbTracker, parent_of, wanted
 from lightning_ccn.module import CTRModule
-from lightning_ccn.sharding import ShardingError, TorchRecStrategy, newest_whole, read_trainer_state
+from lightning_ccn.sharding import TorchRecStrategy, newest_whole, read_trainer_state
 from lightning_ccn.signals import ctrl_c_stops, interrupted
 from lightning_ccn.training.finetuning import fine_tuning
 from lightning_ccn.training.given_checkpoint import (
-    BEST,
     CHECKPOINTS,
     NEWEST,
     NEWEST_IF_ANY,
-    best_checkpoint,
-    find_checkpoint,
-    run_of,
     with_options_of_run,
 )
 from lightning_ccn.training.job import Job
@@ -55,12 +48,13 @@ from lightning_ccn.training.parsers import ConfigFile, TrainerParser
 from lightning_ccn.training.quiet import hide_noise
 from lightning_ccn.training.repeatable_config import RepeatableConfig
 from lightning_ccn.training.roll_call import roll_call
-from lightning_ccn.training.run_folder import RunLock, holds_a_run, remove_if_empty, run_id
+from lightning_ccn.training.run_folder import RunLock, remove_if_empty
 from lightning_ccn.training.run_options import add_run_options
+from lightning_ccn.training.run_place import PlacedCLI
 from lightning_ccn.training.words import files_first
 
 
-class TrainingCLI(OpenCLI):
+class TrainingCLI(PlacedCLI):
     """The command line of a run.
 
     Its options come from the signatures of `CTRModule`, `PageData`, the Trainer and the strategy, and from
@@ -68,7 +62,6 @@ class TrainingCLI(OpenCLI):
     """
 
     _lock: RunLock | None = None
-    _parent: Path | None = None  # the checkpoint to fine-tune from
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """A parser whose errors are one line and whose `--config` finds `conf/` from any folder."""
@@ -86,12 +79,6 @@ class TrainingCLI(OpenCLI):
         if not {"", os.getcwd()} & set(sys.path):
             sys.path.append(os.getcwd())  # at the end, so that nothing in this folder replaces an installed package
         self.config = parser.parse_args(with_options_of_run(files_first(args)))
-
-    @property
-    def options(self) -> Namespace:
-        """The options of the command."""
-        config: Namespace = self.config[self.subcommand] if self.subcommand else self.config
-        return config
 
     def before_instantiate_classes(self) -> None:
         """Checks the options, names the run's folder, the same on every rank, and finds the checkpoints."""
@@ -113,13 +100,13 @@ class TrainingCLI(OpenCLI):
                 "--finetune starts a new run from a checkpoint's weights, --ckpt_path continues the checkpoint's run: "
                 "leave one out"
             )
-        self._name_folder(given)
+        self.name_folder(given)
         if given:
             found = self.find_checkpoint(given)
             options.ckpt_path = str(found) if found else None
         if options.finetune:
-            self._find_parent()
-        self._check_folder(given)
+            self.find_parent()
+        self.check_folder(given)
         if self.subcommand == "fit" and options.ckpt_path:
             path = Path(options.ckpt_path)
             check_same_run(path, read_trainer_state(path), self.plain_options())
@@ -131,82 +118,6 @@ class TrainingCLI(OpenCLI):
     def own_folder(self) -> RunLock | None:
         """Keeps other processes out of the run's folder."""
         return RunLock(self.run_folder)
-
-    def _name_folder(self, checkpoint: str | None) -> None:
-        """Sets `run_folder`. A prediction writes into the folder of its checkpoint's run, unless told otherwise."""
-        options = self.options
-        runs = Path(options.runs) / options.experiment
-        if self.subcommand == "predict" and not options.run_id:
-            run = run_of(checkpoint) if checkpoint else None
-            if run is None and options.output is None:
-                raise OptionError(f"{checkpoint} is not in the folder of a run: name a folder for the scores: --output")
-            beside = place(options.output).parent if run is None else run
-            self.run_folder, self.is_new = beside if isinstance(beside, Path) else Path(options.runs), False
-            return
-        if not options.run_id:
-            claimed = runs if self.subcommand else None
-            options.run_id = run_id(claimed, continues=checkpoint in (NEWEST, NEWEST_IF_ANY))
-        self.run_folder = runs / options.run_id
-        self.is_new = not self.run_folder.exists() or not any(self.run_folder.iterdir())
-
-    def find_checkpoint(self, given: str) -> Path | None:
-        """The checkpoint that --ckpt_path names; None if `fit` is to start a run that has none yet."""
-        folder = self.run_folder / CHECKPOINTS
-        if given == BEST:
-            return best_checkpoint(folder)
-        if given not in (NEWEST, NEWEST_IF_ANY):
-            return find_checkpoint(given)
-        found = newest_whole(folder)
-        if found is None and (given == NEWEST or self.subcommand != "fit"):
-            anew = ", or leave it out to start a run" if self.subcommand == "fit" else ""
-            raise OptionError(
-                f"--ckpt_path {given}: {folder} has no complete checkpoint; name the run with --experiment and "
-                f"--run_id, or a checkpoint by its path{anew}"
-            )
-        return found
-
-    def _find_parent(self) -> None:
-        """Finds the checkpoint to fine-tune from; a fine-tuning that goes on no longer needs it."""
-        options = self.options
-        try:
-            self._parent = options.finetune = find_checkpoint(options.finetune)
-        except ShardingError:
-            if not options.ckpt_path:
-                raise
-
-    def _check_folder(self, given: str | None) -> None:
-        """Checks that the command neither overwrites a run nor writes the results of another into its folder."""
-        if self.subcommand in (None, "predict") or not holds_a_run(self.run_folder):
-            return
-        found = self.options.ckpt_path
-        if found is None and not given:
-            raise OptionError(
-                f"{self.run_folder} has a run already: name another with --run_id, or continue this one with "
-                "--ckpt_path last"
-            )
-        if found is not None and not Path(found).resolve().is_relative_to(self.run_folder.resolve()):
-            own = ", or continue this one with --ckpt_path last" if self.subcommand == "fit" else ""
-            raise OptionError(
-                f"{self.run_folder} has a run already, and --ckpt_path {found} is of another: give the "
-                f"{self.subcommand} a folder of its own with --run_id{own}"
-            )
-
-    def _check_same_data(self) -> None:
-        """Checks that the results of a run's folder are all of the data that it was trained on."""
-        if self.subcommand not in ("validate", "test") or not holds_a_run(self.run_folder):
-            return
-        saved = read_trainer_state(self.options.ckpt_path).get("ccn")
-        if saved and not trained_on(saved, self.datamodule.dataset):
-            raise OptionError(
-                f"{self.run_folder} has the results of the data that its run was trained on, and "
-                f"{self.datamodule.dataset.folder} are other data: give the {self.subcommand} a folder of its own with "
-                f"--run_id, and name the checkpoint by its path: {self.options.ckpt_path}"
-            )
-
-    def plain_options(self) -> dict[str, Any]:
-        """All options of the command as plain values."""
-        plain: dict[str, Any] = json.loads(self.command_parser.dump(self.options, format="json", skip_none=False))
-        return plain
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """A Trainer that logs into the run's folder."""
@@ -226,12 +137,12 @@ class TrainingCLI(OpenCLI):
             # Lightning's signal handler would save in the middle of whatever the signal interrupts
             kwargs["plugins"] = [*(self.instantiated("trainer.plugins") or []), SLURMEnvironment(auto_requeue=False)]
         trainer = super().instantiate_trainer(callbacks=self._callbacks(), **kwargs)
-        self._check_same_data()
+        self.check_same_data()
         self.datamodule.check_ranks(trainer.num_nodes * trainer.num_devices)  # before Lightning starts the others
         self._meet_other_ranks(trainer)
-        if self.subcommand == "fit" and self._parent and not options.ckpt_path:  # a `last` may have found none
+        if self.subcommand == "fit" and self.parent and not options.ckpt_path:  # a `last` may have found none
             callbacks_of(trainer).append(
-                fine_tuning(self._parent, self.datamodule.dataset, options.new_rows, options.keep_accumulators)
+                fine_tuning(self.parent, self.datamodule.dataset, options.new_rows, options.keep_accumulators)
             )
         return trainer
 
@@ -275,7 +186,7 @@ class TrainingCLI(OpenCLI):
     def _new_tracker(self) -> WandbTracker:
         assert self.subcommand is not None
         options = self.options
-        parent = parent_of(self._parent) if self._parent else None
+        parent = parent_of(self.parent) if self.parent else None
         return WandbTracker(
             self.run_folder,
             config=self.plain_options(),
