@@ -13,19 +13,22 @@ from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.evaluation.item_means import degree_sums
 from lightning_ccn.models.system import Prediction, System
 from lightning_ccn.nn.listwise import listwise_softmax_loss
+from lightning_ccn.nn.order_head import order_loss
 from lightning_ccn.nn.pairwise import pairwise_loss
 
 
-class RankingWeights(NamedTuple):
-    """Weights of the ranking losses that any system can have; 0: the loss is not computed.
+class LossWeights(NamedTuple):
+    """Weights of the losses that any system can have beside that of its clicks; 0: the loss is not computed.
 
     Attributes:
         listwise: Of `nn.listwise`, a softmax over each page.
         pairwise: Of `nn.pairwise`, the pairs of a clicked and an unclicked item of a page.
+        order: Of `nn.order_head`, the cross entropy of p(order) and the orders.
     """
 
     listwise: float = 0.0
     pairwise: float = 0.0
+    order: float = 0.0
 
 
 @dataclass
@@ -65,7 +68,7 @@ class PositionBias(nn.Module):
 def batch_losses(
     system: System,
     position_bias: PositionBias | None,
-    weights: RankingWeights,
+    weights: LossWeights,
     prediction: Prediction,
     batch: PageBatch,
 ) -> Losses:
@@ -74,9 +77,9 @@ def batch_losses(
     Args:
         system: The system that made the prediction.
         position_bias: What the position adds to the logit, if the data says so.
-        weights: Weights of the ranking losses over each page's logits.
+        weights: Weights of the losses beside that of the clicks.
         prediction: The system's answer for the batch.
-        batch: The batch, with clicks.
+        batch: The batch, with clicks; with orders, if their loss has a weight.
     """
     assert batch.clicks is not None
     logit = prediction.logit.float()
@@ -95,6 +98,11 @@ def batch_losses(
     if weights.pairwise:
         terms["pairwise"] = pairwise_loss(logit, batch.clicks, batch.of_page)
         loss = loss + weights.pairwise * terms["pairwise"]
+    if weights.order:
+        assert prediction.conversion is not None
+        assert batch.orders is not None
+        terms["order"] = order_loss(logit, prediction.conversion, batch.orders, batch.weight)
+        loss = loss + weights.order * terms["order"]
     terms["loss"] = loss
     degrees = None if prediction.degree is None else degree_sums(prediction.degree, batch.clicks)
     return Losses(terms, torch.stack([*terms.values()]).detach(), degrees)

@@ -23,16 +23,17 @@ from lightning_ccn.data.identity import check_same_data, data_identity, saved_nu
 from lightning_ccn.errors import DataError, OptionError
 from lightning_ccn.evaluation.finite_loss import FiniteLoss
 from lightning_ccn.evaluation.item_means import DEGREES, ItemMeans
-from lightning_ccn.evaluation.metrics import AUC, CTRMetrics
+from lightning_ccn.evaluation.segments import SegmentMetrics, item_impressions
+from lightning_ccn.evaluation.split_metrics import SplitMetrics
 from lightning_ccn.lightning_private import epoch_was_left, log_interval
-from lightning_ccn.losses import PositionBias, RankingWeights, batch_losses
+from lightning_ccn.losses import LossWeights, PositionBias, batch_losses
 from lightning_ccn.models.system import Prediction, System
 from lightning_ccn.nn.compiler import missing_for_compile
 from lightning_ccn.nn.dense_adagrad import DenseAdagrad
 from lightning_ccn.nn.freed_memory import keep_freed_memory
 from lightning_ccn.nn.freezing import freeze
 from lightning_ccn.nn.head_size import slow_heads
-from lightning_ccn.nn.intent import intent_label
+from lightning_ccn.nn.order_head import OrderHead, order_logit
 from lightning_ccn.nn.tables import tables_on
 from lightning_ccn.sharding import ShardingError, TorchRecStrategy
 
@@ -62,6 +63,10 @@ class CTRModule(L.LightningModule):
         listwise_weight: Weight of a softmax loss over each page's logits, see `nn.listwise`; works with any system.
         pairwise_weight: Weight of a loss over each page's pairs of a clicked and an unclicked item, see `nn.pairwise`;
             works with any system.
+        order_weight: Weight of the orders' loss. Above 0, an order head beside the click head estimates p(order), see
+            `nn.order_head`, and the data need orders; works with any system.
+        cold_below: If set, a test reports by segment too, see `evaluation.segments`; items that training showed less
+            often than this are cold.
         freeze: Names of tables and layers that are not trained, see `nn.freezing`.
         compile_layers: Whether torch.compile makes fewer, larger kernels of what follows the lookups in a training
             step. The first step then takes a minute.
@@ -81,6 +86,8 @@ class CTRModule(L.LightningModule):
         initial_accumulator: float = INITIAL_ACCUMULATOR,
         listwise_weight: float = 0.0,
         pairwise_weight: float = 0.0,
+        order_weight: float = 0.0,
+        cold_below: int | None = None,
         freeze: Sequence[str] = (),
         compile_layers: bool = False,
     ) -> None:
@@ -91,6 +98,7 @@ class CTRModule(L.LightningModule):
             ("initial_accumulator", initial_accumulator),
             ("listwise_weight", listwise_weight),
             ("pairwise_weight", pairwise_weight),
+            ("order_weight", order_weight),
         ):
             if not 0 <= value < math.inf:
                 raise OptionError(f"model.{name} is {value}: it must be a number from 0 on")
@@ -101,16 +109,16 @@ class CTRModule(L.LightningModule):
         self.dataset, self.system = dataset, system
         self.lr, self.optimizer, self.lr_scheduler = lr, optimizer, lr_scheduler
         self.final_lr, self.initial_accumulator = final_lr, initial_accumulator
-        self.ranking_weights, self.freeze_names = RankingWeights(listwise_weight, pairwise_weight), list(freeze)
-        self.compile_layers = compile_layers
+        self.loss_weights = LossWeights(listwise_weight, pairwise_weight, order_weight)
+        self.freeze_names, self.compile_layers, self.cold_below = list(freeze), compile_layers, cold_below
         self.model: System | None = None
+        self.order_head: OrderHead | None = None
         positions = dataset.schema.position_bias
         self.position_bias = None if positions is None else PositionBias(positions)
         self._forward: Callable[[PageBatch], Prediction] = self.forward  # in training; compiled if so wanted
         self._losses = batch_losses
         self.train_means, self.finite_loss = ItemMeans(), FiniteLoss()
-        self.val_metrics, self.test_metrics = CTRMetrics(), CTRMetrics()
-        self.intent_auc: AUC | None = None  # over pages; made when a system first estimates an intent
+        self.val_metrics, self.test_metrics = (SplitMetrics(dataset.schema.category) for _ in range(2))
         self.results: dict[str, float] = {}  # of the last validation and test; logged values are rounded to float32
 
     def configure_model(self) -> None:
@@ -125,6 +133,9 @@ class CTRModule(L.LightningModule):
         self.model = self.new_system(self.trainer.strategy.root_device.type)
         try:
             freeze(self.model, self.freeze_names)
+            if self.loss_weights.order:
+                with torch.device("cpu"):  # as the other layers, see `new_system`
+                    self.order_head = OrderHead(self.model)
         except ValueError as error:
             raise OptionError(f"model.{error}") from error
         on_gpu = self.trainer.strategy.root_device.type == "cuda"
@@ -138,7 +149,8 @@ class CTRModule(L.LightningModule):
                     f"model.compile_layers: this machine lacks {words}; install it, or leave the option out"
                 )
             # sizes differ from batch to batch; scoring is not compiled, which would take another minute
-            self._forward = torch.compile(self.model.forward, dynamic=True)
+            whole = self.model.forward if self.order_head is None else self.forward
+            self._forward = torch.compile(whole, dynamic=True)
             self._losses = torch.compile(batch_losses, dynamic=True)
         self.val_metrics.to(self.trainer.strategy.root_device)
         self.test_metrics.to(self.trainer.strategy.root_device)
@@ -154,6 +166,11 @@ class CTRModule(L.LightningModule):
         """Whether the system reads how long ago behaviours were; `PageData` asks."""
         assert self.model is not None, "configure_model comes first"
         return self.model.reads_gaps
+
+    @property
+    def reads_orders(self) -> bool:
+        """Whether there is an order head; `PageData` asks."""
+        return self.loss_weights.order > 0
 
     def new_system(self, device_type: str = "cpu") -> System:
         """The system for the dataset, with its layers on the CPU and its tables on the meta device.
@@ -177,16 +194,18 @@ class CTRModule(L.LightningModule):
         return system
 
     def forward(self, batch: PageBatch) -> Prediction:
-        """Scores every exposed item: logit [items]."""
+        """Scores every exposed item: logit [items], and conversion [items] with an order head."""
         assert self.model is not None, "configure_model comes first"
         prediction: Prediction = self.model(batch)
+        if self.order_head is not None:
+            prediction.conversion = self.order_head.conversion()
         return prediction
 
     def training_step(self, batch: PageBatch, batch_idx: int) -> Tensor:
         """The rank's loss, scaled so that its average over ranks is the mean over the global batch's items."""
         prediction = self._forward(batch)
         assert self.model is not None
-        losses = self._losses(self.model, self.position_bias, self.ranking_weights, prediction, batch)
+        losses = self._losses(self.model, self.position_bias, self.loss_weights, prediction, batch)
         names, loss = tuple(losses.terms), losses.terms["loss"]
         self.finite_loss.check()  # the step before
         where = f"step {self.trainer.global_step} (epoch {self.trainer.current_epoch}, rank {self.trainer.global_rank})"
@@ -227,15 +246,22 @@ class CTRModule(L.LightningModule):
 
     def validation_step(self, batch: PageBatch, batch_idx: int) -> None:
         """Adds a batch to the validation metrics."""
-        self._score(self.val_metrics, batch)
+        self.val_metrics.update(self(batch), batch)
 
     def on_validation_epoch_end(self) -> None:
         """Logs `val_auc` and the rest."""
         self._finish(self.val_metrics, "val_", "validation")
 
+    def on_test_start(self) -> None:
+        """Counts the impressions of the training split, if a test is to report by segment."""
+        if self.cold_below is not None:
+            mine = item_impressions(self.dataset, self.trainer.global_rank, self.trainer.world_size)
+            cold = self._sum_over_ranks(mine.to(self.device)) < self.cold_below
+            self.test_metrics.segments = SegmentMetrics(cold, self.dataset.schema.category).to(self.device)
+
     def test_step(self, batch: PageBatch, batch_idx: int) -> None:
         """Adds a batch to the test metrics."""
-        self._score(self.test_metrics, batch)
+        self.test_metrics.update(self(batch), batch)
 
     def on_test_epoch_end(self) -> None:
         """Logs `auc` and the rest."""
@@ -245,14 +271,18 @@ class CTRModule(L.LightningModule):
         """Click probabilities of the targets, without clicks or context.
 
         Returns:
-            page_id int64 [items], item_id int64 [items] (rows of the item table), probability float [items].
+            page_id int64 [items], item_id int64 [items] (rows of the item table), probability float [items]; with an
+            order head order_probability float [items].
         """
-        logit = self(batch).logit
-        return {
+        prediction = self(batch)
+        found = {
             "page_id": batch.page_id[batch.page],
             "item_id": batch.item["item"].values()[batch.target],
-            "probability": logit.float().sigmoid(),
+            "probability": prediction.logit.float().sigmoid(),
         }
+        if prediction.conversion is not None:
+            found["order_probability"] = order_logit(prediction.logit, prediction.conversion).sigmoid()
+        return found
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The dense layers' optimizer, and the schedule that the tables' learning rate follows too."""
@@ -277,6 +307,7 @@ class CTRModule(L.LightningModule):
             "system": kind.__name__,
             "class": f"{kind.__module__}.{kind.__qualname__}",
             "options": self.model.options,
+            "order_head": self.order_head is not None,
             "reading": {name: getattr(data, name) for name in READING} if isinstance(data, PageData) else {},
             **data_identity(self.dataset),
             "train_means": self.train_means.state(self._sum_over_ranks),
@@ -291,29 +322,16 @@ class CTRModule(L.LightningModule):
         saved = checkpoint.get("ccn")
         if saved is None:
             raise DataError("the checkpoint was not written by lightning_ccn: it names no system and no schema")
+        if saved.get("order_head", False) != (self.order_head is not None):  # older checkpoints do not say
+            has, set_it = ("has an", "above 0") if self.order_head is None else ("has no", "to 0")
+            raise DataError(f"the checkpoint {has} order head: set model.order_weight {set_it}, as in its run")
         resuming = self.trainer.state.fn == TrainerFn.FITTING
         check_same_data(saved, self.dataset, resuming, system=type(self.model).__name__)
         self.dataset.numbers.update(saved_numbers(saved, self.dataset))
         self.train_means.load(saved["train_means"], share=float(self.trainer.is_global_zero))
 
-    def _score(self, metrics: CTRMetrics, batch: PageBatch) -> None:
-        assert batch.clicks is not None
-        prediction, category = self(batch), self.dataset.schema.category
-        metrics.update(prediction.logit, batch.clicks, batch.page_lengths)
-        if prediction.intent is not None and category is not None:  # without categories the intent has no label
-            if self.intent_auc is None:
-                self.intent_auc = AUC().to(self.device)
-            pages = batch.pages if batch.items else 0  # an empty rank has a placeholder page
-            self.intent_auc.update(prediction.intent[:pages], intent_label(batch, category)[:pages])
-
-    def _finish(self, metrics: CTRMetrics, prefix: str, split: str) -> None:
-        values = {f"{prefix}{name}": value.item() for name, value in metrics.compute().items()}
-        undefined = metrics.undefined
-        metrics.reset()
-        if self.intent_auc is not None:
-            values[f"{prefix}intent_auc"] = self.intent_auc.compute().item()
-            undefined += [f"intent_auc undefined: {why}" for why in [self.intent_auc.undefined] if why]
-            self.intent_auc.reset()
+    def _finish(self, metrics: SplitMetrics, prefix: str, split: str) -> None:
+        values, undefined = metrics.finish(prefix)
         self.results.update(values)
         self.log_dict({name: float(value) for name, value in values.items()})
         for words in undefined:

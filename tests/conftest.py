@@ -65,12 +65,14 @@ def write_dataset(
     ratio_to_trigger: tuple[str, ...] = (),
     weight: str | None = None,
     position_bias: int | None = None,
+    orders: bool = False,
     mapping: str = "dense",
     first_page_id: int = 0,
 ) -> Path:
     """Writes a small valid dataset; equal arguments write equal bytes.
 
     Items of the trigger's category are clicked with probability 0.6, others with 0.1, which a model can learn.
+    With `orders`, whoever clicks an item of the first four of eight sellers buys it.
     `users`, `items`, `categories` and `tags` are numbers of ids; the tables have one row more. `image` is the width of
     the items' vectors. Without tags (0) or vectors, the schema has none.
     """
@@ -144,6 +146,8 @@ def write_dataset(
                 rows[name] = Ragged(values, exposed.offsets)
             if weight is not None:
                 rows[weight] = Ragged(rng.uniform(0.5, 1.5, len(probability)).astype(np.float32), exposed.offsets)
+            if orders:
+                rows["purchases"] = Ragged(clicks * (attributes["seller"][exposed.values] <= 4), exposed.offsets)
             if position_bias is not None:
                 positions = np.arange(len(probability)) - np.repeat(exposed.offsets[:-1], exposed.lengths) + 1
                 rows["positions"] = Ragged(positions, exposed.offsets)

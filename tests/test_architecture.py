@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "data/world": {"data", "errors"},
     "nn": {"data"},
     "models": {"data", "nn"},
-    "evaluation": {"data", "errors", "models"},
+    "evaluation": {"data", "errors", "models", "nn"},
     "losses": {"data", "evaluation", "models", "nn"},
     "module": {"evaluation", "lightning_private", "losses", "models", "nn", *FROM_BOTTOM},
     "serving": {"data", "errors"},  # runs where torch is not installed

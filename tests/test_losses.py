@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_ccn.losses import PositionBias, RankingWeights, batch_losses
+from lightning_ccn.losses import LossWeights, PositionBias, batch_losses
 from lightning_ccn.models import CRRN, SIM
 from tests.models.pages import planted
 
@@ -22,7 +22,7 @@ def test_a_weight_counts_an_item_as_often() -> None:
     prediction = system(batch)
     assert batch.clicks is not None
     first = torch.nn.functional.binary_cross_entropy_with_logits(prediction.logit[0], batch.clicks[0])
-    losses = batch_losses(system, None, RankingWeights(), prediction, batch)
+    losses = batch_losses(system, None, LossWeights(), prediction, batch)
     assert losses.terms["loss"].item() == pytest.approx(2 * first.item() / 12)
 
 
@@ -41,7 +41,7 @@ def test_what_a_position_explains_is_not_in_the_scores() -> None:
         optimizer = torch.optim.Adam(groups)
         for _ in range(40):
             optimizer.zero_grad()
-            batch_losses(system, positions, RankingWeights(), system(batch), batch).terms["loss"].backward()
+            batch_losses(system, positions, LossWeights(), system(batch), batch).terms["loss"].backward()
             optimizer.step()
         score = system.eval()(batch).logit.detach().numpy()
         slopes.append(np.polyfit(items.ravel(), score, 1)[0])
@@ -58,7 +58,7 @@ def test_positions_enter_the_ranking_losses_too() -> None:
     with torch.no_grad():
         bias.bias.copy_(torch.arange(6.0))
     prediction = system(batch)
-    weights = RankingWeights(listwise=1.0, pairwise=0.5)
+    weights = LossWeights(listwise=1.0, pairwise=0.5)
     with_bias, without = (batch_losses(system, of, weights, prediction, batch).terms for of in (bias, None))
     for name in ("listwise", "pairwise"):
         assert not torch.isclose(with_bias[name], without[name])
@@ -73,6 +73,6 @@ def test_positions_enter_a_systems_own_ranking_loss_too() -> None:
     with torch.no_grad():
         bias.bias.copy_(torch.arange(6.0))
     prediction = system(batch)
-    found = batch_losses(system, bias, RankingWeights(), prediction, batch).terms["tiers"]
+    found = batch_losses(system, bias, LossWeights(), prediction, batch).terms["tiers"]
     seen = replace(prediction, logit=prediction.logit + bias.bias[POSITIONS[:300]])
     torch.testing.assert_close(found, system.auxiliary_losses(seen, batch)["tiers"][0])

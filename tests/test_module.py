@@ -17,7 +17,7 @@ from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.check.check import check
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.errors import OptionError
-from lightning_ccn.evaluation.metrics import CTRMetrics
+from lightning_ccn.evaluation.split_metrics import SplitMetrics
 from lightning_ccn.models.system import Prediction, System
 from lightning_ccn.models.tan import TAN
 from lightning_ccn.module import CTRModule
@@ -98,7 +98,7 @@ def configure(module: CTRModule, monkeypatch: pytest.MonkeyPatch, device: str, p
     class Elsewhere(TorchRecStrategy):
         root_device = torch.device(device)
 
-    monkeypatch.setattr(CTRMetrics, "to", lambda self, device: self)
+    monkeypatch.setattr(SplitMetrics, "to", lambda self, device: self)
     module.trainer = SimpleNamespace(strategy=Elsewhere(), precision=precision)  # type: ignore[assignment]  # a part
     module.configure_model()
 

@@ -38,12 +38,14 @@ OTHERWISE = "remove it, or name another with --output"
 FINISHED = f"{OTHERWISE}; a prediction has finished there, and if it was this one, nothing is left to do"
 OF_JOB, OF_PLAN = b"ccn.job", b"ccn.plan"  # metadata of each part
 PAGE_ID, USER_ID, ITEM_ID, PROBABILITY = "page_id", "user_id", "item_id", "probability"
+ORDER_PROBABILITY = "order_probability"
 
 
 class PredictionWriter(BasePredictionWriter):
     """Writes the click probability of every exposed item, a Parquet part per rank and `BATCHES` batches.
 
-    Columns are page_id, item_id (the item's row in the item table) and probability. With raw ids, item_id is the log's
+    Columns are page_id, item_id (the item's row in the item table) and probability, and order_probability of a model
+    with an order head. With raw ids, item_id is the log's
     own id, null for the unknown item, and so is user_id after page_id, if the data has users. Parts are written batch
     by batch, so memory does not grow with the number of pages. The folder appears when all ranks have finished, and
     belongs to one prediction until then, see `NewFolder`. The same prediction, started again after it was killed, goes
@@ -79,7 +81,7 @@ class PredictionWriter(BasePredictionWriter):
             raised on every rank.
         """
         plan = self._plan(trainer)
-        schema, problem = self._schema(plan), None
+        schema, problem = self._schema(plan, orders=getattr(pl_module, "reads_orders", False)), None
         first: int | None = 0
         if trainer.is_global_zero:
             try:
@@ -174,9 +176,10 @@ class PredictionWriter(BasePredictionWriter):
             "raw": self._raw is not None,
         }
 
-    def _schema(self, plan: Mapping[str, Any]) -> pa.Schema:
-        """The columns of a part, and who makes it; reads the vocabularies."""
+    def _schema(self, plan: Mapping[str, Any], orders: bool) -> pa.Schema:
+        """The columns of a part, with or without that of orders, and who makes it; reads the vocabularies."""
         fields = [(PAGE_ID, pa.int64()), (ITEM_ID, pa.int64()), (PROBABILITY, pa.float32())]
+        fields += [(ORDER_PROBABILITY, pa.float32())] if orders else []
         if self._raw is not None:
             fields[1] = (ITEM_ID, self._raw.type(page_row.ITEM))
             if self._raw.user is not None:

@@ -67,6 +67,7 @@ class PageBatch(Pipelineable):
             one, and without clicks.
         weight: Float32 [items], how much each item counts in the training loss; None if all count alike, and without
             clicks.
+        orders: Float32 [items] in {0, 1}, whether each item was bought; None if the reader was not told to read them.
         attribute_lists: For each attribute with many values, which of the key's values in `item` each distinct item
             has; one key per attribute, stride = distinct items. None if there is no such attribute.
         vectors: Float32 [distinct, sum of the widths], the frozen vectors of each distinct item, side by side in the
@@ -100,6 +101,7 @@ class PageBatch(Pipelineable):
     clicks: Tensor | None
     position: Tensor | None = None
     weight: Tensor | None = None
+    orders: Tensor | None = None
     attribute_lists: KeyedJaggedTensor | None = None
     vectors: Tensor | None = None
     logarithms: Tensor | None = None

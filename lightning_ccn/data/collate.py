@@ -22,6 +22,7 @@ from lightning_ccn.data.ready_pages import (
     LONG,
     LONG_GAP,
     NUMBERS,
+    ORDERS,
     PAGE_NUMBERS,
     PAGES,
     SHORT,
@@ -137,6 +138,8 @@ class Collator:
         if (name := self.schema.weight) is not None and name in rows:
             weight = list_column(rows, name)
             blocks[WEIGHT], lengths[WEIGHT] = weight.values.astype(np.float32), exposed.lengths
+        if isinstance(orders := rows.get(page_row.PURCHASES), Ragged):
+            blocks[ORDERS], lengths[ORDERS] = orders.values.astype(np.float32), exposed.lengths
         for feature in self.schema.user:
             column = rows[feature.name]
             columns.append(column.lengths if isinstance(column, Ragged) else column)
@@ -192,6 +195,7 @@ class Collator:
             clicks=torch.from_numpy(target[CLICK].astype(np.float32)) if len(target) > CLICK else None,
             position=int64(target[POSITION]) if len(target) > POSITION else None,
             weight=torch.from_numpy(blocks[WEIGHT]) if WEIGHT in blocks else None,
+            orders=torch.from_numpy(blocks[ORDERS]) if ORDERS in blocks else None,
             attribute_lists=lists,
             vectors=self._of_items.frozen_vectors(distinct) if self.schema.vectors else None,
             logarithms=self._of_items.logarithms(distinct) if self.schema.ratio_to_trigger else None,

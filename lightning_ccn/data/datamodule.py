@@ -7,8 +7,11 @@ from typing import Any, Literal
 
 import lightning as L
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.data.orders import has_orders, refuse_without_orders
+from lightning_ccn.data.page_row import PURCHASES
 from lightning_ccn.data.reader import PageBatches, PageLoader
 from lightning_ccn.data.stream import PageOrder
 from lightning_ccn.errors import OptionError
@@ -114,6 +117,12 @@ class PageData(L.LightningDataModule):
         module = self.trainer.lightning_module if self.trainer else None
         reads_long = getattr(module, "reads_long", True)  # what `CTRModule` says; `data/` knows no module
         reads_gaps = getattr(module, "reads_gaps", False)
+        with_orders = with_clicks and getattr(module, "reads_orders", False)
+        if with_orders and self.trainer is not None and self.trainer.state.fn == "fit":
+            refuse_without_orders(self.dataset, split)
+        elif with_orders and not has_orders(self.dataset, split):
+            rank_zero_warn(f"{self.dataset.folder / split}: has no column {PURCHASES}, so orders are not measured")
+            with_orders = False
         batches = PageBatches(
             self.dataset,
             split,
@@ -124,6 +133,7 @@ class PageData(L.LightningDataModule):
             seed=seed,
             with_clicks=with_clicks,
             with_gaps=reads_gaps,
+            with_orders=with_orders,
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=self.trainer.world_size if self.trainer else 1,
         )

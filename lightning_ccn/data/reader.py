@@ -18,6 +18,7 @@ from lightning_ccn.data.collate import Collator
 from lightning_ccn.data.copy_ahead import announced_ahead, copied_ahead
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.item_vectors import open_vectors
+from lightning_ccn.data.orders import unclicked_orders
 from lightning_ccn.data.parquet import OpenParts, PageRows, decode
 from lightning_ccn.data.ready_pages import Blocks, ReadyPages, joined
 from lightning_ccn.data.rules import check_columns, check_rows, read_items
@@ -43,6 +44,7 @@ class PageBatches(TorchDataset[PageBatch]):
         seed: Seed of the page order of each epoch; None keeps the order of the files.
         with_clicks: Whether to read clicks; False for a split without them.
         with_gaps: Whether to read the times of the behaviours, for `PageBatch.short_gap` and `long_gap`.
+        with_orders: Whether to read which items were bought, for `PageBatch.orders`.
         rank: This process's rank.
         world_size: Number of ranks.
 
@@ -64,13 +66,14 @@ class PageBatches(TorchDataset[PageBatch]):
         seed: int | None = None,
         with_clicks: bool = True,
         with_gaps: bool = False,
+        with_orders: bool = False,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         dataset.schema.refuse_longer_search(long_length, dataset.folder)
         self.dataset = dataset
         of_long = (page_row.LONG_ITEMS, page_row.LONG_TIMES)
-        columns = needed_columns(dataset, with_clicks, with_gaps)
+        columns = needed_columns(dataset, with_clicks, with_gaps, with_orders)
         self.columns = [name for name in columns if long_length or name not in of_long]
         self.rank, self.world_size = rank, world_size
         self.parts = dataset.parts(split)
@@ -153,6 +156,8 @@ class PageBatches(TorchDataset[PageBatch]):
         with self._open(path) as file:
             rows = decode(file, group, self.columns)
         check_rows(self.dataset.schema, rows, path, first)  # rejects bad ids here rather than in a GPU kernel
+        for problem in unclicked_orders(rows):
+            raise DataError(problem.messages(path, first)[0])
         return rows
 
 
@@ -255,7 +260,9 @@ class GlobalSteps(Sampler[tuple[int, int]]):
         return self.steps - self.start
 
 
-def needed_columns(dataset: Dataset, with_clicks: bool = True, with_gaps: bool = False) -> list[str]:
+def needed_columns(
+    dataset: Dataset, with_clicks: bool = True, with_gaps: bool = False, with_orders: bool = False
+) -> list[str]:
     """The columns that `PageBatches` reads; never the probabilities of a synthetic world."""
     names = [page_row.PAGE_ID, page_row.TRIGGER, page_row.ITEMS, page_row.SHORT_ITEMS, page_row.LONG_ITEMS]
     names += [page_row.TIME, page_row.SHORT_TIMES, page_row.LONG_TIMES] if with_gaps else []
@@ -265,4 +272,5 @@ def needed_columns(dataset: Dataset, with_clicks: bool = True, with_gaps: bool =
         names.append(page_row.CLICKS)
         names += [page_row.POSITIONS] if dataset.schema.position_bias else []
         names += [dataset.schema.weight] if dataset.schema.weight else []
+        names += [page_row.PURCHASES] if with_orders else []
     return names

@@ -12,6 +12,7 @@ from lightning_ccn.data.ragged import Ragged, slices
 Blocks = Mapping[str, np.ndarray]  # see `ReadyPages.blocks`; the rows of some pages, one page after the other
 
 PAGES, PAGE_NUMBERS, ITEMS, NUMBERS, WEIGHT = "pages", "page_numbers", "items", "numbers", "weight"
+ORDERS = "orders"
 SHORT, LONG, GROUPS = "short", "long", "groups"
 SHORT_GAP, LONG_GAP = "short_gap", "long_gap"
 
@@ -26,10 +27,10 @@ class ReadyPages:
     A page without exposed items has no rows in any block.
 
     Attributes:
-        blocks: Arrays [rows, ...] by name: `PAGES` and `PAGE_NUMBERS`, one row per page; `ITEMS`, `NUMBERS` and
-            `WEIGHT`, one row per exposed item; `SHORT`, `LONG`, `SHORT_GAP`, `LONG_GAP`, one per behaviour; `GROUPS`,
-            one per group of the search; and one block for each profile feature with many values. What the columns of a
-            block hold is the `Collator`'s business.
+        blocks: Arrays [rows, ...] by name: `PAGES` and `PAGE_NUMBERS`, one row per page; `ITEMS`, `NUMBERS`, `WEIGHT`
+            and `ORDERS`, one row per exposed item; `SHORT`, `LONG`, `SHORT_GAP`, `LONG_GAP`, one per behaviour;
+            `GROUPS`, one per group of the search; and one block for each profile feature with many values. What the
+            columns of a block hold is the `Collator`'s business.
         starts: By block, the row where each page starts, and the number of rows; [pages + 1].
     """
 

@@ -264,10 +264,20 @@ def _problem(
     found: Callable[[int], object],
     remedy: str,
 ) -> Iterator[Problem]:
-    """The Problem of the values where `wrong` is true, if there are any."""
+    return problem_where(column.name, stored, wrong, found, remedy)
+
+
+def problem_where(
+    column: str,
+    stored: np.ndarray | Ragged,
+    wrong: np.ndarray,
+    found: Callable[[int], object],
+    remedy: str,
+) -> Iterator[Problem]:
+    """The Problem of the values of a column where `wrong` is true, if there are any; `found` says what is there."""
     if not wrong.any():
         return
     places = np.flatnonzero(wrong)
     shown = places[:SHOWN]
     rows = np.searchsorted(stored.offsets, shown, side="right") - 1 if isinstance(stored, Ragged) else shown
-    yield Problem(column.name, rows, [str(found(at)) for at in shown], len(places), remedy)
+    yield Problem(column, rows, [str(found(at)) for at in shown], len(places), remedy)

@@ -221,14 +221,24 @@ METRICS: dict[str, type[ClickMetric]] = {
 }
 
 
+# What only runs with an order head report: the label of an item is its order, and the logit that of p(order).
+ORDER_METRICS: dict[str, type[ClickMetric]] = {
+    "order_auc": AUC,
+    "order_logloss": LogLoss,
+    "order_calibration": Calibration,
+}
+
+
 def metric_titles() -> dict[str, str]:
     """Title of each metric by its name; `intent_auc` is reported only by systems that estimate an intent."""
-    return {name: metric.title for name, metric in METRICS.items()} | {"intent_auc": "intent AUC"}
+    of_orders = {name: f"{metric.title} of orders" for name, metric in ORDER_METRICS.items()}
+    return {name: metric.title for name, metric in METRICS.items()} | {"intent_auc": "intent AUC"} | of_orders
 
 
 def metric_directions() -> dict[str, bool | None]:
     """Whether a higher value is better, for each metric by its name; None: neither high nor low is."""
-    return {name: metric.higher_is_better for name, metric in METRICS.items()} | {"intent_auc": AUC.higher_is_better}
+    found = {name: metric.higher_is_better for name, metric in (METRICS | ORDER_METRICS).items()}
+    return found | {"intent_auc": AUC.higher_is_better}
 
 
 class CTRMetrics(MetricCollection):
@@ -260,7 +270,12 @@ class CTRMetrics(MetricCollection):
 
     @property
     def undefined(self) -> list[str]:
-        """Which metrics of the last `compute` are NaN, and why: "auc undefined: every one of the 123 labels is 0"."""
-        metrics = self.items(keep_base=True, copy_state=False)
-        reasons = {name: metric.undefined for name, metric in metrics if isinstance(metric, ClickMetric)}
-        return [f"{name} undefined: {reason}" for name, reason in reasons.items() if reason is not None]
+        """See `why_undefined`."""
+        return why_undefined(self)
+
+
+def why_undefined(collection: MetricCollection) -> list[str]:
+    """Which metrics of the last `compute` are NaN, and why: "auc undefined: every one of the 123 labels is 0"."""
+    metrics = collection.items(keep_base=True, copy_state=False)
+    reasons = {name: metric.undefined for name, metric in metrics if isinstance(metric, ClickMetric)}
+    return [f"{name} undefined: {reason}" for name, reason in reasons.items() if reason is not None]

@@ -49,8 +49,8 @@ def rebuild(checkpoint: Path, dataset: Dataset) -> Rebuilt:
         dataset: The data that the package is made for; its numbers get the checkpoint's moments.
 
     Raises:
-        OptionError: The checkpoint does not say how its system was built, its class is not found, or it looks something
-            up elsewhere than in `PageEmbedding` and `HashedCrosses`.
+        OptionError: The checkpoint does not say how its system was built, its class is not found, it looks something
+            up elsewhere than in `PageEmbedding` and `HashedCrosses`, or it has an order head.
         DataError: The data's rows do not mean the ids that the model was trained on.
         ShardingError: The checkpoint is not whole.
     """
@@ -59,6 +59,11 @@ def rebuild(checkpoint: Path, dataset: Dataset) -> Rebuilt:
         raise OptionError(
             f"{checkpoint}: does not say how its system was built, as checkpoints of older versions do not: train it "
             "one step further with this version (ccn fit --ckpt_path), and export that checkpoint"
+        )
+    if saved.get("order_head"):
+        raise OptionError(
+            f"{checkpoint}: has an order head, and a package answers with clicks alone: score pages with `ccn "
+            "predict`, or train without --model.order_weight and export that checkpoint"
         )
     check_same_data(saved, dataset)
     dataset.numbers.update(saved_numbers(saved, dataset))

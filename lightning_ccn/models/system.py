@@ -22,11 +22,14 @@ class Prediction:
         degree: Float [items], the collaborative degree (see `nn.collaborative`); None in a system without one.
         intent: Float [pages], the logit of the probability that the user entered because of the trigger; None in a
             system that does not estimate it. `nn.intent.intent_label` is what it is compared with.
+        conversion: Float [items], the logit of p(order | click); None without an order head (see `nn.order_head`),
+            which is beside the system and not a part of it.
     """
 
     logit: Tensor
     degree: Tensor | None = None
     intent: Tensor | None = None
+    conversion: Tensor | None = None
 
 
 class System(nn.Module):

@@ -22,6 +22,7 @@ class PageMLP(nn.Module):
 
     def __init__(self, page_dim: int, item_dim: int, hidden: Sequence[int]) -> None:
         super().__init__()
+        self.sizes = page_dim, item_dim, tuple(hidden)
         self.of_page = nn.Linear(page_dim, hidden[0], bias=False) if page_dim else None
         self.of_item = nn.Linear(item_dim, hidden[0])
         layers: list[nn.Module] = []

@@ -9,6 +9,7 @@ import torch
 
 from lightning_ccn.callbacks.same_run import check_same_run
 from lightning_ccn.data.datamodule import PageData
+from lightning_ccn.data.orders import refuse_without_orders
 from lightning_ccn.errors import OptionError, SubmitError
 from lightning_ccn.module import CTRModule
 from lightning_ccn.sharding import (
@@ -107,12 +108,15 @@ class Preflight(TrainingCLI):
 
         Raises:
             DataError: A part cannot be read, a batch has fewer pages than there are ranks, or the ids that are to be
-                written are not there.
+                written, or the orders that are to be learned, are not there.
         """
         if self.subcommand == "predict":
             self.raw_ids()
         loaders = [self.datamodule.predict_dataloader] if self.subcommand == "predict" else []
         if self.subcommand == "fit":
+            if self.model.reads_orders:
+                for split in ("train", "validation"):
+                    refuse_without_orders(self.datamodule.dataset, split)
             loaders = [self.datamodule.train_dataloader, self.datamodule.val_dataloader]
             loaders += [self.datamodule.test_dataloader] * self.options.test_after_fit
         for loader in loaders:

@@ -48,6 +48,8 @@ GROUPS: dict[str, dict[str, str]] = {
         "--model.lr_scheduler": "class of torch.optim.lr_scheduler; a linear fall to final_lr if not set",
         "--model.listwise_weight": "",
         "--model.pairwise_weight": "",
+        "--model.order_weight": "",
+        "--model.cold_below": "",
         "--model.freeze": "",
     },
     "Data": {

@@ -47,7 +47,9 @@ def test_the_same_table_makes_the_same_file(tmp_path: Path) -> None:
     assert all(colour in colours for colour, _, _ in FAMILIES.values())
 
 
-@pytest.mark.parametrize("markdown", ["no table", "| system | AUC | paper |\n|---|---|---|\n| SIM | .6 ± .1 | |\n\nmore"])
+@pytest.mark.parametrize(
+    "markdown", ["no table", "| system | AUC | paper |\n|---|---|---|\n| SIM | .6 ± .1 | |\n\nmore"]
+)
 def test_a_page_without_the_table_is_rejected(markdown: str) -> None:
     with pytest.raises(ValueError, match=r"no table|no last row"):
         read_results(markdown)

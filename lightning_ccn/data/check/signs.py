@@ -10,6 +10,7 @@ from lightning_ccn.data.check.copies import Copies
 from lightning_ccn.data.check.leaks import Leaks
 from lightning_ccn.data.check.lengths import Lengths
 from lightning_ccn.data.check.numbers import NumberSigns
+from lightning_ccn.data.check.order_labels import OrderLabels
 from lightning_ccn.data.check.page_contrast import PageContrast
 from lightning_ccn.data.check.usage import Usage
 from lightning_ccn.data.parquet import PageRows
@@ -28,6 +29,7 @@ class Signs:
         self.usage = Usage(schema)
         self._leaks, self._numbers, self._days = Leaks(schema), NumberSigns(schema), Days(schema)
         self._lengths, self._copies, self._contrast = Lengths(), Copies(schema), PageContrast()
+        self._orders = OrderLabels()
 
     def add(self, split: str, path: Place, first: int, rows: PageRows) -> None:
         """Adds the page rows of one row group.
@@ -43,13 +45,15 @@ class Signs:
         self._days.add(split, path, first, rows)
         self._lengths.add(split, rows)
         self._copies.add(split, path, first, rows)
+        self._orders.add(split, path, first, rows)
         if split == "train":
             self._numbers.add(rows)
             self._contrast.add(rows)
 
     def figures(self) -> list[str]:
         """The lines of the report."""
-        return [*self._leaks.figures(), *self._contrast.figures(), *self.usage.figures()]
+        signs = (self._leaks, self._contrast, self._orders, self.usage)
+        return [line for sign in signs for line in sign.figures()]
 
     def plain(self) -> dict[str, Any]:
         """What `Days`, `Lengths` and `Usage` counted, and the figures of `Leaks` (`leaks`), as plain values."""
@@ -62,4 +66,5 @@ class Signs:
         yield "copies", list(self._copies.warnings())
         yield "days", list(self._days.warnings(folder))
         yield "usage", list(self.usage.warnings(folder))
+        yield "orders", list(self._orders.warnings(folder))
         yield "numbers", list(self._numbers.warnings(folder / "train"))

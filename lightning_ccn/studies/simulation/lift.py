@@ -39,20 +39,23 @@ METRICS = {
     "orders_per_user": CampaignMetric("Orders/User", "orders", "users"),
     "visit_purchase_rate": CampaignMetric("Visit Purchase Rate", "buying_visits", "visits"),
     "orders_per_click": CampaignMetric("Orders/Click", "orders", "clicks"),
+    "alike_shown": CampaignMetric("Shown items of the trigger's category", "alike_shown", "shown"),
+    "alike_clicked": CampaignMetric("Clicks on items of the trigger's category", "alike_clicks", "clicks"),
 }
+SHARES = ("alike_shown", "alike_clicked")  # metrics that a log has too, see `log_share`
 
 
 class Outcome:
     """Clicks and orders of all visits under one system.
 
     Args:
-        runs: The counts under each of its trained models, float64 [users, 6], see `Traffic.serve`; all systems have the
-            same users in the same order.
+        runs: The counts under each of its trained models, float64 [users, `COUNTS`], see `Traffic.serve`; all systems
+            have the same users in the same order.
         trained: Whether the system is trained; a reference is not, and has a single run.
 
     Attributes:
-        counts: float64 [users, 6], the mean over the runs.
-        totals: float64 [runs, 6], the sums over users.
+        counts: float64 [users, `COUNTS`], the mean over the runs.
+        totals: float64 [runs, `COUNTS`], the sums over users.
         trained: Whether the system is trained.
     """
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from lightning_ccn.studies.simulation.lift import METRICS
+from lightning_ccn.studies.simulation.lift import METRICS, SHARES
 
 # Lifts of the paper's online tests on Taobao, by system; the paper does not name the baseline of these tables.
 PAPER_LIFT: dict[str, dict[str, dict[str, float]]] = {
@@ -37,7 +37,17 @@ def tables(report: dict[str, Any]) -> list[Table]:
     Args:
         report: Content of simulate.json.
     """
-    return [_table(report, name) for name in COLUMNS]
+    return [*(_table(report, name) for name in COLUMNS), _shares(report)]
+
+
+def _shares(report: dict[str, Any]) -> Table:
+    """How much each system shows of the trigger's category."""
+    table = Table("system", *(METRICS[name].title for name in SHARES), title="Items of the trigger's category")
+    rows = [(system["title"], system["values"]) for system in report["systems"]]
+    for title, values in [*rows, ("In the log's test split", report["log"])]:
+        shares = [values[name] for name in SHARES]
+        table.add_row(title, *("undefined" if share is None else f"{share:.1%}" for share in shares))
+    return table
 
 
 def _table(report: dict[str, Any], name: str) -> Table:

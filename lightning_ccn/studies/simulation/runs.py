@@ -21,9 +21,11 @@ from lightning_ccn.data.world.knobs import FILE
 from lightning_ccn.errors import DataError
 from lightning_ccn.studies.comparison.cell import RESULT, environment
 from lightning_ccn.studies.comparison.protocol import read_display
+from lightning_ccn.studies.simulation.ranking import Ranking
 from lightning_ccn.studies.simulation.traffic import CHUNK, Traffic
 
 SCORES = ["page_id", "item_id", "probability"]  # columns that `ccn predict` writes
+ORDER_SCORE = "order_probability"  # and with an order head
 MISSING = "no such file; give the folder of a run that `ccn fit` has finished"
 
 
@@ -86,6 +88,12 @@ class TrainedRun:
         return folder
 
     @property
+    def has_order_head(self) -> bool:
+        """Whether its model estimates orders, by the run's options."""
+        model = self.config.get("model")
+        return isinstance(model, dict) and bool(model.get("order_weight"))
+
+    @property
     def title(self) -> str:
         """The system's name in tables, `display.title` of the run's options; `system` if there is none."""
         return read_display(self.folder / "config.yaml").title or self.system
@@ -125,6 +133,20 @@ def named_runs(words: Sequence[str]) -> list[TrainedRun]:
             raise DataError(f"--runs: '{word}' is given twice")
         runs.append(run)
     return runs
+
+
+def refuse_without_order_head(runs: Sequence[TrainedRun]) -> None:
+    """Checks that every model estimates orders.
+
+    Raises:
+        DataError: One does not.
+    """
+    for run in runs:
+        if not run.has_order_head:
+            raise DataError(
+                f"{run.folder}: has no order head, so it cannot be ranked by orders: train it with "
+                "--model.order_weight 1, or rank by click"
+            )
 
 
 def world_of(runs: Sequence[TrainedRun]) -> tuple[World, Dataset]:
@@ -190,7 +212,7 @@ def predict(run: TrainedRun, data: Path, scratch: Path, worker: int) -> Path:
     return scratch / "scores"
 
 
-def read_scores(path: Path, run: TrainedRun, traffic: Traffic, data: Path) -> Iterator[np.ndarray]:
+def read_scores(path: Path, run: TrainedRun, traffic: Traffic, data: Path, ranking: Ranking) -> Iterator[np.ndarray]:
     """Reads what `predict` wrote.
 
     Args:
@@ -198,25 +220,27 @@ def read_scores(path: Path, run: TrainedRun, traffic: Traffic, data: Path) -> It
         run: The run whose model scored.
         traffic: The visits; each of their chunks is a row group of its parts.
         data: The folder that `Traffic.write` wrote.
+        ranking: What candidates are ranked by.
 
     Yields:
-        float32 [candidates of the chunk].
+        Float [candidates of the chunk], what `Ranking.scores` makes of the probabilities.
 
     Raises:
         DataError: A candidate's score is missing, out of order or not finite.
     """
-    groups = _row_groups(path)
+    columns = [*SCORES, ORDER_SCORE] if ranking.needs_orders else SCORES
+    groups = _row_groups(path, columns)
     for visits, candidates in traffic.chunks(data):
-        page_id, item_id, score = next(groups, [np.zeros(0)] * 3)
+        page_id, item_id, *scores = next(groups, [np.zeros(0)] * len(columns))
         same = np.array_equal(page_id, np.repeat(visits.page_id, candidates.lengths))
-        if not (same and np.array_equal(item_id, candidates.values) and np.isfinite(score).all()):
+        if not (same and np.array_equal(item_id, candidates.values) and all(np.isfinite(s).all() for s in scores)):
             raise DataError(f"{run.folder}: ccn predict did not give every candidate of every visit a finite score")
-        yield score
+        yield ranking.scores(scores[0], scores[1] if ranking.needs_orders else None)
 
 
-def _row_groups(folder: Path) -> Iterator[list[np.ndarray]]:
-    """The columns `SCORES` of each row group, part by part."""
+def _row_groups(folder: Path, columns: list[str]) -> Iterator[list[np.ndarray]]:
+    """The columns of each row group, part by part."""
     for path in parts_of(folder):
         with open_part(path) as file:
             for group in range(file.num_row_groups):
-                yield [np.asarray(column) for column in file.read_row_group(group, SCORES).columns]
+                yield [np.asarray(column) for column in file.read_row_group(group, columns).select(columns).columns]

@@ -21,6 +21,8 @@ from lightning_ccn.errors import DataError, OneLineParser
 from lightning_ccn.studies.comparison.cell import visible_gpus
 from lightning_ccn.studies.comparison.origin import origin
 from lightning_ccn.studies.simulation.lift import METRICS, Outcome, lift
+from lightning_ccn.studies.simulation.log_share import log_shares
+from lightning_ccn.studies.simulation.ranking import WAYS, Ranking
 from lightning_ccn.studies.simulation.reference import REFERENCES, reference_scores
 from lightning_ccn.studies.simulation.report import PAPER_LIFT, tables
 from lightning_ccn.studies.simulation.runs import (
@@ -28,6 +30,7 @@ from lightning_ccn.studies.simulation.runs import (
     named_runs,
     predict,
     read_scores,
+    refuse_without_order_head,
     runs_of_comparison,
     world_of,
 )
@@ -36,7 +39,8 @@ from lightning_ccn.studies.simulation.traffic import Traffic
 DESCRIPTION = """\
 Lets trained systems rank items for the same new visits of a synthetic world's test promotion. The world draws clicks
 and purchases with its known probabilities; the random draw of a (visit, item) is the same for all systems. Prints the
-lifts over a baseline as in the paper's Tables 3 and 4. Several runs of a system are pooled.
+lifts over a baseline as in the paper's Tables 3 and 4, and how many items of the trigger's category each system shows.
+Several runs of a system are pooled.
 """
 
 
@@ -47,7 +51,8 @@ def run(args: list[str]) -> int:
         The exit code, 0.
 
     Raises:
-        DataError: A run is incomplete, the runs have different worlds, or there is no run of the baseline.
+        DataError: A run is incomplete, the runs have different worlds, there is no run of the baseline, or a run
+            without an order head is to be ranked by orders.
     """
     options = _parse(args)
     began = time.monotonic()
@@ -57,6 +62,13 @@ def run(args: list[str]) -> int:
         raise DataError(f"--baseline: no run of '{options.baseline}', only of {', '.join(names)}")
     if taken := set(names) & set(REFERENCES):
         raise DataError(f"--runs: '{min(taken)}' is the name of a reference ranking; choose another")
+    if odd := [name for name in names if ":" in name]:
+        raise DataError(
+            f"--runs: the name '{odd[0]}' has a colon, as that of a system ranked by orders; choose another"
+        )
+    rankings = [Ranking(by, options.click_share) for by in options.rank_by]
+    if any(ranking.needs_orders for ranking in rankings):
+        refuse_without_order_head(runs)
     world, log = world_of(runs)
     first_runs = {run.system: run for run in reversed(runs)}  # the first run of each system
     names.sort(key=lambda name: first_runs[name].order)
@@ -67,11 +79,20 @@ def run(args: list[str]) -> int:
     with TemporaryDirectory(prefix="ccn-simulate-") as scratch:
         data = Path(scratch) / "visits"
         traffic.write(data, log)
-        served = _serve(runs, traffic, data, options.jobs)
-        outcomes = {name: Outcome([served[run] for run in runs if run.system == name], trained=True) for name in names}
+        served = _serve(runs, traffic, data, options.jobs, rankings)
+        outcomes: dict[str, Outcome] = {}
+        ranked: dict[str, tuple[str, Ranking]] = {}  # the system, or reference, and the ranking of each outcome
+        for ranking in rankings:
+            for name in names:
+                of_runs = [served[run][ranking] for run in runs if run.system == name]
+                outcomes[ranking.key(name)] = Outcome(of_runs, trained=True)
+                ranked[ranking.key(name)] = (name, ranking)
         for name in REFERENCES:
-            scores = (reference_scores(name, world, *chunk) for chunk in traffic.chunks(data))
-            outcomes[name] = Outcome([traffic.serve(data, scores)], trained=False)
+            for ranking in rankings if name != "recommender" else [Ranking("click")]:  # which has one order
+                scores = (reference_scores(name, world, *chunk, ranking) for chunk in traffic.chunks(data))
+                outcomes[ranking.key(name)] = Outcome([traffic.serve(data, scores)], trained=False)
+                ranked[ranking.key(name)] = (name, ranking)
+    baseline = rankings[0].key(options.baseline)
     report = {
         **origin("simulate", args),
         "minutes": (time.monotonic() - began) / 60,
@@ -83,13 +104,15 @@ def run(args: list[str]) -> int:
         "users": len(traffic.users),
         "candidates": options.candidates,
         "seed": options.seed,
-        "baseline": {"name": options.baseline, "title": titles[options.baseline]},
+        "baseline": {"name": baseline, "title": rankings[0].title(titles[options.baseline])},
+        "log": log_shares(log, world.catalogue.category),
         "metrics": {name: asdict(metric) for name, metric in METRICS.items()},
         "systems": [
-            {"name": name, "title": titles[name]}
-            | _system(outcome, outcomes[options.baseline], [run.folder for run in runs if run.system == name])
-            | {"paper_lift": {table: lifts[name] for table, lifts in PAPER_LIFT.items() if name in lifts}}
-            for name, outcome in outcomes.items()
+            {"name": key, "title": ranking.title(titles[name]), "ranked": asdict(ranking)}
+            | _system(outcomes[key], outcomes[baseline], [run.folder for run in runs if run.system == name])
+            # the paper's systems are ranked by clicks, as far as it says
+            | {"paper_lift": {table: lifts[key] for table, lifts in PAPER_LIFT.items() if key in lifts}}
+            for key, (name, ranking) in ranked.items()
         ],
     }
     (folder / "simulate.json").write_text(json.dumps(report, indent=1) + "\n")
@@ -123,6 +146,17 @@ def _parse(args: list[str]) -> argparse.Namespace:
         default=60,
         help="items to rank per visit; the page shows the best 8 to 20 (in the default world); default: %(default)s",
     )
+    parser.add_argument(
+        "--rank_by",
+        nargs="+",
+        choices=WAYS,
+        default=["click"],
+        help="what candidates are ranked by: p(click), p(order), or p(click)^a p(order)^(1 - a); several rank each "
+        "system in each way, and the baseline is ranked in the first; default: click",
+    )
+    parser.add_argument(
+        "--click_share", type=float, default=0.5, metavar="A", help="the a of the mix; default: %(default)s"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the visits; default: %(default)s")
     parser.add_argument(
         "--jobs", type=int, help="models that score at a time; default: one per GPU, or one per CPU core"
@@ -133,6 +167,9 @@ def _parse(args: list[str]) -> argparse.Namespace:
         parser.error("--runs needs --output")
     if options.jobs is not None and options.jobs < 1:
         parser.error("--jobs must be 1 or more")
+    if not 0 < options.click_share < 1:
+        parser.error(f"--click_share is {options.click_share:g}: it must be between 0 and 1")
+    options.rank_by = list(dict.fromkeys(options.rank_by))
     options.jobs = options.jobs or len(visible_gpus()) or len(os.sched_getaffinity(0))
     return options
 
@@ -152,13 +189,17 @@ def _make(folder: Path) -> Path:
     return folder
 
 
-def _serve(runs: Sequence[TrainedRun], traffic: Traffic, data: Path, jobs: int) -> dict[TrainedRun, np.ndarray]:
-    """The counts under each run's model, see `Traffic.serve`."""
+def _serve(
+    runs: Sequence[TrainedRun], traffic: Traffic, data: Path, jobs: int, rankings: Sequence[Ranking]
+) -> dict[TrainedRun, dict[Ranking, np.ndarray]]:
+    """The counts under each run's model, ranked in each way, see `Traffic.serve`."""
 
-    def serve(number: int, run: TrainedRun) -> np.ndarray:
+    def serve(number: int, run: TrainedRun) -> dict[Ranking, np.ndarray]:
         with TemporaryDirectory(prefix="ccn-simulate-") as scratch:
             path = predict(run, data, Path(scratch), number)
-            counts = traffic.serve(data, read_scores(path, run, traffic, data))
+            counts = {
+                ranking: traffic.serve(data, read_scores(path, run, traffic, data, ranking)) for ranking in rankings
+            }
         print(f"{run.system}: {run.folder}", flush=True)
         return counts
 

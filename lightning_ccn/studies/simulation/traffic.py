@@ -20,7 +20,10 @@ from lightning_ccn.errors import DataError
 CHUNK = PAGES_PER_ROW_GROUP  # visits per row group of the folder, and per batch that is scored
 MOST_CANDIDATES = 2_000  # more would split a chunk's scores: Parquet's writer limits a row group to 2^20 rows
 PAGE_NUMBERS = 2**32  # page numbers per promotion, see `Entrance.visits`
-COUNTS = ("users", "visits", "clicks", "clicking_visits", "orders", "buying_visits")
+COUNTS = (
+    *("users", "visits", "clicks", "clicking_visits", "orders", "buying_visits"),
+    *("shown", "alike_shown", "alike_clicks"),  # items; alike: of the trigger's category
+)
 
 
 class Traffic:
@@ -107,18 +110,26 @@ class Traffic:
             scores: For each of `chunks`, float [candidates of the chunk].
 
         Returns:
-            float64 [users, 6], `COUNTS` by user: 1; visits; clicks; visits with a click; purchases; visits with a
-            purchase.
+            float64 [users, `COUNTS`]: 1; visits; clicks; visits with a click; purchases; visits with a purchase; items
+            shown, how many of them are of the trigger's category, and clicks on these.
         """
-        counts = np.zeros((len(self.users), len(COUNTS)))
+        counts, category = np.zeros((len(self.users), len(COUNTS))), self.world.catalogue.category
         counts[:, 0] = 1
         for (visits, candidates), score in zip(self.chunks(folder), scores, strict=True):
             shown = best(score, candidates, self.world.recommender.page_lengths(visits))
             page = np.repeat(np.arange(len(shown.lengths)), shown.lengths)
-            clicks, orders = (
-                np.bincount(page, outcome, len(shown.lengths)) for outcome in self.world.outcomes(visits, shown)
+            click, order = self.world.outcomes(visits, shown)
+            alike = category[shown.values] == category[visits.trigger][page]
+            clicks, orders, alike_shown, alike_clicks = (
+                np.bincount(page, outcome, len(shown.lengths)) for outcome in (click, order, alike, alike & (click > 0))
             )
-            rows = np.stack([np.ones_like(clicks), clicks, clicks > 0, orders, orders > 0], axis=1)
+            rows = np.stack(
+                [
+                    *(np.ones_like(clicks), clicks, clicks > 0, orders, orders > 0),
+                    *(shown.lengths, alike_shown, alike_clicks),
+                ],
+                axis=1,
+            )
             np.add.at(counts[:, 1:], np.searchsorted(self.users, visits.users.user), rows)
         return counts
 

@@ -34,6 +34,7 @@ def comparison(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         place = ["--runs", str(folder / "cells"), "--experiment", system, "--run_id", "seed101"]
         quiet = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--data.workers=0"]
         model = ["--model.system", f"lightning_ccn.models.{title}", "--model.system.dim=8", "--test_after_fit=false"]
+        model += ["--model.order_weight=1"]
         model += ["--display.title=SIM", "--display.order=30"] if system == "sim" else []
         assert main(["fit", "--data.folder", str(log), "--data.batch_pages=16", *place, *quiet, *model]) == 0
         (folder / "cells" / system / "seed101" / RESULT).write_text("{}")
@@ -55,19 +56,29 @@ def report(folder: Path) -> dict[str, Any]:
 
 
 def test_a_comparison_becomes_the_papers_tables(comparison: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["simulate", "--comparison", str(comparison), *SMALL]) == 0
+    ways = ["--rank_by", "click", "order", "mix", "--click_share", ".25"]
+    assert main(["simulate", "--comparison", str(comparison), *SMALL, *ways]) == 0
     said = capsys.readouterr().out
     assert f"left out because it is not finished: {comparison / 'cells/ccn/seed103'}" in said
     assert "As the paper's Table 3: lift over SIM in an unseen promotion, 600 visits" in said
     assert "paper +12.3%" in said and "paper +29.38%" in said and "undefined" not in said
     found = report(comparison)
     systems = {system["name"]: system for system in found["systems"]}
-    assert list(systems) == ["sim", "ccn", "oracle", "attainable", "recommender"]
+    trained = [f"{name}{by}" for by in ("", ":order", ":mix") for name in ("sim", "ccn")]
+    references = [f"{name}{by}" for name in ("oracle", "attainable") for by in ("", ":order", ":mix")]
+    assert list(systems) == [*trained, *references, "recommender"]
+    assert systems["ccn:mix"]["title"] == "ccn, by click^0.25 order^0.75"
+    assert systems["ccn:mix"]["paper_lift"] == {} and systems["ccn"]["paper_lift"].keys() == {"Table 3", "Table 4"}
+    assert systems["sim:order"]["values"] != systems["sim"]["values"] and systems["sim:order"]["lift"] is not None
+    orders = {name: s["lift"]["orders_per_user"]["lift"] for name, s in systems.items() if s["lift"]}
+    assert max(orders, key=lambda name: orders[name]) in ("oracle", "oracle:order", "oracle:mix")
+    assert 0 < found["log"]["alike_shown"] < found["log"]["alike_clicked"] < 1
+    assert "Shown items of the trigger's category" in said and "In the log's test split" in said
     assert systems["sim"]["title"] == "SIM"
     assert systems["ccn"]["title"] == "ccn"  # its run has no display.title
     assert systems["sim"]["lift"] is None
     clicks = {name: s["lift"]["clicks_per_user"] for name, s in systems.items() if s["lift"]}
-    assert max(clicks, key=lambda name: clicks[name]["lift"]) == "oracle"
+    assert max(clicks, key=lambda name: clicks[name]["lift"]) in ("oracle", "oracle:mix", "oracle:order")
     assert clicks["oracle"]["low"] > 0
     for system in systems.values():
         values = system["values"]
@@ -162,12 +173,23 @@ def test_runs_of_two_worlds_are_refused_with_the_difference(
         (["sim=a", "sim=a"], "'sim=a' is given twice"),
         (["ccn=a", "tan=b"], "no run of 'sim', only of ccn, tan"),
         (["sim=a", "oracle=b"], "'oracle' is the name of a reference ranking"),
+        (["sim=a", "sim:order=b"], "the name 'sim:order' has a colon"),
     ],
 )
 def test_wrong_run_names_are_refused(
     words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert message in refusal(["--runs", *words, "--output", str(tmp_path)], capsys)
+
+
+def test_a_run_without_an_order_head_is_not_ranked_by_orders(
+    log: Path, fake: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--runs", fake("sim", log), "--output", str(tmp_path), "--rank_by", "click", "order"]
+    assert refusal(words, capsys) == (
+        f"{tmp_path / 'run'}: has no order head, so it cannot be ranked by orders: train it with --model.order_weight "
+        "1, or rank by click\n"
+    )
 
 
 def test_an_output_that_cannot_be_made_is_refused_before_the_work(

@@ -15,6 +15,7 @@ from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.data.world import World, WorldConfig, generate
 from lightning_ccn.errors import DataError
 from lightning_ccn.studies.simulation.lift import METRICS, Outcome, lift
+from lightning_ccn.studies.simulation.ranking import Ranking
 from lightning_ccn.studies.simulation.reference import REFERENCES, reference_scores
 from lightning_ccn.studies.simulation.runs import TrainedRun, read_scores
 from lightning_ccn.studies.simulation.traffic import CHUNK, COUNTS, Traffic, best
@@ -114,14 +115,16 @@ def test_the_same_item_at_the_same_position_has_the_same_outcome_for_two_systems
 
 def test_counts_are_those_of_the_outcomes_user_by_user(folder: Path, traffic: Traffic) -> None:
     counts = traffic.serve(folder, (np.zeros(len(items.values)) for _, items in traffic.chunks(folder)))
-    expected = {user: [1, 0, 0, 0, 0, 0] for user in traffic.users.tolist()}
+    expected = {user: [1] + [0] * 8 for user in traffic.users.tolist()}
+    category = traffic.world.catalogue.category
     for visits, _ in traffic.chunks(folder):
         shown = traffic.world.recommender.exposures(visits, traffic.world.recommender.page_lengths(visits))
         clicks, orders = traffic.world.outcomes(visits, shown)
         for page, user in enumerate(visits.users.user.tolist()):
             part = slice(shown.offsets[page], shown.offsets[page + 1])
             clicked, bought = int(clicks[part].sum()), int(orders[part].sum())
-            row = [0, 1, clicked, clicked > 0, bought, bought > 0]
+            alike = category[shown.values[part]] == category[visits.trigger[page]]
+            row = [0, 1, clicked, clicked > 0, bought, bought > 0, len(alike), alike.sum(), clicks[part][alike].sum()]
             expected[user] = [old + new for old, new in zip(expected[user], row, strict=True)]
     assert counts.tolist() == list(expected.values())
     assert counts[:, COUNTS.index("visits")].sum() == VISITS
@@ -146,6 +149,18 @@ def test_nobody_beats_the_oracle_and_what_is_hidden_costs(outcomes: dict[str, Ou
     assert list(clicks)[:2] == sorted(clicks, key=lambda name: -clicks[name])[:2] == ["oracle", "attainable"]
     found = lift(outcomes["oracle"], outcomes["attainable"], METRICS["clicks_per_user"])
     assert found is not None and found.low > 0
+
+
+def test_nobody_sells_more_than_the_oracle_that_ranks_by_orders(
+    outcomes: dict[str, Outcome], folder: Path, traffic: Traffic
+) -> None:
+    ranking = Ranking("order")
+    scores = (reference_scores("oracle", traffic.world, *chunk, ranking) for chunk in traffic.chunks(folder))
+    by_order = Outcome([traffic.serve(folder, scores)], trained=False)
+    found = lift(by_order, outcomes["oracle"], METRICS["orders_per_user"])
+    assert found is not None and found.low > 0
+    fewer = lift(by_order, outcomes["oracle"], METRICS["clicks_per_user"])
+    assert fewer is not None and fewer.high < 0
 
 
 def test_chance_has_no_lift_over_chance(outcomes: dict[str, Outcome]) -> None:
@@ -192,7 +207,7 @@ def test_scores_of_other_candidates_are_refused(folder: Path, traffic: Traffic, 
     assert len(chunks) == 2
 
     def read(chunks: list[dict[str, np.ndarray]]) -> list[np.ndarray]:
-        return list(read_scores(write_scores(tmp_path / "scores", chunks), run, traffic, folder))
+        return list(read_scores(write_scores(tmp_path / "scores", chunks), run, traffic, folder, Ranking("click")))
 
     for score, chunk in zip(read(chunks), chunks, strict=True):
         assert (score == chunk["probability"]).all()
