@@ -9,6 +9,7 @@ from lightning_ccn.data.world.knobs import WorldConfig
 
 CATEGORY_SHARE = 0.6  # share of the category's centre in the squared length of a latent vector
 CHUNK = 1 << 20  # items that are generated at a time
+CATEGORIES_AT_ONCE = 1 << 10  # that are compared with all others
 CANDIDATES = 3  # number of items from which `Catalogue.pick` chooses
 SHARPNESS = 4.0  # logit per unit of fit in this choice
 
@@ -22,6 +23,7 @@ class Catalogue:
         latent: Float32 [items + 1, dims], unit vectors.
         quality: Float32 [items + 1], N(0, 1); half of the variance comes from the seller.
         deal: Float32 [items + 1], N(0, 1): how good the item's offer in a promotion is.
+        count: Int64 [categories + 1], number of items of each category.
     """
 
     def __init__(self, config: WorldConfig, draws: Draws) -> None:
@@ -56,8 +58,8 @@ class Catalogue:
         rank = np.empty(rows)
         rank[np.argsort(-popularity)] = np.arange(rows) / rows
         self._order = np.argsort(self.category + rank)[1:].astype(np.int32)
-        self._count = np.bincount(self.category[1:], minlength=config.categories + 1)
-        self._start = np.cumsum(self._count) - self._count
+        self.count = np.bincount(self.category[1:], minlength=config.categories + 1)
+        self._start = np.cumsum(self.count) - self.count
 
     def draw_category(self, purpose: str, *counters: np.ndarray) -> np.ndarray:
         """Int64 in [1, categories]: categories drawn by popularity."""
@@ -67,6 +69,40 @@ class Catalogue:
         """Float32 [..., dims]: random unit vectors near the categories' centres, for items and interests."""
         own = _unit(self._draws.normals(purpose, *counters, dims=self.config.dims))
         return _unit(np.sqrt(CATEGORY_SHARE) * self._centre[category] + np.sqrt(1 - CATEGORY_SHARE) * own)
+
+    def most_alike(self, shown: np.ndarray) -> np.ndarray:
+        """The category that stands for each category where only some are shown: itself, or the one most like it.
+
+        Args:
+            shown: Bool [categories + 1]; at least one category is shown, and entry 0, which means nothing, is True.
+
+        Returns:
+            Int64 [categories + 1].
+        """
+        found = np.arange(len(shown))
+        allowed, hidden = np.flatnonzero(shown[1:]) + 1, np.flatnonzero(~shown)
+        for start in range(0, len(hidden), CATEGORIES_AT_ONCE):
+            some = hidden[start : start + CATEGORIES_AT_ONCE]
+            # a product of unit vectors is a cosine
+            found[some] = allowed[(self._centre[some] @ self._centre[allowed].T).argmax(axis=1)]
+        return found
+
+    def item_within(self, shown: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        """Items of the categories that are shown, all equally likely.
+
+        Args:
+            shown: Bool [categories + 1]; at least one category is shown.
+            uniform: Float64 [n] in (0, 1), which items.
+
+        Returns:
+            Int64 [n], item rows.
+        """
+        allowed = np.flatnonzero(shown[1:]) + 1
+        past = np.cumsum(self.count[allowed])
+        place = (uniform * past[-1]).astype(np.int64)
+        which = np.searchsorted(past, place, side="right")
+        category = allowed[which]
+        return self._order[self._start[category] + place - (past[which] - self.count[category])].astype(np.int64)
 
     def pick(
         self,
@@ -91,7 +127,7 @@ class Catalogue:
         bits = self._draws.bits(purpose, *(counter[:, None] for counter in counters), np.arange(CANDIDATES))
         which, luck = halves(bits)
         rank = which ** (1 + self.config.popularity_skew)
-        index = self._start[category][:, None] + (rank * self._count[category][:, None]).astype(np.int64)
+        index = self._start[category][:, None] + (rank * self.count[category][:, None]).astype(np.int64)
         item = self._order[index]
         score = SHARPNESS * np.einsum("ncd,nd->nc", self.latent[item], wish)
         if deal is not None:

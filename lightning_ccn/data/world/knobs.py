@@ -11,6 +11,7 @@ import yaml
 from lightning_ccn.errors import DataError
 
 FILE = "world.yaml"  # stores the knobs in a dataset folder that a world wrote
+LATER_KNOBS = ("scenarios",)  # which older files do not have; they are not written while they have their defaults
 
 RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**63 - 1),
@@ -22,6 +23,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "interests": (1, 16),
     "first_promotion": (0, 1_000),
     "promotions": (1, 100),
+    "scenarios": (1, 100),
     "train_pages": (1, 2**32 - 1),
     "validation_pages": (1, 2**32 - 1),
     "test_pages": (1, 2**32 - 1),
@@ -71,6 +73,10 @@ class WorldConfig:
         promotions: Number of promotions for training and validation, 1 to 100, in time order, of equal size.
         unseen_test: Whether test pages come from a further promotion, so that the mix of intents changes. If not, they
             come from the end of the last one (with `promotions` 1, all pages have the same mix).
+        scenarios: Number of scenarios (places of the shop where pages are shown), 1 to 100. With 1, all pages are alike
+            and no column says so. With more, each page view belongs to one of them, all equally often, and the column
+            `scenario` names it. They differ in intent mix, click rate, page clickiness, categories and page length,
+            within the bounds that `scenarios.Scenarios` states.
         train_pages: Page views for training, 1 or more. The default gives 38 training impressions per user and
             105 per item, like the data of the CCN paper (38 and 122).
         validation_pages: Page views for validation, at the end of the last promotion; 1 or more.
@@ -119,6 +125,7 @@ class WorldConfig:
     first_promotion: int = 0
     promotions: int = 4
     unseen_test: bool = True
+    scenarios: int = 1
     train_pages: int = 37_500
     validation_pages: int = 10_000
     test_pages: int = 20_000
@@ -175,8 +182,12 @@ class WorldConfig:
 
     def to_yaml(self) -> str:
         """The contents of world.yaml."""
+        plain = asdict(self)
+        for name in LATER_KNOBS:
+            if plain[name] == DEFAULTS[name]:
+                del plain[name]  # so that an older version reads the file, and a world's bytes stay what they were
         return "# The promotion world that wrote this folder: `World(WorldConfig.load(folder))`.\n" + yaml.safe_dump(
-            asdict(self), sort_keys=False
+            plain, sort_keys=False
         )
 
     @staticmethod
@@ -195,8 +206,13 @@ class WorldConfig:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from None
         except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or 2024-13-45
             raise DataError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-        known = {field.name for field in fields(WorldConfig)}
+        if isinstance(plain, dict):
+            plain = {name: DEFAULTS[name] for name in LATER_KNOBS} | plain
+        known = set(DEFAULTS)
         if not isinstance(plain, dict) or set(plain) != known:
             odd = sorted(map(str, set(plain) ^ known)) if isinstance(plain, dict) else [type(plain).__name__]
             raise DataError(f"{path}: unknown or missing knobs: {', '.join(odd)}; write the folder again")
         return WorldConfig(**plain)
+
+
+DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(WorldConfig)}

@@ -8,6 +8,7 @@ from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.data.world.catalogue import Catalogue
 from lightning_ccn.data.world.draws import Draws
 from lightning_ccn.data.world.knobs import WorldConfig
+from lightning_ccn.data.world.scenarios import Scenarios
 from lightning_ccn.data.world.visits import Visits
 
 FEATURED_SHARE = 0.25  # share of the categories that a promotion features
@@ -16,12 +17,12 @@ FEATURED_SHARE = 0.25  # share of the categories that a promotion features
 class Recommender:
     """The system that made the log. Its items are near the trigger, near the interests, popular, or promoted."""
 
-    def __init__(self, config: WorldConfig, draws: Draws, catalogue: Catalogue) -> None:
-        self.config, self._draws, self._catalogue = config, draws, catalogue
+    def __init__(self, config: WorldConfig, draws: Draws, catalogue: Catalogue, scenarios: Scenarios) -> None:
+        self.config, self._draws, self._catalogue, self._scenarios = config, draws, catalogue, scenarios
 
     def page_lengths(self, visits: Visits) -> np.ndarray:
         """Int64 [pages]: number of exposed items of each page."""
-        low, high = self.config.page_min, self.config.page_max
+        low, high = (of[visits.scenario] for of in (self._scenarios.shortest, self._scenarios.longest))
         return low + (self._draws.uniform("page length", visits.page_id) * (high - low + 1)).astype(np.int64)
 
     def exposures(self, visits: Visits, lengths: np.ndarray) -> Ragged:
@@ -55,13 +56,23 @@ class Recommender:
         choice = self._draws.uniform("featured category", page_id, position) * len(featured)
         category[promoted] = featured[choice[promoted].astype(np.int64)]
 
+        scenario = visits.scenario[row]
+        category = self._scenarios.instead[scenario, category]
         values = catalogue.pick("exposure", page_id, position, category=category, wish=wish, deal=promoted)
         attempt = 0
         while (again := _repeated(row, values, visits.trigger)).any():
             attempt += 1
             anything = self._draws.uniform("instead of a duplicate", page_id[again], position[again], attempt)
-            values[again] = 1 + (anything * config.items).astype(np.int64)
+            values[again] = self._anything(anything, scenario[again])
         return Ragged(values, items.offsets)
+
+    def _anything(self, uniform: np.ndarray, scenario: np.ndarray) -> np.ndarray:
+        """Int64 [n]: items that the scenarios [n] show, all equally likely, by uniforms [n] in (0, 1)."""
+        items = 1 + (uniform * self.config.items).astype(np.int64)
+        for row in np.unique(scenario[scenario > 0]):
+            of_row = scenario == row
+            items[of_row] = self._catalogue.item_within(self._scenarios.shown[row], uniform[of_row])
+        return items
 
     def _featured(self, promotion: int) -> np.ndarray:
         """Int64: the categories that a promotion features."""

@@ -3,22 +3,24 @@
 User u enters promotion p by clicking an item, the trigger t. The user's intent, for the trigger or for the promotion,
 is hidden:
 
-    P(for the trigger) = sigmoid( inclination_u + intent_fit * (fit(u, t) - 1/2) + mix_p + mix_{p, category(t)} )
+    P(for the trigger) =
+        sigmoid( inclination_u + intent_fit * (fit(u, t) - 1/2) + mix_p + mix_{p, category(t)} + mix_s )
 
 An exposed item i at position k = 1, 2, ... is clicked with
 
-    logit = intercept + quality_pull * quality_i - position_effect * ln(k) + page_clickiness * e_page
+    logit = intercept + clicks_s + quality_pull * quality_i - position_effect * ln(k) + page_clickiness_s * e_page
             + trigger_pull * cos(i, t)                                                  for the trigger, or
             + interest_pull * fit(u, i) + deal_pull * deal_i + taste_pull * taste_u     for the promotion
 
-where fit(u, i) is the largest of sqrt(strength) * cosine over u's interests. page_clickiness * e_page, with e_page ~
-N(0, 1), is the page's clickiness: how click-prone the whole page is; it is hidden too. A clicked item is purchased with
-logit = intercept' + fit(u, i) + deal_i / 2 + taste_u / 2. Both intercepts are set so that the mean probabilities on the
-training pages are those of the knobs.
+where fit(u, i) is the largest of sqrt(strength) * cosine over u's interests. page_clickiness_s * e_page, with e_page ~
+N(0, 1), is the page's clickiness: how click-prone the whole page is; it is hidden too. s is the page's scenario, which
+its row names; in a world with one scenario, mix_s and clicks_s are 0 (see `Scenarios`). A clicked item is purchased
+with logit = intercept' + fit(u, i) + deal_i / 2 + taste_u / 2. Both intercepts are set so that the mean probabilities
+on the training pages are those of the knobs.
 
 `World.attainable_probability` averages the click probability over both intents and over e_page, given the true
-parameters of user, items and promotion. A log only allows estimates of these. So no model's expected AUC is above the
-AUC of this probability, and with more page views models come closer to it.
+parameters of user, items, promotion and scenario. A log only allows estimates of these. So no model's expected AUC is
+above the AUC of this probability, and with more page views models come closer to it.
 """
 
 from __future__ import annotations
@@ -36,10 +38,12 @@ from lightning_ccn.data.world.draws import Draws
 from lightning_ccn.data.world.knobs import WorldConfig
 from lightning_ccn.data.world.population import AGES, CITIES, GENDERS, Population
 from lightning_ccn.data.world.recommender import Recommender
+from lightning_ccn.data.world.scenarios import Scenarios
 from lightning_ccn.data.world.visits import Entrance, Visits
 from lightning_ccn.data.world.windows import windows
 
 PROFILE = ("user", "age", "gender", "city")
+SCENARIO = "scenario"  # in page rows; a profile feature, which is what the schema calls every category of a whole page
 CALIBRATION_PAGES = 4_096
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(32)  # Gauss-Hermite: sum(weight * f(node)) = E f(N(0, 1))
 WEIGHTS = WEIGHTS / WEIGHTS.sum()
@@ -58,6 +62,7 @@ class World:
         config: The knobs.
         catalogue: The items.
         population: The users and their histories.
+        scenarios: How the scenarios differ.
         entrance: Draws visits.
         recommender: Draws the items that a visit is shown.
 
@@ -73,8 +78,9 @@ class World:
         self._draws = Draws(config.seed)
         self.catalogue = Catalogue(config, self._draws)
         self.population = Population(config, self._draws, self.catalogue)
-        self.entrance = Entrance(config, self._draws, self.catalogue, self.population)
-        self.recommender = Recommender(config, self._draws, self.catalogue)
+        self.scenarios = Scenarios(config, self._draws, self.catalogue)
+        self.entrance = Entrance(config, self._draws, self.catalogue, self.population, self.scenarios)
+        self.recommender = Recommender(config, self._draws, self.catalogue, self.scenarios)
 
     @property
     def schema(self) -> Schema:
@@ -82,9 +88,10 @@ class World:
         config = self.config
         ids = {"user": config.users, "age": AGES, "gender": GENDERS, "city": CITIES}
         ids |= {page_row.ITEM: config.items, "category": config.categories, "seller": config.sellers}
+        ids |= {SCENARIO: config.scenarios} if config.scenarios > 1 else {}
         return Schema(
             tables={name: Table(1 + count) for name, count in ids.items()},
-            user=tuple(Feature(name, name) for name in PROFILE),
+            user=tuple(Feature(name, name) for name in (*PROFILE, SCENARIO) if name in ids),
             attributes=(Feature("category", "category"), Feature("seller", "seller")),
             category="category",
         )
@@ -137,6 +144,7 @@ class World:
             page_row.PAGE_ID: visits.page_id,
             page_row.TIME: visits.time,
             **{name: getattr(visits.users, name) for name in PROFILE},
+            **({SCENARIO: visits.scenario} if self.config.scenarios > 1 else {}),
             page_row.TRIGGER: visits.trigger,
             page_row.ITEMS: items,
             page_row.CLICKS: Ragged(clicks, items.offsets),
@@ -157,6 +165,7 @@ class World:
         config, catalogue, item = self.config, self.catalogue, items.values
         row = np.repeat(np.arange(len(items.lengths)), items.lengths)
         always = config.quality_pull * catalogue.quality[item] - config.position_effect * np.log(_positions(items))
+        always += self.scenarios.clicks[visits.scenario[row]]
         similarity = np.einsum("nd,nd->n", catalogue.latent[item], catalogue.latent[visits.trigger[row]])
         for_promotion = (
             config.interest_pull * self.population.fit(visits.users, row, item)
@@ -181,10 +190,10 @@ class World:
     ) -> np.ndarray:
         """Float64 [items]: the click probability of given logit terms, averaged over intent and clickiness."""
         result = np.zeros(len(row))
-        intent = visits.intent[row]
+        intent, clickiness = visits.intent[row], self.scenarios.clickiness[visits.scenario[row]]
         for share, term in ((intent, for_trigger), (1 - intent, for_promotion)):
             for node, weight in zip(NODES, WEIGHTS, strict=True):
-                result += weight * share * _sigmoid(intercept + always + term + self.config.page_clickiness * node)
+                result += weight * share * _sigmoid(intercept + always + term + clickiness * node)
         return result
 
     @cached_property

@@ -18,9 +18,10 @@ import numpy as np
 
 from lightning_ccn.callbacks.page_effects_file import PageEffectsFile
 from lightning_ccn.errors import CellError, DataError
-from lightning_ccn.studies.comparison.protocol import Cell
+from lightning_ccn.studies.comparison.protocol import Cell, LeftOut
 
 PAGE_EFFECTS = "page_effects.npz"
+LEFT_OUT = "left_out"  # beside the folder of the cells: the dataset folders that leave something out
 RESULT = "cell.json"  # written last: a run folder with this file is finished
 # Prefixes of the variables by which SLURM and torchrun describe a rank.
 RANK_VARIABLES = ("SLURM_", "CCN_", "TORCHELASTIC_", "MASTER_", "RANK", "LOCAL_", "GROUP_", "NODE_RANK", "WORLD_SIZE")
@@ -42,8 +43,12 @@ class Cells:
         """The cell's run folder."""
         return self.folder / cell.system / cell.id
 
+    def data(self, left_out: LeftOut) -> Path:
+        """The dataset folder that leaves this out, see `leave_out`; runs with something left out read it."""
+        return self.folder.with_name(LEFT_OUT) / left_out.folder
+
     def result(self, cell: Cell) -> dict[str, Any] | None:
-        """The `options` and `minutes` of a finished cell, and whether it was `pruned`; None if it is not finished.
+        """What `finish` wrote of a finished cell; None if it is not finished.
 
         Raises:
             DataError: The cell in the folder was trained with other options.
@@ -53,8 +58,8 @@ class Cells:
             return None
         result: dict[str, Any] = json.loads(file.read_text())
         wanted, used = self._options(cell), result["options"]
-        if used != wanted:
-            differences = sorted(set(wanted) ^ set(used)) or ["their order"]
+        if used != wanted or result.get("left_out") != _left_out(cell):
+            differences = sorted(set(wanted) ^ set(used)) or ["their order" if used != wanted else "what is left out"]
             raise DataError(
                 f"{file}: this cell was trained with other options ({', '.join(differences)}): "
                 "give the comparison another --output, or delete that folder"
@@ -101,7 +106,9 @@ class Cells:
             )
 
     def finish(self, cell: Cell, code: int, started: float, pruned: bool = False) -> None:
-        """Marks the cell as finished after its process has ended.
+        """Marks the cell as finished after its process has ended, by a file with its options and minutes.
+
+        The file also says whether it was `pruned`, and what was `left_out`, if anything.
 
         Args:
             cell: The cell.
@@ -119,6 +126,8 @@ class Cells:
             raise CellError(f"{path / 'fit.log'}: {how}; its last line: {lines[-1] if lines else '(none)'}")
         minutes = (time.monotonic() - started) / 60
         result = {"options": self._options(cell), "minutes": minutes, "pruned": pruned}
+        if cell.left_out:
+            result["left_out"] = _left_out(cell)
         partial = path / f"{RESULT}.part"
         partial.write_text(json.dumps(result, indent=1) + "\n")
         partial.rename(path / RESULT)
@@ -129,7 +138,9 @@ class Cells:
     def _run_options(self, cell: Cell) -> list[str]:
         """Options that do not change the result, so that `cell.json` does not record them."""
         path = self.path(cell).absolute()
+        data = ("--data.folder", str(self.data(cell.left_out).absolute())) if cell.left_out else ()
         return [
+            *data,
             *("--runs", str(path.parent.parent), "--experiment", path.parent.name, "--run_id", path.name),
             *("--trainer.devices", "1", "--trainer.enable_progress_bar", "false", "--wandb", "off"),
             *("--trainer.callbacks+", f"{PageEffectsFile.__module__}.{PageEffectsFile.__name__}"),
@@ -146,6 +157,10 @@ class Cells:
                 return {name: file[name].astype(np.float64) for name in file.files}
         except FileNotFoundError:
             return {}
+
+
+def _left_out(cell: Cell) -> dict[str, int] | None:
+    return {cell.left_out.column: cell.left_out.value} if cell.left_out else None
 
 
 def environment(worker: int) -> dict[str, str]:

@@ -23,6 +23,24 @@ SENSITIVITY: Mapping[str, tuple[float, ...]] = {  # values of CCN's own options
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A value of a column that a run is not trained on, and the only one that it is tested on.
+
+    Attributes:
+        column: Name of the column, a profile feature.
+        value: The value, a row of the feature's table.
+    """
+
+    column: str
+    value: int
+
+    @property
+    def folder(self) -> str:
+        """Name of the dataset folder that leaves it out."""
+        return f"{self.column}-{self.value}"
+
+
+@dataclass(frozen=True)
 class Cell:
     """One run of a comparison. A comparison is a table of systems x seeds, and a cell is one run in it.
 
@@ -31,12 +49,14 @@ class Cell:
         id: The run's id, unique within the system.
         options: Options of `ccn fit` beyond those that all cells share.
         trial: Number of the trial of the search that this run is; None for every other run.
+        left_out: What the run is not trained on; None for a run on all data.
     """
 
     system: str
     id: str
     options: tuple[str, ...]
     trial: int | None = None
+    left_out: LeftOut | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +95,7 @@ class Protocol:
         search_share: Share of the training batches in the search and in the sensitivity runs.
         sensitivity_seeds: Number of runs of CCN for each value in `SENSITIVITY`.
         chosen: Settings of each system that an earlier comparison has already searched for.
+        left_out: What is left out, one at a time: every reported run is repeated for each. Empty: all data are used.
     """
 
     seeds: tuple[int, ...]
@@ -83,6 +104,7 @@ class Protocol:
     search_share: float = 1.0
     sensitivity_seeds: int = 1
     chosen: Mapping[str, Settings] = field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
 
     def search(self, system: str, rates: Rates) -> Iterator[tuple[Settings, Cell]]:
         """(settings, cell that tries them). Empty if nothing is searched, or an earlier comparison has chosen."""
@@ -93,9 +115,12 @@ class Protocol:
             yield settings, Cell(system, f"trial{number}", (*options, "--test_after_fit=false"), number)
 
     def reported(self, system: str, rates: Rates, settings: Settings) -> Iterator[tuple[int, Cell]]:
-        """(seed, cell) of each of the system's reported runs."""
-        for seed in self.seeds:
-            yield seed, Cell(system, f"seed{seed}", (*_seed(seed), *rates.with_settings(settings)))
+        """(seed, cell) of each of the system's reported runs; with something left out, all seeds of each."""
+        for left_out in self.left_out or (None,):
+            without = f"without-{left_out.folder}-" if left_out else ""
+            for seed in self.seeds:
+                options = (*_seed(seed), *rates.with_settings(settings))
+                yield seed, Cell(system, f"{without}seed{seed}", options, left_out=left_out)
 
     def sensitivity(self, system: str, rates: Rates, settings: Settings) -> Iterator[tuple[str, float, int, Cell]]:
         """(option, value, seed, cell) of each run that varies one of CCN's own options."""
@@ -120,6 +145,11 @@ def _seed(seed: int) -> tuple[str, ...]:
 def default_systems() -> list[str]:
     """Names of all systems in `conf/model`, in the order of their `display`."""
     return sorted(_known_systems(), key=lambda name: (read_display(CONF / "model" / f"{name}.yaml").order, name))
+
+
+def systems_in_conf() -> list[str]:
+    """Names of all systems in `conf/model` and `conf/ablation`."""
+    return [path.stem for folder in ("model", "ablation") for path in (CONF / folder).glob("*.yaml")]
 
 
 def configuration(system: str) -> Path:

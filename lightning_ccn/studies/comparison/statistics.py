@@ -36,8 +36,7 @@ def summary(values: Sequence[float | None]) -> dict[str, float | int | None]:
         return {"mean": None, "se": None, "runs": 0}
     count = len(known)
     if count < FEWEST_TO_DROP:
-        error = float(stats.sem(known)) if count > 1 else None
-        return {"mean": float(np.mean(known)), "se": error, "runs": count}
+        return over_values(known)
     share = 1 / count, 1 / count
     error = float(mstats.trimmed_stde(known, limits=share))
     return {"mean": float(mstats.trimmed_mean(known, limits=share)), "se": error, "runs": count - 2}
@@ -97,6 +96,25 @@ def paired(
     return found
 
 
+def over_values(of_values: Sequence[float | None]) -> dict[str, float | int | None]:
+    """Mean and standard error over left-out values, all of which count: they are what the mean is about.
+
+    Args:
+        of_values: The mean over the runs of each value; None if undefined.
+
+    Returns:
+        What `summary` returns; `runs` is the number of values.
+
+    >>> over_values([0.25, 0.75])
+    {'mean': 0.5, 'se': 0.25, 'runs': 2}
+    """
+    known = [value for value in of_values if value is not None]
+    if not known or len(known) < len(of_values):
+        return {"mean": None, "se": None, "runs": 0}
+    error = float(stats.sem(known)) if len(known) > 1 else None
+    return {"mean": float(np.mean(known)), "se": error, "runs": len(known)}
+
+
 def shared_seeds(system: Mapping[int, float | None], baseline: Mapping[int, float | None]) -> list[int]:
     """The seeds for which both have a value, in order."""
     both = system.keys() & baseline.keys()
@@ -128,5 +146,5 @@ def runs_to_see(difference: float, run_sd: float, page_se: float, most: int = 10
 
 def _freedom(runs: npt.ArrayLike, of_runs: npt.ArrayLike, error: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Degrees of freedom of an error of which `of_runs` is known from so many runs, and the rest well."""
-    with np.errstate(divide="ignore"):  # infinitely many if the runs do not differ
+    with np.errstate(divide="ignore", invalid="ignore"):  # infinitely many if the runs do not differ
         return np.asarray(np.subtract(runs, 1) * np.divide(error, of_runs) ** 4)

@@ -15,12 +15,14 @@ import numpy as np
 from lightning_ccn.errors import DataError
 from lightning_ccn.evaluation.metrics import metric_titles
 from lightning_ccn.studies.comparison.cell import Cells
-from lightning_ccn.studies.comparison.protocol import Cell, Protocol, Rates
+from lightning_ccn.studies.comparison.protocol import Cell, LeftOut, Protocol, Rates
 from lightning_ccn.studies.comparison.search import EndedTrial, Settings, is_hopeless
 from lightning_ccn.studies.comparison.statistics import paired, summary
 from lightning_ccn.training.display import Display
 
 BOUNDS = ("oracle_auc", "attainable_auc")
+# What the trigger adds, then what contrast adds: a system, and the one that it is compared with.
+STEPS = (("tan", "sim"), ("tan_bounded", "sim"), ("ccn", "tan"), ("ccn", "tan_bounded"))
 
 
 @dataclass(frozen=True)
@@ -132,35 +134,52 @@ class Study:
                 found += result["minutes"] if result else 0.0
         return found
 
-    def systems(self, baseline_name: str) -> list[dict[str, Any]]:
+    def systems(self, baseline_name: str, left_out: LeftOut | None = None) -> list[dict[str, Any]]:
         """For each system: its search, its runs, their summary, and its differences to the baseline.
 
         Args:
             baseline_name: Name of a system; if the comparison does not include it, `versus` is None in every entry.
+            left_out: Which of the protocol's; None for a protocol that leaves nothing out.
         """
-        found = [self._system(system) for system in self.entries]
+        found = [self._system(system, left_out) for system in self.entries]
         baseline = next((system for system in found if system["name"] == baseline_name), None)
         for system in found:
             system["versus"] = None
             if baseline is not None and system is not baseline:
-                system["versus"] = self._versus(system, baseline)
+                system["versus"] = self._versus(system, baseline, left_out)
         return found
 
-    def _versus(self, system: dict[str, Any], baseline: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    def steps(self, systems: Sequence[dict[str, Any]], left_out: LeftOut | None = None) -> list[dict[str, Any]]:
+        """The paper's steps from one system to the next: `system`, `to`, and `versus`, the differences by metric.
+
+        Args:
+            systems: What `systems` returned for the same `left_out`.
+            left_out: Which of the protocol's; None for a protocol that leaves nothing out.
+        """
+        by_name = {system["name"]: system for system in systems}
+        return [
+            {"system": one, "to": other, "versus": self._versus(by_name[one], by_name[other], left_out)}
+            for one, other in STEPS
+            if one in by_name and other in by_name
+        ]
+
+    def _versus(
+        self, system: dict[str, Any], baseline: dict[str, Any], left_out: LeftOut | None
+    ) -> dict[str, dict[str, Any]]:
         """The differences of two systems, by metric."""
-        effects = self._mean_effects(system["name"], baseline["name"])
+        effects = self._mean_effects(system["name"], baseline["name"], left_out)
         found = {}
         for metric in metric_titles():
             found[metric] = paired(_by_seed(system, metric), _by_seed(baseline, metric), effects.get(metric))
         return found
 
-    def _mean_effects(self, system: str, baseline: str) -> dict[str, np.ndarray]:
+    def _mean_effects(self, system: str, baseline: str, left_out: LeftOut | None) -> dict[str, np.ndarray]:
         """Effect of each page of the test split on the mean difference of two systems, by metric.
 
         Empty if a run has no effects: it was trained by an earlier version.
         """
         of_seeds = []
-        cells = [self._seeds(name) for name in (system, baseline)]
+        cells = [self._seeds(name, left_out) for name in (system, baseline)]
         for seed in cells[0]:
             one, other = (self.cells.page_effects(of[seed]) for of in cells)
             if not one or not other:
@@ -168,12 +187,13 @@ class Study:
             of_seeds.append({metric: one[metric] - other[metric] for metric in one})
         return {metric: np.mean([effects[metric] for effects in of_seeds], axis=0) for metric in of_seeds[0]}
 
-    def _seeds(self, system: str) -> dict[int, Cell]:
-        return dict(self.protocol.reported(system, self.entries[system].rates, self.settings(system)))
+    def _seeds(self, system: str, left_out: LeftOut | None) -> dict[int, Cell]:
+        reported = self.protocol.reported(system, self.entries[system].rates, self.settings(system))
+        return {seed: cell for seed, cell in reported if cell.left_out == left_out}
 
-    def _system(self, system: str) -> dict[str, Any]:
+    def _system(self, system: str, left_out: LeftOut | None) -> dict[str, Any]:
         entry, settings = self.entries[system], self.settings(system)
-        runs = [self._run(seed, cell) for seed, cell in self.protocol.reported(system, entry.rates, settings)]
+        runs = [self._run(seed, cell) for seed, cell in self._seeds(system, left_out).items()]
         values = {name: [run["metrics"].get(name) for run in runs] for name in metric_titles()}
         values["items_per_second"] = [run["metrics"]["train_items_per_second"] for run in runs]
         values["minutes"] = [run["minutes"] for run in runs]

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from math import hypot
 from typing import Any
 
 from lightning_ccn.studies.html_report.figures import agreement
 from lightning_ccn.studies.html_report.svg import decimal
 from lightning_ccn.studies.html_report.tables import RANKED, count
-from lightning_ccn.studies.html_report.values import SystemEntry, error, mean, metric_titles, ranked
+from lightning_ccn.studies.html_report.values import SystemEntry, error, mean, metric_titles, ranked, versus
 
 Comparison = Mapping[str, Any]
 
-AUC = "All items of the test split in one ranking."
-PAGE_AUC = "Items are ranked within their page; the AUCs of the pages are averaged."
+LEFT_OUT = (
+    "Each row is of models that were trained without the pages of this value, and tested on its test pages alone, in "
+    "which the value is “unknown”. With several seeds, a number is their mean. “Attainable” is the best AUC that a "
+    "model could reach if it knew all about the value, which none of these does. Differences are paired by seed. Their "
+    "mean is over the values, and its 95% interval is Student’s with the values as the sample."
+)
 QUICK = (
     "This is a quick comparison: one run per system, without a search. It shows that everything works, "
     "but it cannot tell a small difference from chance."
@@ -51,16 +56,37 @@ CALIBRATION = (
 )
 
 
+def auc(comparison: Comparison) -> str:
+    """What the AUC is of."""
+    if found := comparison.get("left_out"):
+        return f"All test pages of a left-out {found['column']} in one ranking; the mean over all of them."
+    return "All items of the test split in one ranking."
+
+
+def page_auc(comparison: Comparison) -> str:
+    """What the page AUC is of."""
+    text = "Items are ranked within their page; the AUCs of the pages are averaged."
+    if found := comparison.get("left_out"):
+        text += f" The mean over every {found['column']} that is left out."
+    return text
+
+
 def headline(comparison: Comparison) -> str:
     """The best system, and the steps from SIM over TAN to CCN; of TAN's variants the best one counts."""
     systems: Sequence[SystemEntry] = comparison["systems"]
-    best = ranked(systems, "auc")[0]
+    best, *others = ranked(systems, "auc")
     value, spread = mean(best, "auc"), error(best, "auc")
     if value is None:
         return "No system has an AUC on this test split. Are all its labels equal?"
-    text = f"{best['title']} has the highest AUC, {decimal(value, 4)}" + (
-        f" ± {decimal(spread, 4)}. " if spread else ". "
-    )
+    text = f"{best['title']} has the highest AUC, {decimal(value, 4)}"
+    if found := comparison.get("left_out"):
+        text = f"Where training left out the {found['column']}, {text}"
+    if spread:
+        text += f" ± {decimal(spread, 4)}"
+        near = [str(other["title"]) for other in others if _is_near(best, other)]
+        if near and not found:  # left-out values differ by more than systems do, so there only pairs can be compared
+            text += f"; within two standard errors of it: {', '.join(near)}"
+    text += ". "
     by_name = {str(system["name"]): system for system in systems}
     tans = [by_name[name] for name in ("tan", "tan_bounded") if name in by_name]
     if not tans or "ccn" not in by_name or "sim" not in by_name:
@@ -71,10 +97,27 @@ def headline(comparison: Comparison) -> str:
         ccn, middle, sim = mean(by_name["ccn"], metric), mean(tan, metric), mean(by_name["sim"], metric)
         if ccn is not None and middle is not None and sim is not None:
             text += (
-                f"In {titles[metric]}, {tan['title']} is {points(middle - sim)} SIM, and CCN is {points(ccn - middle)} "
-                f"{tan['title']}. "
+                f"In {titles[metric]}, {tan['title']} is {points(middle - sim)} SIM"
+                f"{_if_within_the_error(comparison, tan, by_name['sim'], metric)}, and CCN is {points(ccn - middle)} "
+                f"{tan['title']}{_if_within_the_error(comparison, by_name['ccn'], tan, metric)}. "
             )
     return text
+
+
+def _is_near(best: SystemEntry, other: SystemEntry) -> bool:
+    values, errors = (mean(best, "auc"), mean(other, "auc")), (error(best, "auc"), error(other, "auc"))
+    if None in values or None in errors:
+        return False
+    return values[0] - values[1] < 2 * hypot(*errors)  # type: ignore[operator,arg-type]
+
+
+def _if_within_the_error(comparison: Comparison, one: SystemEntry, other: SystemEntry, metric: str) -> str:
+    """A remark on the difference of two systems whose 95% interval has 0 in it; empty if it has not, or is unknown."""
+    for step in comparison.get("steps") or []:
+        if (step["system"], step["to"]) == (one["name"], other["name"]):
+            low, high = (versus(step, metric, end) for end in ("low", "high"))
+            return " (within the error)" if low is not None and high is not None and low <= 0 <= high else ""
+    return ""
 
 
 def points(difference: float) -> str:
@@ -95,10 +138,15 @@ def terms(families: Collection[str]) -> str:
 
 def marks(comparison: Comparison) -> str:
     """How to read the two rankings."""
-    protocol = comparison["protocol"]
+    protocol, left_out = comparison["protocol"], comparison.get("left_out")
     runs = len(protocol["seeds"])
     baseline = next((s["title"] for s in comparison["systems"] if s["name"] == protocol["baseline"]), None)
     dashed = f" The dashed line marks the mean of {baseline}." if baseline else ""
+    if left_out:
+        return (
+            f"A point is the mean over {_values(comparison)}; the bar is ± one standard error over them; the ticks are "
+            f"the single runs.{dashed}"
+        )
     if runs < 2:
         return "A point is the only run, so there is no standard error: it needs two." + dashed
     mean_of = f"the mean of {runs} runs"
@@ -113,6 +161,14 @@ def tests(comparison: Comparison) -> str:
     if not others:
         baseline = comparison["protocol"]["baseline"]
         return f"One point is .01 of AUC. There are no differences to {baseline}, the baseline, to report."
+    if comparison.get("left_out"):
+        return (
+            f"One point is .01 of AUC. Differences are means over {_values(comparison)}; those of one value are "
+            "between runs with the same seed. The error, the interval and p are Student’s, with the values as the "
+            "sample: they cover the differences between values, and with them those between seeds and pages. p is not "
+            f"corrected for the number of comparisons, {others}. “Values” is the number of left-out values that would "
+            "find a difference of .1 points with p < .05 in four of five comparisons."
+        )
     if len(comparison["protocol"]["seeds"]) < 2:
         return "Differences are those of single runs; a standard error and a p-value need two runs per system."
     dropped = "; none is left out" if comparison["protocol"]["dropped"] else ""
@@ -123,6 +179,16 @@ def tests(comparison: Comparison) -> str:
         "a difference of .1 points with p < .05 in four of five comparisons; “–” if no number would, because the "
         "error over the pages of the test split alone is too large."
     )
+
+
+def repeated(comparison: Comparison) -> str:
+    """What the number in the last column of the results is of."""
+    return "values" if comparison.get("left_out") else "seeds"
+
+
+def _values(comparison: Comparison) -> str:
+    left_out = comparison["left_out"]
+    return f"{len(left_out['values'])} left-out values of {left_out['column']}"
 
 
 def order(systems: Sequence[SystemEntry]) -> str:
@@ -178,7 +244,7 @@ def search(comparison: Comparison) -> str:
         "has. Every system has the same number of trials, and the first is its configuration as it is. A trial is "
         "ended early if it is below the median of the system’s others at the same step. The reported runs of a system "
         "use the settings of its best trial. The test split was not used."
-    )
+    ) + " Trials use the pages of all values, also of those that a run leaves out." * ("left_out" in comparison)
 
 
 def not_searched(comparison: Comparison) -> str:
@@ -192,6 +258,8 @@ def method(comparison: Comparison) -> list[str]:
     protocol, git = comparison["protocol"], comparison.get("git") or {}
     seeds = ", ".join(str(seed) for seed in protocol["seeds"])
     errors = "The standard error is that of the mean over runs."
+    if "left_out" in comparison:
+        errors = "The standard error is that of the mean over left-out values."
     if protocol["dropped"]:
         errors = (
             "The standard error is that of a trimmed mean, from the winsorised variance. The variance of the remaining "
@@ -200,10 +268,12 @@ def method(comparison: Comparison) -> list[str]:
     versions = ", ".join(f"{name} {number}" for name, number in comparison["versions"].items())
     if git.get("commit"):
         versions += f", commit {git['commit'][:10]}" + " with uncommitted changes" * bool(git.get("changed"))
+    each = f"for every left-out {comparison['left_out']['column']} and seed" if "left_out" in comparison else "per seed"
+    covers = "values" if "left_out" in comparison else "seeds and the pages of the test split"
     return [
         "All systems read the same pages. What the search changes for a system is in the table of the search. "
-        f"Each is trained once per seed: {seeds}. A seed draws the initial weights and the order of the pages, so runs "
-        "with the same seed are paired. The error of a difference covers the seeds and the pages of the test split. "
+        f"Each is trained once {each}: {seeds}. A seed draws the initial weights and the order of the pages, so runs "
+        f"with the same seed are paired. The error of a difference covers the {covers}. "
         "Each finished run reads the test split once; nothing is chosen by it.",
         errors,
         f"The training times of all runs add up to {comparison['minutes']:,.1f} minutes. The file compare.json beside "

@@ -59,7 +59,7 @@ def write_page(comparison: Mapping[str, Any], path: Path) -> None:
         quick=captions.QUICK if comparison.get("quick") else "",
         facts={
             "systems": str(len(systems)),
-            "runs per system": str(len(comparison["protocol"]["seeds"])),
+            "runs per system": str(len(systems[0]["runs"])),
             **{f"{split} pages": tables.count(number) for split, number in data["pages"].items()},
             "items shown": tables.count(data["items"]),
             "click rate": f"{100 * data['clicks'] / max(data['items'], 1):.1f}%",
@@ -70,7 +70,7 @@ def write_page(comparison: Mapping[str, Any], path: Path) -> None:
         figures=every_figure,
         method=captions.method(comparison),
         command=comparison["command"],
-        left_out=[figure for figure in every_figure.values() if figure.missing],
+        not_shown=[figure for figure in every_figure.values() if figure.missing],
     )
     path.write_text(f"{page.strip()}\n", encoding="utf-8")
 
@@ -85,11 +85,18 @@ def _figures(comparison: Mapping[str, Any]) -> dict[str, ReportFigure]:
         return titles[metric][0].upper() + titles[metric][1:]
 
     return {
-        "auc": ReportFigure(heading("auc"), figures.ranking(systems, "auc", baseline, titles), captions.AUC),
-        "page_auc": ReportFigure(
-            heading("page_gauc"), figures.ranking(systems, "page_gauc", baseline, titles), captions.PAGE_AUC
+        "auc": ReportFigure(
+            heading("auc"), figures.ranking(systems, "auc", baseline, titles), captions.auc(comparison)
         ),
-        "results": ReportFigure("Results", tables.results(systems, baseline, titles), captions.tests(comparison)),
+        "page_auc": ReportFigure(
+            heading("page_gauc"), figures.ranking(systems, "page_gauc", baseline, titles), captions.page_auc(comparison)
+        ),
+        "results": ReportFigure(
+            "Results",
+            tables.results(systems, baseline, titles, captions.repeated(comparison)),
+            captions.tests(comparison),
+        ),
+        **_left_out(comparison),
         "order": _unless_missing(
             "Order of the systems, here and in the paper",
             len(figures.in_both(systems)) > 1,
@@ -148,6 +155,14 @@ def _figures(comparison: Mapping[str, Any]) -> dict[str, ReportFigure]:
             lambda: captions.search(comparison),
         ),
     }
+
+
+def _left_out(comparison: Mapping[str, Any]) -> dict[str, ReportFigure]:
+    """The table of the left-out values, for a comparison that has some."""
+    if not (found := comparison.get("left_out")):
+        return {}
+    body = tables.by_left_out(found, comparison["systems"], str(comparison["protocol"]["baseline"]))
+    return {"left_out": ReportFigure(f"Each {found['column']} left out of training", body, captions.LEFT_OUT)}
 
 
 def _unless_missing(

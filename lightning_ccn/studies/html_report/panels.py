@@ -25,6 +25,7 @@ from lightning_ccn.studies.html_report.svg import (
 from lightning_ccn.studies.html_report.values import SystemEntry, diagnostics, family, finite, pairs
 
 Line = Sequence[tuple[float, float]]  # points, x from left to right
+Run = tuple[int, int | None]  # its seed, and the value that it left out
 LOSSES = 40  # points of a loss curve; each is the mean of neighbouring steps
 
 
@@ -39,7 +40,7 @@ def learning(systems: Sequence[SystemEntry], baseline: str) -> Markup:
         title = next(str(system["title"]) for system in systems if system["name"] == baseline)
         lanes[f"training loss minus {title}’s"] = {
             name: {
-                seed: _difference(run, losses[baseline][seed]) for seed, run in runs.items() if seed in losses[baseline]
+                run: _difference(line, losses[baseline][run]) for run, line in runs.items() if run in losses[baseline]
             }
             for name, runs in losses.items()
             if name != baseline
@@ -197,11 +198,11 @@ def _span(lanes: Sequence[Mapping[str, Any]]) -> Scale:
     return Scale.around([min(low), max(high)], 0.02)
 
 
-def _lines(system: SystemEntry, x: str, y: str) -> dict[int, Line]:
-    """The learning curve of each run, by seed."""
-    curves = {run["seed"]: run.get("curve") or {} for run in system["runs"]}
-    lines = {seed: pairs(curve.get(x) or [], curve.get(y) or []) for seed, curve in curves.items()}
-    return {seed: line for seed, line in lines.items() if line}
+def _lines(system: SystemEntry, x: str, y: str) -> dict[Run, Line]:
+    """The learning curve of each run."""
+    curves = {(run["seed"], run.get("left_out")): run.get("curve") or {} for run in system["runs"]}
+    lines = {run: pairs(curve.get(x) or [], curve.get(y) or []) for run, curve in curves.items()}
+    return {run: line for run, line in lines.items() if line}
 
 
 def _ys(groups: Iterable[Iterable[Line]]) -> list[float]:

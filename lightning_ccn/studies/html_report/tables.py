@@ -32,15 +32,16 @@ class TableRow(NamedTuple):
     cells: list[TableCell]
 
 
-def results(systems: Sequence[SystemEntry], baseline: str, titles: Mapping[str, str]) -> Markup:
-    """AUC and page AUC with their standard errors, and the paired differences to the baseline.
+def results(systems: Sequence[SystemEntry], baseline: str, titles: Mapping[str, str], repeated: str) -> Markup:
+    """AUC and page AUC with their standard errors, and the paired differences to the baseline with their intervals.
 
     Args:
         systems: Entries of compare.json.
         baseline: Name of the baseline.
         titles: Title of each metric by its name.
+        repeated: What there may be more of, to find a smaller difference: `seeds`, or values that are left out.
     """
-    baseline_title = next((str(system["title"]) for system in systems if system["name"] == baseline), baseline)
+    baseline_title = title_of(systems, baseline)
     groups = [group for metric in RANKED for group in ((titles[metric], 2), (f"minus {baseline_title}, points", 4))]
     rows = []
     for system in ranked(systems, "auc"):
@@ -48,11 +49,49 @@ def results(systems: Sequence[SystemEntry], baseline: str, titles: Mapping[str, 
         for metric in RANKED:
             cells += [_number(mean(system, metric), 4, metric), _number(error(system, metric), 4)]
             cells += [_number(_points(versus(system, metric, "difference")), 2, sign="+")]
-            cells += [_number(_points(versus(system, metric, "se")), 2)]
+            cells += [TableCell(interval(system, metric))]
             cells += [TableCell(probability(versus(system, metric, "p")))]
             cells += [TableCell(count(versus(system, metric, "seeds_to_see")))]
         rows.append(_row(system, cells))
-    return _table(["system", *("mean", "± SE", "mean", "± SE", "p", "seeds") * 2], rows, groups)
+    return _table(["system", *("mean", "± SE", "mean", "95% interval", "p", repeated) * 2], rows, groups)
+
+
+def by_left_out(left_out: Mapping[str, Any], systems: Sequence[SystemEntry], baseline: str) -> Markup:
+    """AUC of each system on each left-out value, and its difference to the baseline; their means over all values.
+
+    Args:
+        left_out: `left_out` of compare.json.
+        systems: Entries of compare.json.
+        baseline: Name of the baseline.
+    """
+    others = [str(system["name"]) for system in systems if system.get("versus")]
+    titles = [str(system["title"]) for system in systems]
+    bound = any(entry["bounds"].get("attainable_auc") is not None for entry in left_out["values"])
+    headings = [str(left_out["column"]), "pages", "click rate", *["attainable"] * bound, *titles]
+    headings += [title_of(systems, name) for name in others]
+    groups = [("test split", 2), ("AUC", len(systems) + bound)]
+    groups += [(f"minus {title_of(systems, baseline)}, points", len(others))] if others else []
+    rows = []
+    for entry in left_out["values"]:
+        cells = [TableCell(count(entry["pages"]["test"])), _number(entry["clicks"] / entry["items"], 3)]
+        cells += [_number(finite(entry["bounds"].get("attainable_auc")), 4)] * bound
+        rows.append(TableRow("", str(entry["name"]), "", [*cells, *_aucs(entry["systems"], others)]))
+    gap = [TableCell("")] * (2 + bound)
+    rows.append(TableRow("", "mean", "", [*gap, *_aucs(systems, others)]))
+    by_name = {str(system["name"]): system for system in systems}
+    intervals = [TableCell(interval(by_name[name], "auc")) for name in others]
+    rows.append(TableRow("", "95% interval", "", [*gap, *[TableCell("")] * len(systems), *intervals]))
+    return _table(headings, rows, groups)
+
+
+def _aucs(systems: Sequence[SystemEntry], others: Sequence[str]) -> list[TableCell]:
+    """The AUC of every system, and the differences of those that have one."""
+    by_name = {str(system["name"]): system for system in systems}
+    differences = (_points(versus(by_name[name], "auc", "difference")) for name in others)
+    return [
+        *(_number(mean(system, "auc"), 4) for system in systems),
+        *(_number(difference, 2, sign="+") for difference in differences),
+    ]
 
 
 def measures(systems: Sequence[SystemEntry], titles: Mapping[str, str]) -> Markup:
@@ -101,6 +140,17 @@ def settings(system: SystemEntry) -> str:
         text = f"{value:g}" if isinstance(value, float) else str(value)
         changed.append(f"rates × {text}" if name == "learning_rates" else f"{name.rpartition('.')[2]} {text}")
     return ", ".join(changed) or "nothing"
+
+
+def title_of(systems: Sequence[SystemEntry], name: str) -> str:
+    """The system's title; its name if the comparison does not include it."""
+    return next((str(system["title"]) for system in systems if system["name"] == name), name)
+
+
+def interval(system: SystemEntry, metric: str) -> str:
+    """The 95% interval of the difference to the baseline, in points."""
+    low, high = (_points(versus(system, metric, end)) for end in ("low", "high"))
+    return MISSING if low is None or high is None else f"{decimal(low, 2, '+')} to {decimal(high, 2, '+')}"
 
 
 def probability(p: float | None) -> str:

@@ -30,7 +30,7 @@ def error(system: SystemEntry, metric: str) -> float | None:
 
 
 def versus(system: SystemEntry, metric: str, what: str) -> float | None:
-    """`difference`, `se` or `p` of the paired difference to the baseline."""
+    """`difference`, `se`, `low`, `high`, `p` or `seeds_to_see` of the paired difference to the baseline."""
     return finite(((system.get("versus") or {}).get(metric) or {}).get(what))
 
 

@@ -112,6 +112,11 @@ def runs_of_comparison(folder: Path) -> tuple[list[TrainedRun], list[Path]]:
     """
     cells = sorted(path for path in folder.glob("cells/*/seed*") if path.is_dir())
     done = [path for path in cells if (path / RESULT).exists()]
+    if not done and any(folder.glob("cells/*/without-*")):
+        raise DataError(
+            f"{folder}: each of its runs left some pages out (--leave_out), and a simulation shows all; give the "
+            "folder of a comparison without it"
+        )
     if not done:
         raise DataError(f"{folder}: no finished run in cells/; give the --output folder of `ccn compare`")
     return [TrainedRun(path.parent.name, path) for path in done], [path for path in cells if path not in done]

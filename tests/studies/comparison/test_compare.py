@@ -246,6 +246,14 @@ def test_an_output_that_cannot_be_made_is_refused(
     assert f"--output {tmp_path}/file/out: cannot be made" in capsys.readouterr().err
 
 
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_trained(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare(data, Path("/proc/self/fd")) == 2  # where nobody makes files, not even root
+    said = capsys.readouterr()
+    assert "--output /proc/self/fd: cannot be written (" in said.err and "started" not in said.out
+
+
 def test_an_unknown_system_is_refused_with_the_known_ones(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

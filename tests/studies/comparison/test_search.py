@@ -10,7 +10,7 @@ import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from lightning_ccn.errors import OptionError
-from lightning_ccn.studies.comparison.protocol import default_systems
+from lightning_ccn.studies.comparison.protocol import default_systems, systems_in_conf
 from lightning_ccn.studies.comparison.search import (
     EndedTrial,
     Space,
@@ -33,7 +33,7 @@ def spaces_of(content: Any, folder: Path) -> Any:
 
 def test_the_spaces_in_conf_name_known_systems_alone() -> None:
     systems = default_systems()
-    spaces = read_spaces(ROOT / "conf/search.yaml", systems, [])
+    spaces = read_spaces(ROOT / "conf/search.yaml", systems, systems_in_conf())
     assert spaces.keys() == set(systems)
     assert all("learning_rates" in space for space in spaces.values())
 

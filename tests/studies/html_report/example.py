@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from lightning_ccn.studies.comparison.protocol import SENSITIVITY
-from lightning_ccn.studies.comparison.statistics import paired, summary
+from lightning_ccn.studies.comparison.statistics import over_values, paired, summary
+from lightning_ccn.studies.comparison.study import STEPS
 
 # name: title, family, the paper's AUC, and an invented AUC
 SYSTEMS: dict[str, tuple[str, str, float | None, float]] = {
@@ -49,6 +50,19 @@ def comparison(seeds: int = 5, systems: Iterable[str] = tuple(SYSTEMS)) -> dict[
                 metric: paired(by_seed(system, metric), by_seed(baseline, metric), np.full(100, 1e-5))
                 for metric in ("auc", "page_gauc")
             }
+    by_name = {str(system["name"]): system for system in found}
+    steps = [
+        {
+            "system": one,
+            "to": other,
+            "versus": {
+                metric: paired(by_seed(by_name[one], metric), by_seed(by_name[other], metric))
+                for metric in ("auc", "page_gauc")
+            },
+        }
+        for one, other in STEPS
+        if one in by_name and other in by_name
+    ]
     return {
         "command": "ccn compare --output out --data.folder data/invented",
         "minutes": 61.2,
@@ -70,6 +84,7 @@ def comparison(seeds: int = 5, systems: Iterable[str] = tuple(SYSTEMS)) -> dict[
         },
         "metrics": METRICS,
         "systems": found,
+        "steps": steps,
         "sensitivity": {
             option: [
                 {"value": value, "runs": [_aucs(rng, 0.672) | {"seed": 101 + n} for n in range(2)]} for value in values
@@ -77,6 +92,41 @@ def comparison(seeds: int = 5, systems: Iterable[str] = tuple(SYSTEMS)) -> dict[
             for option, values in SENSITIVITY.items()
         },
     }
+
+
+def left_out(values: int = 3) -> dict[str, Any]:
+    """A comparison that left out this many scenarios, one at a time, with one seed each."""
+    content = comparison(seeds=1, systems=("sim", "tan", "ccn"))
+    of_values = [comparison(seeds=1, systems=("sim", "tan", "ccn"))["systems"] for _ in range(values)]
+    for at, systems in enumerate(of_values):
+        for system in systems:
+            system["runs"][0]["metrics"]["auc"] += 0.01 * at + 0.002 * at * (system["name"] == "ccn")
+            system["summary"]["auc"] = {"mean": system["runs"][0]["metrics"]["auc"], "se": None, "runs": 1}
+        for system in systems[1:]:
+            system["versus"]["auc"] = paired(by_seed(system, "auc"), by_seed(systems[0], "auc"))
+    for place, system in enumerate(content["systems"]):
+        same = [systems[place] for systems in of_values]
+        system["runs"] = [{**of["runs"][0], "left_out": 4 + at} for at, of in enumerate(same)]
+        system["summary"]["auc"] = over_values([of["summary"]["auc"]["mean"] for of in same])
+        if system["versus"]:
+            differences = {at: of["versus"]["auc"]["difference"] for at, of in enumerate(same)}
+            system["versus"]["auc"] = paired(differences, dict.fromkeys(differences, 0.0))
+    content["left_out"] = {
+        "column": "scenario",
+        "values": [
+            {
+                "value": 4 + at,
+                "name": f"place {at}",
+                "pages": {"train": 900, "validation": 90, "test": 1000 + at},
+                "items": 9000,
+                "clicks": 1800 + at,
+                "bounds": {"attainable_auc": 0.75},
+                "systems": systems,
+            }
+            for at, systems in enumerate(of_values)
+        ],
+    }
+    return content | {"sensitivity": {}}
 
 
 def by_seed(system: dict[str, Any], metric: str) -> dict[int, float | None]:

@@ -15,7 +15,7 @@ from lightning_ccn.studies.html_report.figures import agreement
 from lightning_ccn.studies.html_report.panels import separation
 from lightning_ccn.studies.html_report.svg import Scale, decimal
 from tests.studies.html_report.browser import SIZES, TEXTS, covered, opened
-from tests.studies.html_report.example import comparison
+from tests.studies.html_report.example import comparison, left_out
 
 SECTIONS = {
     "AUC",
@@ -92,7 +92,8 @@ def test_the_tables_have_the_comparisons_numbers(browser: Browser, whole: tuple[
             assert (system["name"], row[2:6]) == ("sim", ["–"] * 4)
         else:
             assert float(row[2].replace("−", "-")) == pytest.approx(100 * versus["difference"], abs=0.0051)
-            assert float(row[3]) == pytest.approx(100 * versus["se"], abs=0.0051)
+            low, high = (float(end.replace("−", "-")) for end in row[3].split(" to "))
+            assert (low, high) == pytest.approx((100 * versus["low"], 100 * versus["high"]), abs=0.0051)
             assert row[5] == ("–" if versus["seeds_to_see"] is None else f"{versus['seeds_to_see']:,}")
             assert row[4] == "< .001" if versus["p"] < 0.001 else float(row[4]) == pytest.approx(versus["p"], abs=6e-4)
     best = sorted(content["systems"], key=lambda system: -system["summary"]["auc"]["mean"])
@@ -135,6 +136,30 @@ def test_missing_figures_are_explained_and_not_drawn_empty(
         assert "it needs two" in page.locator("main").inner_text()
         assert page.locator(".quick").count() == 1
         assert page.locator(".bar").count() == 0  # no standard error
+
+
+def test_left_out_values_are_shown_with_their_mean_and_its_interval(
+    browser: Browser, written: Callable[[dict[str, Any]], Path]
+) -> None:
+    content = left_out(3)
+    with opened(browser, written(content), 390) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        table = page.locator("figure", has=page.locator("h2", has_text="Each scenario left out of training"))
+        rows = [row.split("\t") for row in table.locator("tbody tr").all_inner_texts()]
+        text = page.locator("main").inner_text()
+        assert page.locator(".ranking").first.locator(".run").count() == 9  # three values of three systems
+    assert [row[0] for row in rows] == ["place 0", "place 1", "place 2", "mean", "95% interval"]
+    sources = [entry["systems"] for entry in content["left_out"]["values"]] + [content["systems"]]
+    for row, systems in zip(rows, sources, strict=False):
+        aucs = [system["summary"]["auc"]["mean"] for system in systems]
+        differences = [100 * system["versus"]["auc"]["difference"] for system in systems[1:]]
+        shown = [float(cell.replace("−", "-")) for cell in row[4:]]
+        assert shown == pytest.approx([*aucs, *differences], abs=0.0051)
+    ccn = content["systems"][2]["versus"]["auc"]
+    assert [float(end.replace("−", "-")) for end in rows[-1][-1].split(" to ")] == pytest.approx(
+        [100 * ccn["low"], 100 * ccn["high"]], abs=0.0051
+    )
+    assert "A point is the mean over 3 left-out values of scenario" in text and "it needs two" not in text
 
 
 def test_undefined_numbers_are_shown_as_undefined(browser: Browser, written: Callable[[dict[str, Any]], Path]) -> None:

@@ -203,6 +203,8 @@ def test_an_output_that_cannot_be_made_is_refused_before_the_work(
 def test_a_folder_without_finished_runs_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "cells" / "sim" / "seed101").mkdir(parents=True)
     assert "no finished run in cells/" in refusal(["--comparison", str(tmp_path)], capsys)
+    (tmp_path / "cells" / "sim" / "without-scenario-1-seed101").mkdir()
+    assert "each of its runs left some pages out (--leave_out)" in refusal(["--comparison", str(tmp_path)], capsys)
 
 
 def test_every_column_is_a_metric_and_every_number_of_the_paper_has_a_column() -> None:
