@@ -16,9 +16,13 @@ from lightning_ccn.evaluation.page_effects import auc_effects, page_auc_effects
 from lightning_ccn.models.system import Prediction
 from lightning_ccn.module import CTRModule
 
+USER = "user"  # name of the profile feature that is the user's id, and of the file's array
+
 
 class PageEffectsFile(L.Callback):
     """Writes the pages' effects on the metrics of the test split, float32 [pages] by metric, see `page_effects`.
+
+    Where the data have users, their rows are in the file too: `user`, int64 [pages].
 
     `ccn compare` adds it to its runs, and computes from the files how far a difference of two systems depends on which
     pages the test split happens to have.
@@ -40,6 +44,7 @@ class PageEffectsFile(L.Callback):
             raise OptionError(f"page effects are computed on one rank, and there are {trainer.world_size}")
         assert isinstance(pl_module, CTRModule) and pl_module.model is not None
         self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._users: list[Tensor] = []
         self._hook = pl_module.model.register_forward_hook(self._keep)
 
     def on_test_batch_end(
@@ -54,6 +59,9 @@ class PageEffectsFile(L.Callback):
         """Keeps the logits and labels of the batch that the model has just scored."""
         assert batch.clicks is not None
         self._seen.append((self._prediction.logit.detach().float(), batch.clicks, batch.page_lengths))
+        names = batch.user.keys()
+        if USER in names:
+            self._users.append(batch.user[USER].values())
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Writes the file."""
@@ -61,7 +69,10 @@ class PageEffectsFile(L.Callback):
         logits, clicks, lengths = (torch.cat(parts).cpu().numpy() for parts in zip(*self._seen, strict=True))
         shown = logits.astype(np.float64), clicks > 0, lengths[lengths > 0].astype(np.int64)
         auc, page_gauc = (effects(*shown).astype(np.float32) for effects in (auc_effects, page_auc_effects))
-        np.savez(self.file, auc=auc, page_gauc=page_gauc)
+        arrays: dict[str, Any] = {"auc": auc, "page_gauc": page_gauc}
+        if self._users:
+            arrays[USER] = torch.cat(self._users).cpu().numpy()[lengths > 0]
+        np.savez(self.file, **arrays)
 
     def _keep(self, model: nn.Module, inputs: Any, prediction: Prediction) -> None:
         self._prediction = prediction

@@ -4,7 +4,8 @@ The pages of a split are a sample of those that users could have seen. The boots
 varies with that sample. For a metric that is a smooth function of sums over pages, the bootstrap's variance is, up to
 terms of higher order, the sum of the squared effects of the pages (the infinitesimal jackknife; Efron 1982). The
 effects of two systems on the same pages can be subtracted, so the difference of two systems, whose errors are mostly
-those of the same pages, has an error of its own, at no further cost.
+those of the same pages, has an error of its own, at no further cost. A user's pages are alike, so they are taken
+together, as a bootstrap over users would.
 """
 
 from __future__ import annotations
@@ -77,6 +78,24 @@ def page_auc_effects(logits: Floats, clicks: npt.NDArray[np.bool_], page_lengths
     auc = wins / np.maximum(pairs, 1)
     share = weight / weight.sum()
     return share * (auc - (share * auc).sum())
+
+
+def user_effects(effects: Floats, users: npt.NDArray[np.int64]) -> Floats:
+    """Effect of each user: the sum over the user's pages.
+
+    Args:
+        effects: [pages], effect of each page.
+        users: [pages], row of the page's user; 0 is unknown, and each such page is a user of its own.
+
+    Returns:
+        [users].
+
+    >>> user_effects(np.array([1.0, 2.0, 4.0, 8.0, 16.0]), np.array([7, 0, 7, 3, 0]))
+    array([ 8.,  5.,  2., 16.])
+    """
+    _, known = np.unique(users[users != 0], return_inverse=True)
+    of_known = np.bincount(known, weights=effects[users != 0])
+    return np.concatenate([of_known, effects[users == 0]])
 
 
 def _sums(values: Floats, page_lengths: npt.NDArray[np.int64]) -> Floats:

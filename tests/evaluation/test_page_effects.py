@@ -11,7 +11,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from lightning_ccn.evaluation.metrics import PageAUC
-from lightning_ccn.evaluation.page_effects import auc_effects, page_auc_effects
+from lightning_ccn.evaluation.page_effects import auc_effects, page_auc_effects, user_effects
 
 Pages = tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], npt.NDArray[np.int64]]
 
@@ -69,6 +69,14 @@ def test_the_root_of_the_sum_of_squares_is_the_bootstraps_standard_error_over_pa
     draw, count = np.random.default_rng(1), len(pages[2])
     resampled = [metric(*of_pages(pages, draw.integers(0, count, count))) for _ in range(300)]
     assert np.sqrt((effects(*pages) ** 2).sum()) == pytest.approx(np.std(resampled), rel=0.12)
+
+
+def test_the_effects_of_users_give_the_bootstraps_standard_error_over_users(pages: Pages) -> None:
+    logits, clicks, lengths = pages
+    thrice = auc_effects(np.tile(logits, 3), np.tile(clicks, 3), np.tile(lengths, 3))  # each user has three equal pages
+    found = user_effects(thrice, np.tile(np.arange(1, 201), 3))
+    # so their AUC varies as that of one page each
+    assert np.sqrt((found**2).sum()) == pytest.approx(np.sqrt((auc_effects(*pages) ** 2).sum()))
 
 
 @pytest.mark.parametrize("effects", [auc_effects, page_auc_effects])

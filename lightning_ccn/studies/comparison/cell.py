@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from lightning_ccn.callbacks.page_effects_file import PageEffectsFile
+from lightning_ccn.callbacks.page_effects_file import USER, PageEffectsFile
 from lightning_ccn.errors import CellError, DataError
 from lightning_ccn.studies.comparison.protocol import Cell, LeftOut
 
@@ -150,11 +150,12 @@ class Cells:
     def page_effects(self, cell: Cell) -> dict[str, np.ndarray]:
         """Effects of the test split's pages on a finished cell's metrics, float64 [pages] each; see `page_effects`.
 
-        Empty if the cell has none: it was trained by an earlier version.
+        And the rows of their users, int64 [pages] as `USER`, if the cell has them. Empty if the cell has no effects: it
+        was trained by an earlier version.
         """
         try:
             with np.load(self.path(cell) / PAGE_EFFECTS) as file:
-                return {name: file[name].astype(np.float64) for name in file.files}
+                return {name: file[name].astype(np.int64 if name == USER else np.float64) for name in file.files}
         except FileNotFoundError:
             return {}
 

@@ -56,7 +56,7 @@ def paired(
     Args:
         system: Value of each run of the system, by seed.
         baseline: Value of each run of the baseline, by seed.
-        page_effects: [pages], effect of each page on the mean difference, see `evaluation.page_effects`; None if
+        page_effects: [users] or [pages], effect of each on the mean difference, see `evaluation.page_effects`; None if
             unknown, and then the error is that of the runs alone.
 
     Returns:

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from lightning_ccn.callbacks.page_effects_file import USER
 from lightning_ccn.errors import DataError
 from lightning_ccn.evaluation.metrics import metric_titles
+from lightning_ccn.evaluation.page_effects import user_effects
 from lightning_ccn.studies.comparison.cell import Cells
 from lightning_ccn.studies.comparison.protocol import Cell, LeftOut, Protocol, Rates
 from lightning_ccn.studies.comparison.search import EndedTrial, Settings, is_hopeless
@@ -174,18 +176,21 @@ class Study:
         return found
 
     def _mean_effects(self, system: str, baseline: str, left_out: LeftOut | None) -> dict[str, np.ndarray]:
-        """Effect of each page of the test split on the mean difference of two systems, by metric.
+        """Effect of each user of the test split on the mean difference of two systems, by metric.
 
-        Empty if a run has no effects: it was trained by an earlier version.
+        Of each page, if the runs say nothing of users. Empty if a run has no effects: it was trained by an earlier
+        version.
         """
-        of_seeds = []
+        of_seeds, users = [], None
         cells = [self._seeds(name, left_out) for name in (system, baseline)]
         for seed in cells[0]:
             one, other = (self.cells.page_effects(of[seed]) for of in cells)
             if not one or not other:
                 return {}
+            users = one.pop(USER, users)
             of_seeds.append({metric: one[metric] - other[metric] for metric in one})
-        return {metric: np.mean([effects[metric] for effects in of_seeds], axis=0) for metric in of_seeds[0]}
+        means = {metric: np.mean([effects[metric] for effects in of_seeds], axis=0) for metric in of_seeds[0]}
+        return means if users is None else {metric: user_effects(mean, users) for metric, mean in means.items()}
 
     def _seeds(self, system: str, left_out: LeftOut | None) -> dict[int, Cell]:
         reported = self.protocol.reported(system, self.entries[system].rates, self.settings(system))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from optuna.distributions import FloatDistribution
@@ -124,8 +125,11 @@ def test_the_error_of_a_difference_covers_the_pages_of_the_test_split(data: Path
         files = [np.load(done / f"cells/{name}/seed{seed}/page_effects.npz") for name in ("ccn", "sim")]
         effects.append(files[0]["auc"].astype(float) - files[1]["auc"])
     assert effects[0].shape == (Dataset.open(data).splits["test"].pages,)
+    users = pq.read_table(data / "test", columns=["user"])["user"].to_numpy()  # in the order of the test
+    of_users = np.bincount(users, weights=np.mean(effects, axis=0))
+    assert len(np.unique(users)) < len(users) and users.min() > 0
     versus = ccn["versus"]["auc"]
-    assert versus["page_se"] == pytest.approx(np.sqrt((np.mean(effects, axis=0) ** 2).sum()))
+    assert versus["page_se"] == pytest.approx(np.sqrt((of_users**2).sum()))
     assert versus["se"] == pytest.approx(np.hypot(versus["run_se"], versus["page_se"]))
     assert versus["low"] < versus["difference"] < versus["high"]
 
