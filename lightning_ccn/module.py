@@ -257,6 +257,7 @@ class CTRModule(L.LightningModule):
         if self.cold_below is not None:
             mine = item_impressions(self.dataset, self.trainer.global_rank, self.trainer.world_size)
             cold = self._sum_over_ranks(mine.to(self.device)) < self.cold_below
+            cold[0] = True  # the unknown item stands for all items without a row
             self.test_metrics.segments = SegmentMetrics(cold, self.dataset.schema.category).to(self.device)
 
     def test_step(self, batch: PageBatch, batch_idx: int) -> None:

@@ -43,6 +43,7 @@ NOT_DECIDING = (
     "data.same_ids",
     "data.lanes",
     "model.compile_layers",
+    "model.cold_below",
 )
 PRECISIONS = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed", "64": "64-true"}  # Lightning's short forms
 

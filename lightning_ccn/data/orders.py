@@ -52,7 +52,7 @@ def refuse_without_orders(dataset: Dataset, split: str) -> None:
                     return
     if parts:
         raise DataError(
-            f"{dataset.folder / split}: column {PURCHASES}: every value is 0, so there is no order to learn from; "
+            f"{dataset.folder / split}: column {PURCHASES}: no value is 1, so there is no order to learn from; "
             f"write 1 for an exposed item that was bought, {REMEDY}"
         )
 

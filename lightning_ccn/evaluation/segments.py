@@ -41,8 +41,9 @@ class ItemCount(SummedMetric):
 class SegmentMetrics(nn.Module):
     """Metrics by segment, as sums over batches and, in `finish`, over ranks.
 
-    - `cold` and `warm`: items that training seldom showed, and the others.
-    - `alike` and `unlike`: items of the trigger's category, and the others; without categories, there are none.
+    - `cold` and `warm`: items that training seldom showed, the unknown item among them, and the others.
+    - `alike` and `unlike`: items of the trigger's category, and those of another one; an item is in neither if one of
+      the two categories is unknown. Without categories, there are none.
 
     Args:
         cold: Bool [rows of the item table], which items are cold.
@@ -69,8 +70,10 @@ class SegmentMetrics(nn.Module):
         cold = self.cold[batch.item[ITEM].values()[batch.target]]
         parts: Mapping[str, Tensor] = {"cold": cold, "warm": ~cold}
         if self.category is not None:
-            alike = batch.same_as_trigger(self.category)
-            parts = {**parts, "alike": alike, "unlike": ~alike}
+            category = batch.feature_of_item(self.category)  # [distinct]
+            of_target, of_trigger = category[batch.target], category[batch.trigger][batch.page]
+            known = (of_target != 0) & (of_trigger != 0)
+            parts = {**parts, "alike": known & (of_target == of_trigger), "unlike": known & (of_target != of_trigger)}
         for key, metric in self.metrics.items():
             part = parts[key.partition("_")[0]]
             assert isinstance(metric, SummedMetric)

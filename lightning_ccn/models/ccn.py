@@ -102,7 +102,8 @@ class CCN(TAN):
                 "all items that a user saw after one trigger on one page, or train TAN (conf/model/tan.yaml)"
             )
         if attraction:
-            warn_of_missing_inputs(self, dataset, two_clicks="the attraction loss only pulls unclicked items together")
+            left = "is 0" if attraction_pairs == "clicked" else "only pulls unclicked items together"
+            warn_of_missing_inputs(self, dataset, two_clicks=f"the attraction loss {left}")
         # a folder that is only scored may have no training split
         if attraction and attraction_ratio is None and train.pages:
             attraction_ratio = attraction_weight(dataset.clicked_per_page, dataset.unclicked_per_page)

@@ -221,9 +221,12 @@ def attraction_label_weights(
     Args:
         pairs: The reading.
         clicked_per_page: N_1, the mean number of clicked items on a training page.
-        unclicked_per_page: N_0, the mean number of unclicked items. With `by_label`, a label with fewer than two items
-            on average counts as if it had two, so that its weight stays finite. Where there are no such pairs, the
-            loss is 0 whatever the weight.
+        unclicked_per_page: N_0, the mean number of unclicked items. With `by_label`, each item of a label counts as
+            having one other at least, so that the weight stays finite where such pairs are rare. Where there are none,
+            the loss is 0 whatever the weight.
+
+    Raises:
+        ValueError: `by_label`, where Eq. 9 counts no pair with the same label.
 
     >>> attraction_label_weights("by_label", 2, 5)  # 2 and 20 ordered pairs, 22 in all
     (1.1, 11.0)
@@ -232,6 +235,11 @@ def attraction_label_weights(
         return (0.0 if pairs == "clicked" else 1.0), 1.0
     counts = unclicked_per_page, clicked_per_page
     like = sum(count * (count - 1) for count in counts)
+    if like <= 0:
+        raise ValueError(
+            f"attraction_pairs by_label: with {clicked_per_page:g} clicked and {unclicked_per_page:g} unclicked items "
+            "on a page, Eq. 9 counts no pair with the same label; use all or clicked, or leave out the attraction loss"
+        )
     unclicked, clicked = (like / (count * max(count - 1, 1)) if count else 0.0 for count in counts)
     return unclicked, clicked
 

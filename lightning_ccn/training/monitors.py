@@ -8,9 +8,10 @@ from typing import Any
 from jsonargparse import Namespace
 
 from lightning_ccn.errors import OptionError
-from lightning_ccn.evaluation.metrics import metric_directions
+from lightning_ccn.evaluation.metrics import ORDER_METRICS, metric_directions
 
 FOLLOW = "auto"  # the default of checkpoint.mode: the metric's own direction
+ORDERS = {f"val_{name}" for name in ORDER_METRICS}
 WORDS = {"max": "higher", "min": "lower"}
 
 
@@ -32,6 +33,10 @@ def settle_monitors(options: Namespace, command: str | None) -> None:
             continue
         if mode not in ("min", "max", FOLLOW):
             raise OptionError(f"{name}.mode is {mode}: it must be min or max; leave it out to follow {name}.monitor")
+        if command == "fit" and monitor in ORDERS and not options.model.order_weight:
+            raise OptionError(
+                f"{name}.monitor is {monitor}: only a model with an order head has it; set model.order_weight above 0"
+            )
         direction = _direction(name, monitor, _own_callbacks(options) or command != "fit")
         if direction is None and mode == FOLLOW:
             raise OptionError(

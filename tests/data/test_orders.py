@@ -68,6 +68,8 @@ def test_a_batch_has_the_order_of_each_item(make_dataset: Callable[..., Path]) -
     # a page may show an item twice
     assert sum(found[key] != expected[key] for key in expected) <= len(rows["page_id"]) // 10
     assert batches(folder, "train", with_orders=False)[0, 0].orders is None
+    rewrite(folder, "test", all_sold)  # which is not learned from: a run that has been trained can be tested
+    assert batches(folder, "test")[0, 0].orders is not None
 
 
 @pytest.mark.parametrize("reads_orders", [True, False])
@@ -91,7 +93,7 @@ def test_a_split_without_the_column_or_without_an_order_is_refused(make_dataset:
     with pytest.raises(DataError) as error:
         refuse_without_orders(Dataset.open(folder), "train")
     assert str(error.value) == (
-        f"{folder / 'train'}: column purchases: every value is 0, so there is no order to learn from; write 1 for an "
+        f"{folder / 'train'}: column purchases: no value is 1, so there is no order to learn from; write 1 for an "
         "exposed item that was bought, or train without model.order_weight"
     )
     part = rewrite(folder, "train", lambda columns: None)
@@ -133,5 +135,5 @@ def test_the_check_counts_orders_and_says_where_there_is_none(make_dataset: Call
     lines = {line.split()[0]: line.split()[1:] for line in report.figures if line.startswith(("orders", "  t"))}
     assert lines["orders"] == ["orders", "per", "click"]
     assert lines["train"][0] == str(sold) and lines["test"] == ["0", "0.0%"]
-    assert f"{part.parent}: column purchases: every value is 0, so model.order_weight cannot use it" in report.warnings
+    assert f"{part.parent}: column purchases: every value is 0, so a test has no order_auc" in report.warnings
     assert not any(line.startswith("orders") for line in check(make_dataset("none")).figures)

@@ -41,6 +41,18 @@ def test_each_segment_has_the_metrics_of_its_items() -> None:
     assert undefined == []
 
 
+def test_an_item_of_an_unknown_category_is_neither_alike_nor_unlike() -> None:
+    pages = planted(1, pages=10)
+    pages.items[:, 0] = 0  # the unknown item, which has no category
+    pages.trigger[:3] = 0
+    metrics = SegmentMetrics(torch.zeros(ITEMS + 1, dtype=torch.bool), "category")
+    metrics.update(torch.zeros(60), pages.batch)
+    found, _ = metrics.finish()
+    known = (pages.category[pages.items] != 0) & (pages.category[pages.trigger] != 0)[:, None]
+    assert found["alike_items"] + found["unlike_items"] == known.sum() < 60
+    assert found["warm_items"] == 60
+
+
 def test_without_categories_items_are_cold_or_warm_and_an_empty_segment_says_so() -> None:
     pages = planted(1, pages=10)
     metrics = SegmentMetrics(torch.zeros(ITEMS + 1, dtype=torch.bool), None)

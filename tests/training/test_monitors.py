@@ -26,6 +26,7 @@ def settled(monitor: str | None, mode: str = "auto", callbacks: Any = None) -> N
     options = Namespace(
         checkpoint=Namespace(monitor=monitor, mode=mode),
         trainer=Namespace(callbacks=callbacks),
+        model=Namespace(order_weight=0.0),
     )
     settle_monitors(options, "fit")
     return options
@@ -65,6 +66,7 @@ def test_every_metric_but_calibration_has_a_direction() -> None:
         ("val_acu", "auto", "checkpoint.monitor is val_acu: there is no such metric; validations have val_auc, "),
         ("auc", "max", "checkpoint.monitor is auc: there is no such metric"),
         ("val_calibration", "auto", "nothing says whether high or low is better; give --checkpoint.mode min or max"),
+        ("val_order_auc", "auto", "only a model with an order head has it; set model.order_weight above 0"),
         ("train_loss", "auto", "give --checkpoint.mode min or max"),
     ],
 )

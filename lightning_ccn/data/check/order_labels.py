@@ -46,4 +46,5 @@ class OrderLabels:
             )
         for split, (orders, _) in self._counts.items():
             if not orders:
-                yield f"{folder / split}: column {PURCHASES}: every value is 0, so model.order_weight cannot use it"
+                what = "a test has no order_auc" if split == "test" else "model.order_weight cannot use it"
+                yield f"{folder / split}: column {PURCHASES}: every value is 0, so {what}"
