@@ -106,7 +106,7 @@ def leave_out(folder: str | Path, out: Path, *, column: str, value: int) -> None
     """
     folder = on_disk(folder, "the folder whose pages are left out")
     dataset = Dataset.open(folder)
-    mark = _mark(dataset, column, value)  # refuses files that stats.json does not describe
+    mark = left_out_mark(dataset, column, value)  # refuses files that stats.json does not describe
     new, tally = NewFolder(out, "choose another folder"), Tally(dataset.schema)
     try:
         for split in SPLITS:
@@ -140,16 +140,23 @@ def is_left_out(out: Path, dataset: Dataset, column: str, value: int) -> bool:
         found = json.loads((out / FILE).read_text())
     except (OSError, ValueError):
         found = None
-    if found != _mark(dataset, column, value):
+    if found != left_out_mark(dataset, column, value):
         raise DataError(
-            f"{out}: was not made of the pages that {dataset.folder} has now, without {column} {value}: delete it, "
-            "or give the comparison another --output"
+            f"{out}: was not made of the pages that {dataset.folder} has now, without {column} {value}: give the "
+            "comparison another --output, since its runs are of those pages too"
         )
     return True
 
 
-def _mark(dataset: Dataset, column: str, value: int) -> dict[str, Any]:
-    return {"column": column, "value": value, "of": {split: dataset.fingerprint(split) for split in SPLITS}}
+def left_out_mark(dataset: Dataset, column: str, value: int) -> dict[str, Any]:
+    """What a copy was made of: the column, the value, and `of`, digests of the pages and items.
+
+    Raises:
+        DataError: A file has changed since stats.json was written, or cannot be read.
+    """
+    of = {split: dataset.fingerprint(split) for split in SPLITS}
+    of |= {name: digest for name, digest in (dataset.files or {}).items() if name == "items.parquet"}
+    return {"column": column, "value": value, "of": of}
 
 
 def _copy_part(schema: Schema, source: Path, to: Path, column: str, value: int, tests: bool) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from lightning_ccn.callbacks.page_effects_file import USER, PageEffectsFile
+from lightning_ccn.data.leave_out import FILE
 from lightning_ccn.errors import CellError, DataError
 from lightning_ccn.studies.comparison.protocol import Cell, LeftOut
 
@@ -108,7 +109,7 @@ class Cells:
     def finish(self, cell: Cell, code: int, started: float, pruned: bool = False) -> None:
         """Marks the cell as finished after its process has ended, by a file with its options and minutes.
 
-        The file also says whether it was `pruned`, and what was `left_out`, if anything.
+        The file also says whether it was `pruned`, and what was `left_out` of which data, if anything.
 
         Args:
             cell: The cell.
@@ -128,6 +129,8 @@ class Cells:
         result = {"options": self._options(cell), "minutes": minutes, "pruned": pruned}
         if cell.left_out:
             result["left_out"] = _left_out(cell)
+            mark = self.data(cell.left_out) / FILE
+            result["left_out_of"] = json.loads(mark.read_text())["of"] if mark.exists() else None
         partial = path / f"{RESULT}.part"
         partial.write_text(json.dumps(result, indent=1) + "\n")
         partial.rename(path / RESULT)

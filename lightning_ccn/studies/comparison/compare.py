@@ -29,7 +29,7 @@ from lightning_ccn.studies.comparison.entries import (
     read_settings,
     refuse_no_labels,
 )
-from lightning_ccn.studies.comparison.left_out import by_value, make_folders, values_to_leave_out
+from lightning_ccn.studies.comparison.left_out import by_value, make_folders, refuse_other_pages, values_to_leave_out
 from lightning_ccn.studies.comparison.origin import origin
 from lightning_ccn.studies.comparison.protocol import LeftOut, Protocol, configuration, default_systems, systems_in_conf
 from lightning_ccn.studies.comparison.search import Space, corners, read_spaces, write_journal
@@ -55,6 +55,7 @@ def run(args: list[str]) -> int:
     options, shared = parse(args)
     study, dataset, values = _study(options, shared)
     _make_output(options.output)
+    refuse_other_pages(study.cells, dataset, study.protocol.left_out)
     began = time.monotonic()
     left = len(study.ready()[0])
     if left:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.file_lock import FileLock, HeldError
-from lightning_ccn.data.leave_out import ValueCounts, counts_by_value, is_left_out, leave_out
+from lightning_ccn.data.leave_out import ValueCounts, counts_by_value, is_left_out, leave_out, left_out_mark
 from lightning_ccn.data.places import on_disk
 from lightning_ccn.data.vocabulary import Vocabulary
-from lightning_ccn.errors import OptionError
-from lightning_ccn.studies.comparison.cell import Cells
+from lightning_ccn.errors import DataError, OptionError
+from lightning_ccn.studies.comparison.cell import RESULT, Cells
 from lightning_ccn.studies.comparison.protocol import LeftOut
-from lightning_ccn.studies.comparison.statistics import over_values, paired
+from lightning_ccn.studies.comparison.statistics import PAIRED, over_values, paired
 from lightning_ccn.studies.comparison.study import Study, bounds
 from lightning_ccn.studies.comparison.work import PAUSE
 
@@ -101,6 +102,22 @@ def make_folders(cells: Cells, dataset: Dataset, left_out: Sequence[LeftOut], sa
         lock.release()
 
 
+def refuse_other_pages(cells: Cells, dataset: Dataset, left_out: Sequence[LeftOut]) -> None:
+    """Checks that all finished runs learned from copies of the data as they are now.
+
+    Raises:
+        DataError: A run did not, or a file of the data has changed since stats.json was written.
+    """
+    for one in left_out:
+        of = left_out_mark(dataset, one.column, one.value)["of"]
+        for file in sorted(cells.folder.glob(f"*/without-{one.folder}-*/{RESULT}")):
+            if json.loads(file.read_text()).get("left_out_of") != of:
+                raise DataError(
+                    f"{file}: this run learned from other pages than {dataset.folder} has now: give the comparison "
+                    f"another --output, or delete {cells.folder}/*/without-* and {cells.data(one).parent}"
+                )
+
+
 def names_of_values(dataset: Dataset, column: str, values: Sequence[int]) -> dict[int, str]:
     """What people call the values: their original ids where there is a vocabulary and they are short; else the rows."""
     table = next(feature.table for feature in dataset.schema.user if feature.name == column)
@@ -181,5 +198,6 @@ def _versus_over_all(values: Sequence[int], versus: Sequence[dict[str, Any]]) ->
     found = {}
     for metric in versus[0]:
         differences = {value: of[metric]["difference"] for value, of in zip(values, versus, strict=True)}
-        found[metric] = paired(differences, dict.fromkeys(values, 0.0))
+        defined = None not in differences.values()  # else the mean is not defined either
+        found[metric] = paired(differences, dict.fromkeys(values, 0.0)) if defined else dict.fromkeys(PAIRED)
     return found

@@ -19,7 +19,7 @@ from lightning_ccn.evaluation.page_effects import user_effects
 from lightning_ccn.studies.comparison.cell import Cells
 from lightning_ccn.studies.comparison.protocol import Cell, LeftOut, Protocol, Rates
 from lightning_ccn.studies.comparison.search import EndedTrial, Settings, is_hopeless
-from lightning_ccn.studies.comparison.statistics import paired, summary
+from lightning_ccn.studies.comparison.statistics import over_values, paired, summary
 from lightning_ccn.training.display import Display
 
 BOUNDS = ("oracle_auc", "attainable_auc")
@@ -211,7 +211,12 @@ class Study:
             "settings": settings,
             "search": self.trials(system),
             "runs": runs,
-            "summary": {name: summary(of_runs) for name, of_runs in values.items() if any(of_runs)},
+            # of a left-out value no run is dropped, so that the rows of the report add up to the mean over values
+            "summary": {
+                name: over_values(of_runs) if left_out else summary(of_runs)
+                for name, of_runs in values.items()
+                if any(of_runs)
+            },
         }
 
     def _run(self, seed: int, cell: Cell) -> dict[str, Any]:

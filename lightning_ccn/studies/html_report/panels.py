@@ -91,13 +91,14 @@ def page_sizes(systems: Sequence[SystemEntry]) -> Markup:
 
 
 def size_classes(systems: Iterable[SystemEntry]) -> list[tuple[float, float, float]]:
-    """(lowest size, highest size, number of pages) of each class of page sizes that has a page AUC in any run."""
-    seen = {}
+    """(lowest size, highest size, most pages of a run) of each class of page sizes that has a page AUC in any run."""
+    seen: dict[float, tuple[float, float, float]] = {}
     for system in systems:
         for part in diagnostics(system, "page_auc_by_size"):
             for low, high, pages, auc in zip(part["low"], part["high"], part["pages"], part["page_gauc"], strict=True):
                 if pages and finite(auc) is not None:
-                    seen[low] = (float(low), float(high), float(pages))
+                    most = max(float(pages), seen[low][2] if low in seen else 0)
+                    seen[low] = (float(low), float(high), most)
     return [seen[low] for low in sorted(seen)]
 
 

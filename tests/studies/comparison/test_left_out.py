@@ -20,8 +20,15 @@ from lightning_ccn.data.file_lock import FileLock
 from lightning_ccn.data.leave_out import ValueCounts
 from lightning_ccn.errors import DataError, OptionError
 from lightning_ccn.studies.comparison.cell import Cells
-from lightning_ccn.studies.comparison.left_out import LOCK, by_value, make_folders, names_of_values, values_to_leave_out
-from lightning_ccn.studies.comparison.protocol import LeftOut, Protocol, Rates
+from lightning_ccn.studies.comparison.left_out import (
+    LOCK,
+    by_value,
+    make_folders,
+    names_of_values,
+    refuse_other_pages,
+    values_to_leave_out,
+)
+from lightning_ccn.studies.comparison.protocol import Cell, LeftOut, Protocol, Rates
 from lightning_ccn.studies.comparison.study import Entry, Study
 from lightning_ccn.training.display import Display
 
@@ -102,6 +109,18 @@ def test_folders_are_made_once_and_those_of_other_pages_are_refused(
     edit(folder, "train", lambda columns: columns["trigger"].__setitem__(0, 5))
     with pytest.raises(DataError, match=f"{cells.data(LEFT_OUT[0])}: was not made of the pages"):
         make_folders(cells, Dataset.open(folder), LEFT_OUT, said.append)
+
+
+def test_finished_runs_of_other_pages_are_refused(make_dataset: Make, edit: Edit, tmp_path: Path) -> None:
+    folder, cells = make_dataset(), Cells(tmp_path / "out/cells", [], CONFIGS)
+    cell = Cell("sim", f"without-{LEFT_OUT[0].folder}-seed101", (), left_out=LEFT_OUT[0])
+    make_folders(cells, Dataset.open(folder), LEFT_OUT, lambda line: None)
+    cells.path(cell).mkdir(parents=True)
+    cells.finish(cell, 0, 0.0)
+    refuse_other_pages(cells, Dataset.open(folder), LEFT_OUT)
+    edit(folder, "train", lambda columns: columns["trigger"].__setitem__(0, 5))
+    with pytest.raises(DataError, match=r"this run learned from other pages than .* has now: give the"):
+        refuse_other_pages(cells, Dataset.open(folder), LEFT_OUT)
 
 
 def test_a_process_that_makes_the_folders_is_waited_for(
