@@ -1,7 +1,7 @@
 """Contrast and a pairwise loss over TAN in several worlds.
 
-`python docs/figures/worlds.py runs/*/compare.json` prints the table of docs/results.md from comparisons whose baseline
-is the bounded TAN, one for each world. `python docs/figures/worlds.py` draws docs/figures/worlds.svg from that table;
+`python -m docs.figures.worlds runs/*/compare.json` prints the table of docs/results.md from comparisons whose baseline
+is the bounded TAN, one for each world. `python -m docs.figures.worlds` draws docs/figures/worlds.svg from that table;
 `tests/docs/test_figures.py` keeps the drawing current.
 """
 
@@ -114,10 +114,9 @@ def draw(worlds: Sequence[World], path: Path = SVG) -> None:
                 Line2D([left], [0.937], marker="o", markersize=6, color=colour, transform=figure.transFigure)
             )
             figure.text(left + 0.014, 0.92, name, fontsize=9.5)
-        ends = [end for world in worlds for triple in world.differences.values() for end in triple]
         for at, (knob, meaning) in enumerate(PANELS.items()):
             axes = figure.add_axes((0.07 + 0.235 * at, 0.2, 0.2, 0.6))
-            axes.set_ylim(min(ends) - 0.05, max(ends) + 0.05)
+            axes.set_ylim(-1, 1)  # an interval may end beyond it
             points = [(getattr(WorldConfig(), knob), default)]
             points += [(world.value, world) for world in worlds if world.knob == knob]
             _panel(axes, sorted(points, key=lambda point: point[0]), meaning, numbered=at == 0)
