@@ -58,9 +58,14 @@ MOMENTS = [  # a hook's call, and the rank that is asked in it
     ("on_validation_batch_end", 10, 0),  # in the validation that follows the last step
     ("on_test_batch_start", 1, 1),
 ]
+SELDOM = MOMENTS[3:5]  # tested with the slow tests
 
 
-@pytest.mark.parametrize(("hook", "call", "rank"), MOMENTS, ids=[f"{hook}-{call}" for hook, call, _ in MOMENTS])
+@pytest.mark.parametrize(
+    ("hook", "call", "rank"),
+    [pytest.param(*moment, marks=[pytest.mark.slow] if moment in SELDOM else []) for moment in MOMENTS],
+    ids=[f"{hook}-{call}" for hook, call, _ in MOMENTS],
+)
 def test_a_stopped_run_goes_on_as_if_nothing_had_been(
     runs: Path, dataset: Path, hook: str, call: int, rank: int
 ) -> None:
@@ -76,6 +81,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(
     assert logged(runs / "test" / run_id) == logged(runs / "test" / "whole")
 
 
+@pytest.mark.slow
 def test_the_ranks_agree_about_every_half_second_and_not_at_each_step(dataset: Path, tmp_path: Path) -> None:
     run = {"folder": dataset, "runs": tmp_path}
     each_step = on_ranks(RANKS, agreements, run_id="each", agree_every=0.0, **run)

@@ -99,7 +99,9 @@ def test_a_finished_copy_is_known_again_and_one_of_other_pages_is_refused(
     whole, copy = left
     assert is_left_out(copy, Dataset.open(whole), "city", 2)
     assert not is_left_out(tmp_path / "nothing", Dataset.open(whole), "city", 2)
-    with pytest.raises(DataError, match=r"was not made of the pages that .*, without city 3: delete it"):
+    with pytest.raises(
+        DataError, match=r"was not made of the pages that .*, without city 3: give the comparison another --output"
+    ):
         is_left_out(copy, Dataset.open(whole), "city", 3)
     edit(whole, "validation", lambda columns: columns["time"].sort())
     edit(whole, "validation", lambda columns: columns["trigger"].__setitem__(0, 5))

@@ -90,6 +90,7 @@ def test_a_comparison_becomes_the_papers_tables(comparison: Path, capsys: pytest
         assert systems["ccn"]["values"][metric] == pytest.approx((first[metric] + second[metric]) / 2)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_model_is_refused_by_its_run(
     comparison: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
