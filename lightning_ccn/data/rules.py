@@ -201,8 +201,8 @@ def _value_problems(schema: Schema, column: Column, stored: np.ndarray | Ragged)
         nothing = f"write the column as {column.expected_type}, in which null is an unknown number"
     else:
         nothing = "write a value (0 for an unknown id)"
-    yield from _problem(column, stored, null, lambda at: "null", nothing)
-    yield from _problem(column, stored, wrong & ~null, lambda at: f"{values[at]} {what}", remedy)
+    yield from problem_where(column.name, stored, null, lambda at: "null", nothing)
+    yield from problem_where(column.name, stored, wrong & ~null, lambda at: f"{values[at]} {what}", remedy)
 
 
 def _length_problems(column: Column, stored: Ragged, beside: np.ndarray) -> Iterator[Problem]:
@@ -211,7 +211,7 @@ def _length_problems(column: Column, stored: Ragged, beside: np.ndarray) -> Iter
     def found(row: int) -> str:
         return f"{lengths[row]} values, but column {column.beside} has {beside[row]}"
 
-    yield from _problem(column, lengths, lengths != beside, found, "give both lists the same length")
+    yield from problem_where(column.name, lengths, lengths != beside, found, "give both lists the same length")
 
 
 def _order_problems(column: Column, times: Ragged, page: np.ndarray | Ragged | None) -> Iterator[Problem]:
@@ -223,7 +223,7 @@ def _order_problems(column: Column, times: Ragged, page: np.ndarray | Ragged | N
     def earlier(at: int) -> str:
         return f"{values[at]} follows {values[at - 1]}"
 
-    yield from _problem(column, times, back, earlier, "sort behaviours by time, oldest first")
+    yield from problem_where(column.name, times, back, earlier, "sort behaviours by time, oldest first")
     if not isinstance(page, np.ndarray):
         return
     page_time = page[row]
@@ -232,7 +232,7 @@ def _order_problems(column: Column, times: Ragged, page: np.ndarray | Ragged | N
         return f"{values[at]} is later than the page's time, {page_time[at]}"
 
     late = (values > page_time) & (page_time >= 0)  # else it is the page's time that is wrong, or null
-    yield from _problem(column, times, late, later, "leave it out, or the model would see the future")
+    yield from problem_where(column.name, times, late, later, "leave it out, or the model would see the future")
 
 
 def _item_problems(columns: Sequence[Column], rows: PageRows, first: int) -> Iterator[Problem]:
@@ -243,28 +243,20 @@ def _item_problems(columns: Sequence[Column], rows: PageRows, first: int) -> Ite
             yield from _unknown_with_a_list(column, values.lengths, here)
         elif column.name == page_row.ITEM:
             remedy = "order the rows by item: 0, 1, 2, ... without gaps"
-            yield from _problem(column, values, (values != here) & (values != NULL), values.item, remedy)
+            yield from problem_where(column.name, values, (values != here) & (values != NULL), values.item, remedy)
         elif column.holds == "amount":
             unknown = (here == 0) & ~np.isnan(values)
-            yield from _problem(column, values, unknown, values.item, "write NaN or null in row 0, the unknown item")
+            yield from problem_where(
+                column.name, values, unknown, values.item, "write NaN or null in row 0, the unknown item"
+            )
         else:
             unknown = (here == 0) & (values != 0)
-            yield from _problem(column, values, unknown, values.item, "write 0 in row 0, the unknown item")
+            yield from problem_where(column.name, values, unknown, values.item, "write 0 in row 0, the unknown item")
 
 
 def _unknown_with_a_list(column: Column, lengths: np.ndarray, here: np.ndarray) -> Iterator[Problem]:
     wrong, remedy = (here == 0) & (lengths > 0), "write an empty list in row 0, the unknown item"
-    yield from _problem(column, lengths, wrong, lambda at: f"{lengths[at]} values", remedy)
-
-
-def _problem(
-    column: Column,
-    stored: np.ndarray | Ragged,
-    wrong: np.ndarray,
-    found: Callable[[int], object],
-    remedy: str,
-) -> Iterator[Problem]:
-    return problem_where(column.name, stored, wrong, found, remedy)
+    yield from problem_where(column.name, lengths, wrong, lambda at: f"{lengths[at]} values", remedy)
 
 
 def problem_where(

@@ -33,7 +33,7 @@ class OrderHead(nn.Module):
         heads = [layer for layer in system.children() if isinstance(layer, PageMLP)]
         if not heads:
             raise ValueError(
-                f"{type(system).__name__} has no head that an order head could stand beside: give it a PageMLP (of "
+                f"{type(system).__name__} has no click head to copy for orders: give it a PageMLP (of "
                 "lightning_ccn.nn.head) as a layer of its own, or leave order_weight out"
             )
         self.mlp = PageMLP(*heads[0].sizes)

@@ -31,7 +31,7 @@ def test_long_behaviours_are_left_out_for_a_module_that_reads_none(
 @pytest.mark.parametrize("reads_gaps", [True, False])
 def test_times_are_read_for_a_module_that_asks(dataset: Path, reads_gaps: bool) -> None:
     data = PageData(dataset)
-    data.trainer = SimpleNamespace(  # type: ignore[assignment]
+    data.trainer = SimpleNamespace(  # type: ignore[assignment]  # what the loaders ask of it
         lightning_module=SimpleNamespace(reads_gaps=reads_gaps),
         strategy=SimpleNamespace(root_device=torch.device("cpu")),
         global_rank=0,

@@ -87,7 +87,7 @@ def test_a_system_without_a_head_of_its_own_is_refused() -> None:
         def forward(self, batch: PageBatch) -> Prediction:
             return Prediction(torch.zeros(batch.items))
 
-    with pytest.raises(ValueError, match="Flat has no head that an order head could stand beside: give it a PageMLP"):
+    with pytest.raises(ValueError, match="Flat has no click head to copy for orders: give it a PageMLP"):
         OrderHead(Flat())
 
 

@@ -91,7 +91,7 @@ def make_folders(cells: Cells, dataset: Dataset, left_out: Sequence[LeftOut], sa
             lock = FileLock(place / LOCK)
         except HeldError as error:
             say(f"waiting for {error}, which makes {place}")
-            time.sleep(PAUSE)
+            time.sleep(PAUSE)  # the other process says nothing when it is done; its lock is free then
     try:
         for one in left_out:
             folder = cells.data(one)

@@ -105,10 +105,12 @@ def headline(comparison: Comparison) -> str:
 
 
 def _is_near(best: SystemEntry, other: SystemEntry) -> bool:
-    values, errors = (mean(best, "auc"), mean(other, "auc")), (error(best, "auc"), error(other, "auc"))
-    if None in values or None in errors:
+    """Whether two systems' AUCs are less than two standard errors of their difference apart."""
+    high, low, *errors = mean(best, "auc"), mean(other, "auc"), error(best, "auc"), error(other, "auc")
+    known = [value for value in errors if value is not None]
+    if high is None or low is None or len(known) < len(errors):
         return False
-    return values[0] - values[1] < 2 * hypot(*errors)  # type: ignore[operator,arg-type]
+    return high - low < 2 * hypot(*known)
 
 
 def _if_within_the_error(comparison: Comparison, one: SystemEntry, other: SystemEntry, metric: str) -> str:

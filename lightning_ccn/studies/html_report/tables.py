@@ -134,7 +134,7 @@ def search(systems: Sequence[SystemEntry]) -> Markup:
 
 
 def settings(system: SystemEntry) -> str:
-    """The settings in which a system's reported runs differ from its configuration, in words."""
+    """What the search changed in a system's configuration, as a cell of the table."""
     changed = []
     for name, value in (system.get("settings") or {}).items():
         text = f"{value:g}" if isinstance(value, float) else str(value)

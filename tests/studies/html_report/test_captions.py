@@ -1,4 +1,4 @@
-"""What the report says of its numbers, in words."""
+"""The sentences of the report that interpret its numbers."""
 
 from __future__ import annotations
 
