@@ -31,18 +31,19 @@ def lines(comparison: Mapping[str, Any]) -> Iterator[str]:
         yield _row("best attainable", _decimal(comparison["bounds"]["attainable_auc"], 4), *empty)
     yield ""
     yield from _heads(
-        "system", "what its best trial changes", "validation AUC", "as configured", "ended early", "values in layers",
-        "items per second", "minutes",
+        "system", "what the chosen trial changes", "mean validation AUC", "its first seed", "as configured",
+        "ended early", "values in layers", "items per second", "minutes",
     )  # fmt: skip
     for system in comparison["systems"]:
         trials = system["search"]
-        whole = [trial["val_auc"] for trial in trials if not trial["pruned"]]
+        chosen = [trial["val_aucs"] for trial in trials if trial["settings"] == system["settings"]]
         yield _row(
             system["title"],
             ", ".join(f"{_option(name)} {value}" for name, value in system["settings"].items()) or "nothing",
-            _decimal(max(whole), 4) if whole else "",
-            _decimal(trials[0]["val_auc"], 4) if trials else "",
-            f"{len(trials) - len(whole)} of {len(trials)}",
+            _decimal(sum(chosen[0]) / len(chosen[0]), 4) if chosen else "",
+            _decimal(chosen[0][0], 4) if chosen else "",
+            _decimal(trials[0]["val_aucs"][0], 4) if trials else "",
+            f"{sum(trial['pruned'] for trial in trials)} of {len(trials)}",
             f"{system['parameters']['dense']:,}",
             f"{system['summary']['items_per_second']['mean']:,.0f}",
             f"{system['summary']['minutes']['mean']:.1f}",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lightning_ccn.data.places import on_disk
 from lightning_ccn.errors import OneLineParser, OptionError
-from lightning_ccn.studies.comparison.protocol import configuration, default_systems
+from lightning_ccn.studies.comparison.protocol import FINAL_SEEDS, configuration, default_systems
 
 DESCRIPTION = """\
 Trains systems x seeds on one dataset, and compares the systems as in the paper's Table 2. All other options are
@@ -63,8 +63,15 @@ def parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
         "--trials",
         type=int,
         default=12,
-        help="runs of each system with other settings; it uses those with the best AUC on the validation split; the "
-        "first trial is its configuration as it is; 1: nothing is searched; default: %(default)s",
+        help="runs of each system with other settings; the first trial is its configuration as it is; 1: nothing is "
+        "searched; default: %(default)s",
+    )
+    parser.add_argument(
+        "--finalists",
+        type=int,
+        default=3,
+        help="the best trials of each system, which run with two more seeds each; it uses the settings with the best "
+        "mean AUC on the validation split; 1: those of the best trial; default: %(default)s",
     )
     parser.add_argument(
         "--space", type=Path, default=Path(SPACE), metavar="FILE", help="what the trials change; default: %(default)s"
@@ -110,10 +117,16 @@ def parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
         ("sensitivity_seeds", options.sensitivity_seeds >= 0, "0 or more"),
         ("search_share", 0 < options.search_share <= 1, "above 0 and at most 1"),
         ("trials", options.trials >= 1, "1 or more"),
+        ("finalists", options.finalists >= 1, "1 or more"),
         ("jobs", options.jobs is None or options.jobs >= 1, "1 or more"),
     ):
         if not is_valid:
             raise OptionError(f"--{name} {getattr(options, name)}: must be {range_}")
+    if options.trials > 1 and options.first_seed <= max(FINAL_SEEDS):
+        raise OptionError(
+            f"--first_seed {options.first_seed}: the search has the seeds 0 to {max(FINAL_SEEDS)}, so its settings "
+            f"would be chosen for these runs; give {max(FINAL_SEEDS) + 1} or more, or --trials 1"
+        )
     if options.leave_out is not None and options.sensitivity_seeds:
         raise OptionError(
             f"--sensitivity_seeds {options.sensitivity_seeds}: its runs are tested on all values, so it does not go "

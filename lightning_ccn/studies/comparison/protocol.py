@@ -15,6 +15,7 @@ from lightning_ccn.training.display import Display
 
 YAML_SUFFIXES = (".yaml", ".yml")
 SEARCH_SEED = 0  # not the seed of any reported run
+FINAL_SEEDS = (1, 2)  # of the further runs of the best trials; not of any reported run either
 SENSITIVITY: Mapping[str, tuple[float, ...]] = {  # values of CCN's own options
     "contrast_weight": (0.02, 0.05, 0.1, 0.2, 0.5, 1.0),
     "temperature": (0.1, 0.2, 0.5, 1.0, 2.0),
@@ -89,9 +90,10 @@ class Protocol:
 
     Attributes:
         seeds: Seeds of the reported runs. A seed draws the initial weights and the order of the pages.
-        trials: Number of trials of each system. The one with the best AUC on the validation split is used. A single one
-            is the configuration as it is.
+        trials: Number of trials of each system, with one seed each. A single one is the configuration as it is.
         spaces: Space of the trials of each system.
+        finalists: Number of trials of each system, the best on the validation split, that run with further seeds. The
+            one with the best mean AUC is used. 1: the best trial is used as it is.
         search_share: Share of the training batches in the search and in the sensitivity runs.
         sensitivity_seeds: Number of runs of CCN for each value in `SENSITIVITY`.
         chosen: Settings of each system that an earlier comparison has already searched for.
@@ -101,6 +103,7 @@ class Protocol:
     seeds: tuple[int, ...]
     trials: int = 12
     spaces: Mapping[str, Space] = field(default_factory=dict)
+    finalists: int = 3
     search_share: float = 1.0
     sensitivity_seeds: int = 1
     chosen: Mapping[str, Settings] = field(default_factory=dict)
@@ -111,8 +114,29 @@ class Protocol:
         if system in self.chosen or self.trials < 2:
             return
         for number, settings in enumerate(settings_of_trials(self.spaces.get(system, {}), self.trials)):
-            options = (*_batches(self.search_share), *_seed(SEARCH_SEED), *rates.with_settings(settings))
-            yield settings, Cell(system, f"trial{number}", (*options, "--test_after_fit=false"), number)
+            yield settings, Cell(system, f"trial{number}", self._trial(SEARCH_SEED, rates, settings), number)
+
+    def finals(self, system: str, rates: Rates, finalists: Mapping[int, Settings]) -> Iterator[tuple[int, Cell]]:
+        """(number of the trial, cell) of each further run of the finalists. Empty if there is only one to choose.
+
+        Args:
+            system: The system.
+            rates: Its learning rates.
+            finalists: Settings of the best trials, by number of the trial.
+        """
+        if len(finalists) < 2:
+            return
+        for number, settings in finalists.items():
+            for seed in FINAL_SEEDS:
+                yield number, Cell(system, f"trial{number}-seed{seed}", self._trial(seed, rates, settings))
+
+    def _trial(self, seed: int, rates: Rates, settings: Settings) -> tuple[str, ...]:
+        return (
+            *_batches(self.search_share),
+            *_seed(seed),
+            *rates.with_settings(settings),
+            "--test_after_fit=false",
+        )
 
     def reported(self, system: str, rates: Rates, settings: Settings) -> Iterator[tuple[int, Cell]]:
         """(seed, cell) of each of the system's reported runs; with something left out, all seeds of each."""

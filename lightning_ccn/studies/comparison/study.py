@@ -65,6 +65,8 @@ class Study:
         searching, reporting, varying, complete = [], [], [], True
         for system, entry in self.entries.items():
             left = [c for _, c in self.protocol.search(system, entry.rates) if self.cells.result(c) is None]
+            if not left:
+                left = [c for _, c in self._finals(system) if self.cells.result(c) is None]
             searching += left
             if left:
                 complete = False
@@ -101,23 +103,44 @@ class Study:
         if system in self.protocol.chosen:
             return self.protocol.chosen[system]
         trials = self.trials(system)
-        return max(trials, key=_val_auc)["settings"] if trials else {}
+        finalists = [trial for trial in trials if len(trial["val_aucs"]) > 1] or trials
+        return max(finalists, key=_mean_auc)["settings"] if finalists else {}
 
     def trials(self, system: str) -> list[dict[str, Any]]:
-        """The `settings`, the `val_auc` and whether it was `pruned`, of each trial of a system that has ended."""
+        """Each trial of a system that has ended: `settings`, `val_aucs` by seed, and whether it was `pruned`.
+
+        A finalist has several of `val_aucs`, when its further runs are finished.
+        """
+        found = self._first_runs(system)
+        for number, cell in self._finals(system):
+            found[number]["val_aucs"].append(self._val_auc(cell))
+        return found
+
+    def _first_runs(self, system: str) -> list[dict[str, Any]]:
         found = []
         for settings, cell in self.protocol.search(system, self.entries[system].rates):
             result = self.cells.result(cell)
             assert result is not None
             pruned = result.get("pruned", False)
-            value = list(self._reached(cell).values())[-1] if pruned else self._metrics(cell).get("val_auc")
-            if value is None:
-                raise DataError(
-                    f"{self.cells.path(cell)}: has no AUC on the validation split, so nothing can be chosen by it; let "
-                    "validations run, or search nothing with --trials 1"
-                )
-            found.append({"settings": settings, "val_auc": value, "pruned": pruned})
+            value = list(self._reached(cell).values())[-1] if pruned else self._val_auc(cell)
+            found.append({"settings": settings, "val_aucs": [value], "pruned": pruned})
         return found
+
+    def _finals(self, system: str) -> list[tuple[int, Cell]]:
+        """(number of the trial, cell) of each further run of the best trials; all trials have ended."""
+        trials = dict(enumerate(self._first_runs(system)))
+        best = sorted(trials, key=lambda number: _mean_auc(trials[number]), reverse=True)[: self.protocol.finalists]
+        finalists = {number: trials[number]["settings"] for number in best if not trials[number]["pruned"]}
+        return list(self.protocol.finals(system, self.entries[system].rates, finalists))
+
+    def _val_auc(self, cell: Cell) -> float:
+        value: float | None = self._metrics(cell).get("val_auc")
+        if value is None:
+            raise DataError(
+                f"{self.cells.path(cell)}: has no AUC on the validation split, so nothing can be chosen by it; let "
+                "validations run, or search nothing with --trials 1"
+            )
+        return value
 
     def _metrics(self, cell: Cell) -> dict[str, Any]:
         metrics: dict[str, Any] = json.loads((self.cells.path(cell) / "metrics.json").read_text())
@@ -129,6 +152,7 @@ class Study:
         for system, entry in self.entries.items():
             settings = self.settings(system)
             cells = [cell for _, cell in self.protocol.search(system, entry.rates)]
+            cells += [cell for _, cell in self._finals(system)]
             cells += [cell for _, cell in self.protocol.reported(system, entry.rates, settings)]
             cells += [cell for *_, cell in self.protocol.sensitivity(system, entry.rates, settings)]
             for cell in cells:
@@ -249,8 +273,9 @@ def _by_seed(system: dict[str, Any], metric: str) -> dict[int, float | None]:
     return {run["seed"]: run["metrics"].get(metric) for run in system["runs"]}
 
 
-def _val_auc(trial: dict[str, Any]) -> float:
-    return -1.0 if trial["pruned"] else float(trial["val_auc"])
+def _mean_auc(trial: dict[str, Any]) -> float:
+    """What a trial is judged by: its mean over seeds; a trial that ended early is below all others."""
+    return -1.0 if trial["pruned"] else float(np.mean(trial["val_aucs"]))
 
 
 def learning_curve(file: Path) -> dict[str, list[float]]:

@@ -242,11 +242,19 @@ def page_sizes(classes: Sequence[tuple[float, float, float]]) -> str:
 def search(comparison: Comparison) -> str:
     """How the settings were chosen."""
     return (
-        f"AUC on the validation split after training on {_searched_on(comparison)}, with a seed that no reported run "
+        f"AUC on the validation split after training on {_searched_on(comparison)}, with seeds that no reported run "
         "has. Every system has the same number of trials, and the first is its configuration as it is. A trial is "
-        "ended early if it is below the median of the system’s others at the same step. The reported runs of a system "
-        "use the settings of its best trial. The test split was not used."
+        f"ended early if it is below the median of the system’s others at the same step. {_finals(comparison)} "
+        "The reported runs of a system use the settings of the chosen trial. The test split was not used."
     ) + " Trials use the pages of all values, also of those that a run leaves out." * ("left_out" in comparison)
+
+
+def _finals(comparison: Comparison) -> str:
+    """What became of the best trials."""
+    finalists = comparison["protocol"].get("finalists", 1)
+    if finalists == 1:
+        return "The best one is chosen."
+    return f"The {finalists} best run with two more seeds each, and the best mean chooses."
 
 
 def not_searched(comparison: Comparison) -> str:

@@ -49,7 +49,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def done(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two systems, two trials and two seeds each: eight cells."""
+    """Two systems with two trials, of which both run with two more seeds, and two seeds: sixteen cells."""
     output = tmp_path_factory.mktemp("compare")
     assert compare(data, output, "--seeds", "2", *SEARCH) == 0
     return output
@@ -76,10 +76,11 @@ def test_the_settings_are_the_best_on_validation_of_those_tried_and_the_runs_hav
         first, other = system["search"]
         assert first["settings"] == {} and other["settings"]
         for number, trial in enumerate(system["search"]):
-            folder = done / "cells" / system["name"] / f"trial{number}"
-            assert trial["val_auc"] == json.loads((folder / "metrics.json").read_text())["val_auc"]
-            assert rates_of(folder)[0] == pytest.approx(default["model"]["lr"] * factor(trial["settings"]))
-        assert system["settings"] == max(system["search"], key=lambda trial: trial["val_auc"])["settings"]
+            for value, run in zip(trial["val_aucs"], ("", "-seed1", "-seed2"), strict=True):
+                folder = done / "cells" / system["name"] / f"trial{number}{run}"
+                assert value == json.loads((folder / "metrics.json").read_text())["val_auc"]
+                assert rates_of(folder)[0] == pytest.approx(default["model"]["lr"] * factor(trial["settings"]))
+        assert system["settings"] == max(system["search"], key=lambda trial: sum(trial["val_aucs"]))["settings"]
         of_tables = default["trainer"]["strategy"]["init_args"]["table_lr"]
         chosen = factor(system["settings"])
         expected = pytest.approx((default["model"]["lr"] * chosen, of_tables * chosen), rel=1e-4)
@@ -109,7 +110,7 @@ def test_optunas_journal_holds_every_trial_with_its_value_once(done: Path) -> No
     for system in report(done)["systems"]:
         trials = optuna.load_study(study_name=system["name"], storage=storage).trials
         found = [(trial.params, trial.value) for trial in trials]
-        assert found == [(trial["settings"], pytest.approx(trial["val_auc"])) for trial in system["search"]]
+        assert found == [(trial["settings"], pytest.approx(trial["val_aucs"][0])) for trial in system["search"]]
 
 
 def test_a_seed_draws_the_weights_and_the_order_of_the_pages(done: Path) -> None:
@@ -215,6 +216,8 @@ def test_a_system_that_cannot_run_is_refused_before_anything_is_trained(
         ("--sensitivity_seeds", "-1"),
         ("--search_share", "1.5"),
         ("--trials", "0"),
+        ("--finalists", "0"),
+        ("--first_seed", "2"),
         ("--jobs", "0"),
         ("--baseline", "din"),
     ],
@@ -359,20 +362,33 @@ def test_reported_runs_wait_only_for_the_search_of_their_own_system(tmp_path: Pa
     cells = Cells(tmp_path, [], CONFIGS)
     entry = Entry(Display(), Rates(0.02, 0.05), table_parameters=0, dense_parameters=0)
     spaces = {name: {"learning_rates": FloatDistribution(0.5, 4, log=True)} for name in ("sim", "ccn")}
-    study = Study(Protocol((1, 2), trials=3, spaces=spaces, sensitivity_seeds=0), {"sim": entry, "ccn": entry}, cells)
-    tried = []
-    for settings, cell in study.protocol.search("sim", entry.rates):
-        tried.append(settings)
-        cells.path(cell).mkdir(parents=True)
-        (cells.path(cell) / "metrics.json").write_text(json.dumps({"val_auc": 0.5 + 0.1 * (cell.trial == 2)}))
-        cells.finish(cell, code=0, started=0.0)
-    ready, complete = study.ready()
-    assert [(cell.system, cell.id) for cell in ready] == [
-        *(("ccn", f"trial{number}") for number in range(3)),
-        *(("sim", f"seed{seed}") for seed in (1, 2)),
+    protocol = Protocol((1, 2), trials=3, spaces=spaces, finalists=2, sensitivity_seeds=0)
+    study = Study(protocol, {"sim": entry, "ccn": entry}, cells)
+    of_ccn = [("ccn", f"trial{number}") for number in range(3)]
+    tried = [settings for settings, _ in protocol.search("sim", entry.rates)]
+    # trial 2 is best with the first seed, trial 1 in the mean of three
+    for cell in ready_of(study, "sim"):
+        finish(cells, cell, {"trial0": 0.5, "trial1": 0.6, "trial2": 0.62}[cell.id])
+    assert [(cell.system, cell.id) for cell in study.ready()[0]] == [
+        *((("sim", f"trial{number}-seed{seed}")) for number in (2, 1) for seed in (1, 2)),
+        *of_ccn,
     ]
-    assert f"--model.lr={0.02 * tried[2]['learning_rates']:g}" in ready[-1].options
+    for cell in ready_of(study, "sim"):
+        finish(cells, cell, 0.61 if cell.id.startswith("trial1") else 0.59)
+    ready, complete = study.ready()
+    assert [(cell.system, cell.id) for cell in ready] == [*of_ccn, *(("sim", f"seed{seed}") for seed in (1, 2))]
+    assert f"--model.lr={0.02 * tried[1]['learning_rates']:g}" in ready[-1].options
     assert not complete
+
+
+def ready_of(study: Study, system: str) -> list[Cell]:
+    return [cell for cell in study.ready()[0] if cell.system == system]
+
+
+def finish(cells: Cells, cell: Cell, val_auc: float) -> None:
+    cells.path(cell).mkdir(parents=True)
+    (cells.path(cell) / "metrics.json").write_text(json.dumps({"val_auc": val_auc}))
+    cells.finish(cell, code=0, started=0.0)
 
 
 class SleepingCells(Cells):
@@ -389,7 +405,8 @@ def test_a_trial_below_the_median_of_the_others_is_ended_early_and_never_chosen(
     spaces = {"sim": {"learning_rates": FloatDistribution(0.5, 4, log=True)}}
     entry = Entry(Display(), Rates(0.02, 0.05), table_parameters=0, dense_parameters=0)
     cells = SleepingCells(tmp_path / "cells", [], CONFIGS)
-    study = Study(Protocol((1,), trials=6, spaces=spaces, sensitivity_seeds=0), {"sim": entry}, cells)
+    protocol = Protocol((1,), trials=6, spaces=spaces, finalists=1, sensitivity_seeds=0)
+    study = Study(protocol, {"sim": entry}, cells)
     *others, last = (cell for _, cell in study.protocol.search("sim", entry.rates))
     for cell in others:
         cells.path(cell).mkdir(parents=True)
