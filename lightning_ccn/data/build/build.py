@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning_ccn.data.build.build_report import BuildReport, Progress
-from lightning_ccn.data.build.catalogue import item_columns, read_catalogue
+from lightning_ccn.data.build.catalogue import item_columns, read_catalogue, refuse_other_items
 from lightning_ccn.data.build.duckdb_engine import DuckDBEngine
 from lightning_ccn.data.build.engine import Engine
 from lightning_ccn.data.build.events import label, of_types, read_events
@@ -164,7 +164,7 @@ class _Build:
             named |= {f"behaviours.{name}.types": sequence.types for name, sequence in spec.sequences.items()}
             read_events(spec.events, self.files["events"], engine, text_ids, latest, named, report, progress)
             for name, given in spec.labels.items():
-                if given.types:
+                if given.of_events:
                     with progress.stage(f"{name} joined") as count:
                         label(name, given, engine, report)
                         count(report.counts[name]["read"]["events of users with a page view"])
@@ -174,6 +174,8 @@ class _Build:
         if spec.items:
             with progress.stage("items read") as count:
                 count(read_catalogue(spec.items, self.files["items"], engine, text_ids, report))
+                if self.older is None:  # else the table may be of new items alone
+                    refuse_other_items(spec.items, self.files["items"], engine)
         widths = {}
         for at, vector in enumerate(spec.vectors):
             with progress.stage(f"vectors {vector.called} read") as count:

@@ -14,6 +14,7 @@ from lightning_ccn.data.build.log_columns import LogColumns
 from lightning_ccn.data.build.log_files import LogFiles
 from lightning_ccn.data.build.source_specs import CatalogueSpec, FeatureSpec
 from lightning_ccn.data.build.spec import LogSpec
+from lightning_ccn.data.build.strangers import refuse_strangers
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.page_row import ITEM
 from lightning_ccn.data.parquet import PageRows, list_column, value_column
@@ -88,6 +89,18 @@ def read_catalogue(
             as_text = text_ids[feature.table_name]
             take_apart(f"lots{at}", "catalogue", "item_key", f"a{at}", feature, files, WHERE, as_text, engine)
     return kept
+
+
+def refuse_other_items(spec: CatalogueSpec, files: LogFiles, engine: Engine) -> None:
+    """Refuses a `catalogue` that has rows, and none of an item that a page view shows.
+
+    Raises:
+        DataError: It is so; the message shows an id of each.
+    """
+    query = "SELECT COUNT(*) AS n FROM catalogue AS c JOIN (SELECT DISTINCT item_key FROM shown) AS s USING (item_key)"
+    if not engine.rows(query)[0]["n"]:
+        theirs, ours = (f"SELECT item_key AS id FROM {table}" for table in ("catalogue", "shown"))
+        refuse_strangers(files, spec.item, theirs, ours, engine)
 
 
 def item_columns(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 from lightning_ccn.data.build.duckdb_engine import DuckDBEngine
 from lightning_ccn.data.build.engine import FILE, ROW
-from lightning_ccn.data.build.log_files import CSV, LISTS, PARQUET, LogFiles, find_log
+from lightning_ccn.data.build.log_files import CSV, LISTS, PARQUET, LogFiles, find_log, other_delimiter
 from lightning_ccn.data.places import Place, place
 from lightning_ccn.data.store_path import StorePath
 from lightning_ccn.errors import DataError
@@ -36,6 +37,7 @@ COLUMNS = {
     "item": "item|sku|product|article|news|offer|(^|_)ad(_|$)",
 }
 CATEGORY = "category|genre|topic|department"
+VALIDITY = {"since": "(^|_)(since|valid_from|from|start)", "until": "(^|_)(until|valid_to|to|end)(_|$)"}  # of a profile
 
 
 @dataclass
@@ -107,7 +109,7 @@ def draft(log: str | Path) -> str:
         )
     chosen = _choose(tables)
     lines = ["# A first draft by `ccn data init`: it guesses from names and from the first rows. Read each line."]
-    lines += _exposures(chosen.get("exposures", tables[0]), "events" in chosen)
+    lines += _exposures(chosen.get("exposures", tables[0]), chosen.get("events"))
     if "events" in chosen:
         lines += _events(chosen["events"])
     taken = set(chosen.get("exposures", tables[0]).files.columns)  # a name of a feature or number is used once
@@ -127,14 +129,20 @@ def _tables(folder: Place) -> list[tuple[str, LogFiles]]:
         within = [path.relative_to(folder).parts for path in folder.files() if path.name.endswith(PARQUET + CSV)]
         names = sorted({parts[0] for parts in within if not parts[0].startswith(("_", "."))})
         addresses = [str(folder / name) for name in names]
-        return [(address, find_log(address, [address], Path(), None)) for address in addresses]
+        return [(address, _find(address, Path())) for address in addresses]
     found = []
     for path in sorted(folder.iterdir()):
         inside = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
         is_log = any(each.name.endswith(PARQUET + CSV) for each in inside)
         if is_log and not path.name.startswith(("_", ".")):
-            found.append((path.name, find_log(path.name, [path.name], folder, None)))
+            found.append((path.name, _find(path.name, folder)))
     return found
+
+
+def _find(pattern: str, folder: Path) -> LogFiles:
+    files = find_log(pattern, [pattern], folder, None)
+    delimiter = other_delimiter(files)
+    return files if delimiter is None else find_log(pattern, [pattern], folder, delimiter)
 
 
 def _look(pattern: str, files: LogFiles, engine: DuckDBEngine, at: int) -> _Table:
@@ -161,20 +169,28 @@ def _choose(tables: list[_Table]) -> dict[str, _Table]:
 def _line(table: _Table, key: str, column: str | None, note: str = "") -> str:
     if column is None:
         return f"  {key}: TODO  # no column has such a name; the columns are {', '.join(table.files.columns)}"
-    about = f"such as {str(table.example(column))[:40]!r}"
-    return f"  {key}: {_word(column)}  # {about}{'; ' + note if note else ''}"
+    example = table.example(column)
+    about = [] if example is None else [f"such as {str(example)[:40]!r}"]
+    return f"  {key}: {_word(column)}  # {'; '.join([*about, *([note] if note else [])]) or 'without a value'}"
 
 
-def _time(table: _Table, column: str | None) -> str:
+def _files(table: _Table) -> list[str]:
+    """Where a table is, and what is between the columns of its CSV files if that is neither usual nor said by names."""
+    delimiter = table.files.delimiter
+    unusual = table.files.headers and delimiter != ("\t" if ".tsv" in table.files.paths[0].name else ",")
+    return [f"  files: {_word(table.pattern)}", *([f"  delimiter: {json.dumps(delimiter)}"] if unusual else [])]
+
+
+def _time(table: _Table, column: str | None, key: str = "time") -> str:
     if column is None or not table.number(column):
-        return _line(table, "time", column)
+        return _line(table, key, column)
     value = table.example(column)
     size = float(value[0] if isinstance(value, list) else value)
     unit = "ns" if size > 1e17 else "us" if size > 1e14 else "ms" if size > 1e11 else "s"
-    return f"  time: {{column: {_word(column)}, unit: {unit}}}  # such as {value!r}"
+    return f"  {key}: {{column: {_word(column)}, unit: {unit}}}  # such as {value!r}"
 
 
-def _exposures(table: _Table, has_events: bool) -> list[str]:
+def _exposures(table: _Table, events: _Table | None) -> list[str]:
     roles = table.roles()
     page = roles.get("page") or roles.get("session")
     key = _line(table, "page", page, "impressions with the same value are one page view")
@@ -184,7 +200,7 @@ def _exposures(table: _Table, has_events: bool) -> list[str]:
         key = f"  page: {{columns: [{columns}], gap: 30m}}  # no page id: by user, and by time"
     lines = [
         "exposures:  # one row an impression, or one row a page with lists",
-        f"  files: {_word(table.pattern)}",
+        *_files(table),
         key,
     ]
     lines += [
@@ -200,10 +216,8 @@ def _exposures(table: _Table, has_events: bool) -> list[str]:
         lines.append(_line(table, "clicks", roles["clicks"]))
     elif "clicks" in roles:
         lines.append(f"  clicks: {{ids: {_word(roles['clicks'])}}}  # a list of the clicked items")
-    elif has_events:
-        lines.append(
-            "  clicks: {types: [click], within: 30m}  # events up to 30 minutes after the impression; see events.type"
-        )
+    elif events is not None:
+        lines.append(f"  clicks: {_clicks_of(events)}  # events up to 30 minutes after the impression")
     else:
         lines.append(_line(table, "clicks", None))
     if "purchases" in roles:
@@ -221,17 +235,31 @@ def _labels(table: _Table) -> bool:
     return alike and {click for clicks, _ in lists for click in clicks} <= {0, 1}
 
 
+def _types(table: _Table) -> list[str]:
+    """The types of the first events."""
+    column = table.roles().get("type")
+    return [] if column is None else sorted({str(row[column]) for row in table.rows if row[column] is not None})
+
+
+def _clicks_of(events: _Table) -> str:
+    """Which events are clicks: all, if they have no type."""
+    if "type" not in events.roles():
+        return "{within: 30m}"
+    types = _types(events)
+    clicks = [name for name in types if "click" in name.lower()] or (["TODO"] if types else ["click"])
+    return f"{{types: [{', '.join(map(_word, clicks))}], within: 30m}}"
+
+
 def _events(table: _Table) -> list[str]:
     roles = table.roles()
-    lines = ["events:  # what users did; a page view gets those before it", f"  files: {_word(table.pattern)}"]
+    lines = ["events:  # what users did; a page view gets those before it", *_files(table)]
     lines += [
         _line(table, "user", roles.get("user")),
         _line(table, "item", roles.get("item")),
         _time(table, roles.get("time")),
     ]
     if "type" in roles:
-        types = sorted({str(row[roles["type"]]) for row in table.rows if row[roles["type"]] is not None})
-        lines.append(f"  type: {_word(roles['type'])}  # {', '.join(types[:8])}")
+        lines.append(f"  type: {_word(roles['type'])}  # {', '.join(_types(table)[:8])}")
     return [*lines, "behaviours:  # the last events before the page view; {length: 200, types: [click], days: 90}",
             "  short: 20", "  long: 200"]  # fmt: skip
 
@@ -240,7 +268,14 @@ def _entities(name: str, key: str, table: _Table, taken: set[str]) -> list[str]:
     own = name.removesuffix("s")
     roles = table.roles()
     rest = [column for column in table.files.columns if column != roles.get(own) and column not in taken]
-    lines = [f"{name}:", f"  files: {_word(table.pattern)}", _line(table, own, roles.get(own))]
+    lines = [f"{name}:", *_files(table), _line(table, own, roles.get(own))]
+    if name == "users":
+        for side, words in VALIDITY.items():
+            column = next((c for c in rest if re.search(words, c.lower())), None)
+            if column is None:
+                break
+            lines.append(_time(table, column, side))
+            rest.remove(column)
     lists = [c for c in rest if table.files.columns[c] in (f"{LISTS}text", f"{LISTS}int")]
     more = _rest(table, rest, key, lists)
     if name == "users" and not more:

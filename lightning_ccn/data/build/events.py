@@ -9,6 +9,7 @@ from lightning_ccn.data.build.log_columns import LogColumns
 from lightning_ccn.data.build.log_files import LISTS, LogFiles
 from lightning_ccn.data.build.source_specs import EventSpec, LabelSpec
 from lightning_ccn.data.build.spec import LogSpec
+from lightning_ccn.data.build.strangers import refuse_strangers
 from lightning_ccn.errors import DataError
 
 
@@ -90,6 +91,9 @@ def read_events(
     )
     kept = engine.rows("SELECT COUNT(*) AS n FROM acts")[0]["n"]
     usable = engine.rows("SELECT COUNT(*) AS n FROM told WHERE reason IS NULL")[0]["n"]
+    if not kept:
+        theirs, ours = "SELECT user_key AS id FROM told WHERE reason IS NULL", "SELECT user_key AS id FROM visitors"
+        refuse_strangers(files, spec.user, theirs, ours, engine)
     report.add("events", "kept", "of users with a page view", kept)
     report.add("events", "dropped", "of users without a page view", usable - kept)
     engine.drop("told")

@@ -49,7 +49,9 @@ class LogColumns:
                 f"{self.files.paths[0]}: column {column}: is {kind}, but {where} needs ids; write integers or text"
             )
         if kind == "float":  # integers with nulls, as pandas writes them
-            value = f"CASE WHEN {value} = FLOOR({value}) AND ABS({value}) < {WHOLE} THEN CAST({value} AS BIGINT) END"
+            value = (
+                f"CASE WHEN {value} = FLOOR({value}) AND ABS({value}) < {WHOLE} THEN TRY_CAST({value} AS BIGINT) END"
+            )
         if not as_text:
             return f"CAST({value} AS BIGINT)" if kind == "int" else value
         return f"NULLIF({value}, '')" if kind == "text" else f"CAST({value} AS VARCHAR)"
@@ -87,7 +89,7 @@ class LogColumns:
         if kind == "int":
             micros = f"{total} * {int(factor)}" if factor >= 1 else f"{total} // 1000"
         else:
-            micros = f"CAST(FLOOR({total} * {factor}) AS BIGINT)"
+            micros = f"TRY_CAST(FLOOR({total} * {factor}) AS BIGINT)"  # NaN too is cast before it is left out
         # the offset is taken off the limits: added to any number, it may overflow
         return f"CASE WHEN {value} BETWEEN {-time.offset} AND {most - time.offset} THEN {micros} END"
 
@@ -133,7 +135,7 @@ class LogColumns:
             DataError: There is no such column, or it holds no numbers.
         """
         value = self._numeric(column, where)
-        return f"CASE WHEN ABS({value}) < {WHOLE} THEN CAST(FLOOR({value}) AS BIGINT) END"
+        return f"CASE WHEN ABS({value}) < {WHOLE} THEN TRY_CAST(FLOOR({value}) AS BIGINT) END"
 
     def number(self, column: str, where: str) -> str:
         """A number, DOUBLE; null if it is missing, not a number, or so large that it means "missing".

@@ -7,6 +7,7 @@ import difflib
 import fnmatch
 import glob
 import io
+import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ Result = TypeVar("Result")
 
 PARQUET = (".parquet",)
 CSV = tuple(f"{text}{packed}" for text in (".csv", ".tsv") for packed in ("", ".gz", ".zst"))
+DELIMITERS = (";", "\t", "|", ",")
 LISTS = "list of "
 WIDE = "uint64 or decimal"  # a kind whose values no other number can hold
 NUMBERS = ("int", "float")
@@ -65,11 +67,26 @@ class LogFiles:
         if column not in self.columns:
             close = difflib.get_close_matches(column, self.columns, n=1)
             meant = f"did you mean {close[0]}? " if close else ""
+            if (other := other_delimiter(self)) is not None:
+                meant = f"write {self.name}.delimiter: {json.dumps(other)}, if that is between them. "
             raise DataError(
                 f"{self.paths[0]}: column {column}: missing, but {where} names it; {meant}The columns are "
                 f"{', '.join(self.columns)}"
             )
+        if alike := [name for name in self.columns if name != column and name.casefold() == column.casefold()]:
+            raise DataError(
+                f"{self.paths[0]}: column {column}: the column {alike[0]} differs from it in case alone, and SQL does "
+                "not tell them apart; rename or drop one"
+            )
         return self.columns[column]
+
+
+def other_delimiter(files: LogFiles) -> str | None:
+    """What is probably between the columns of a CSV file, if its header is read as one column; else None."""
+    if not files.headers or len(files.columns) > 1:
+        return None
+    [name] = files.columns
+    return max((each for each in DELIMITERS if each in name), key=name.count, default=None)
 
 
 def find_log(name: str, patterns: Iterable[str], base: Path, delimiter: str | None) -> LogFiles:
@@ -169,7 +186,10 @@ def _named_as_log(name: str, given: str, files: Sequence[Place]) -> Sequence[Pla
 
 def _footer(path: Place) -> dict[str, str]:
     with open_part(path) as file:
-        return {field.name: _kind(field.type) for field in file.schema_arrow}
+        found = {field.name: _kind(field.type) for field in file.schema_arrow}
+    if not found:
+        raise DataError(f"{path}: has no columns; write it again, or leave it out")
+    return found
 
 
 def _header(path: Place, delimiter: str) -> dict[str, str]:
@@ -177,6 +197,8 @@ def _header(path: Place, delimiter: str) -> dict[str, str]:
         line = _read(path, lambda stream: next(csv.reader(_text(stream), delimiter=delimiter), []))
     except (OSError, pa.ArrowException, csv.Error) as error:
         raise DataError(f"{path}: its first line cannot be read as names of columns: {error}") from None
+    if any("\0" in name or "\N{REPLACEMENT CHARACTER}" in name for name in line):
+        raise DataError(f"{path}: its first line is not UTF-8; write the file in UTF-8")
     if not any(line):
         raise DataError(f"{path}: is empty; the first line of a CSV file has the names of its columns")
     if twice := {each for each in line if line.count(each) > 1}:

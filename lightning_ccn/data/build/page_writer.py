@@ -203,7 +203,7 @@ class PageWriter:
         for name, label in spec.labels.items():
             own = name.removesuffix("s")
             columns[own] = f"s.{own}"
-            if label.types:
+            if label.of_events:
                 columns[own] = f"CASE WHEN l{own}.page_no IS NULL THEN 0 ELSE 1 END"
                 same = f"s.page_no = l{own}.page_no AND s.item_key = l{own}.item_key"
                 joins.append(f"LEFT JOIN labelled_{name} AS l{own} ON {same}")

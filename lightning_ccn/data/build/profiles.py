@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from lightning_ccn.data.build.build_report import BuildReport
-from lightning_ccn.data.build.engine import Engine, columns
+from lightning_ccn.data.build.engine import Engine, columns, quoted
 from lightning_ccn.data.build.lists import lists_of, take_apart, whole_list
 from lightning_ccn.data.build.log_columns import LogColumns
 from lightning_ccn.data.build.log_files import LogFiles
-from lightning_ccn.data.build.source_specs import ProfileSpec
+from lightning_ccn.data.build.source_specs import ProfileSpec, TimeSpec
+from lightning_ccn.data.build.strangers import refuse_strangers
+from lightning_ccn.errors import DataError
 
 
 def read_profiles(
@@ -28,6 +30,7 @@ def read_profiles(
     values = {
         "user_key": of.key(spec.user, "users.user", text_ids["user"]),
         "us": of.micros(spec.since, "users.since") if spec.since else "0",
+        "end_us": of.micros(spec.until, "users.until") if spec.until else "CAST(NULL AS BIGINT)",
     }
     raw = {}
     for at, feature in enumerate(spec.features):
@@ -41,7 +44,7 @@ def read_profiles(
     engine.read("raw_users", files)
     names = [*values, *raw]
     own = ", ".join(f"t.{name}" for name in (*names, *odd))
-    engine.table(
+    found = engine.table(
         "described",
         f"""
         SELECT {own}
@@ -49,6 +52,9 @@ def read_profiles(
         JOIN visitors AS v ON t.user_key = v.user_key
         """,
     )
+    if not found:
+        theirs = f"SELECT {values['user_key']} AS id FROM raw_users"
+        refuse_strangers(files, spec.user, theirs, "SELECT user_key AS id FROM visitors", engine)
     numbers = {number.called: (f"x{at}", f"odd_x{at}") for at, number in enumerate(spec.numbers)}
     report.no_numbers(engine, "described", numbers, "users.numbers")
     report.broken_lines("users", engine, "raw_users")
@@ -61,6 +67,8 @@ def read_profiles(
         WHERE us IS NOT NULL
         """,
     )
+    if spec.until:
+        _refuse_no_end(spec.until, files, engine)
     summary = """
         SELECT 'no time since when it holds' AS reason, COUNT(*) AS count, MIN(CAST(user_key AS VARCHAR)) AS example
         FROM described WHERE us IS NULL HAVING COUNT(*) > 0
@@ -78,11 +86,11 @@ def read_profiles(
         if feature.called in many:
             as_text, keys = text_ids[feature.table_name], "user_key, version"
             take_apart(f"many{at}", "profiles", keys, f"u{at}", feature, files, "users.features", as_text, engine)
-    # a row that begins at the time of the page holds for it
+    # a row that begins at the time of the page holds for it, and one that ends then does not; 0 is no row
     engine.table(
         "page_versions",
         """
-        SELECT page_no, user_key, version
+        SELECT f.page_no, f.user_key, CASE WHEN p.end_us <= f.us THEN 0 ELSE f.version END AS version
         FROM (
             SELECT *, SUM(1 - is_page) OVER (
                 PARTITION BY user_key ORDER BY us, is_page, page_no
@@ -93,8 +101,25 @@ def read_profiles(
                 UNION ALL
                 SELECT 0 AS page_no, user_key, us, 0 AS is_page FROM profiles
             ) AS together
-        ) AS found
-        WHERE is_page = 1
+        ) AS f
+        LEFT JOIN profiles AS p ON f.user_key = p.user_key AND f.version = p.version
+        WHERE f.is_page = 1
         """,
     )
     return kept
+
+
+def _refuse_no_end(until: TimeSpec, files: LogFiles, engine: Engine) -> None:
+    """Some rows have no end, or one beyond all times; but if no row has any, the column is probably misread.
+
+    Raises:
+        DataError: No value of the column is a time.
+    """
+    value = f"NULLIF(TRIM(CAST({quoted(until.column)} AS VARCHAR)), '')"
+    given = engine.rows(f"SELECT MIN({value}) AS example FROM raw_users")[0]["example"]
+    ends = engine.rows("SELECT COUNT(end_us) AS n FROM described")[0]["n"]
+    if given is not None and not ends:
+        raise DataError(
+            f"{files.paths[0]}: column {until.column}: users.until names it, but no row ends: {given} is no time in "
+            f"{until.unit or 'seconds or as a date'}, or one after 2106; name its unit, or leave until: out"
+        )

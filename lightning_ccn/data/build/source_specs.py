@@ -42,19 +42,25 @@ class PageKeySpec:
 
 @dataclass(frozen=True)
 class LabelSpec:
-    """Where a label (clicked, bought) comes from: `column`, `ids`, or `types` and `within`.
+    """Where a label (clicked, bought) comes from: `column`, `ids`, or `within`.
 
     Attributes:
         column: A column with 0 or 1 for each impression.
         ids: A list column with the ids of the labelled items of the page, beside the list of its items.
-        types: Types of events. Each event labels the latest impression of its item that its user saw before it.
-        within: Seconds from the impression to the event, at most.
+        within: Seconds from the impression to the event, at most. Each event labels the latest impression of its item
+            that its user saw before it.
+        types: Types of these events. Empty: all.
     """
 
     column: str | None = None
     ids: str | None = None
     types: tuple[str, ...] = ()
     within: Seconds | None = None
+
+    @property
+    def of_events(self) -> bool:
+        """Whether it comes from events."""
+        return self.within is not None
 
 
 @dataclass(frozen=True)
@@ -192,8 +198,10 @@ class ProfileSpec:
         user: Column of the user's id.
         features: Categorical features.
         numbers: Columns of numbers of a user, which every page view of the user gets.
-        since: Time from which a row holds; a page gets the user's latest row that holds at the page's time. None: a
-            user has one row.
+        since: Time from which a row holds; a page gets the user's latest row that has begun at the page's time. None:
+            a user has one row.
+        until: Time at which a row ends, for logs that say so; a page at that time or later does not get it. A row
+            without it holds on. None: each row holds until the user's next one.
         delimiter: Of CSV files.
     """
 
@@ -202,6 +210,7 @@ class ProfileSpec:
     features: tuple[FeatureSpec, ...] = ()
     numbers: tuple[NumberSpec, ...] = ()
     since: TimeSpec | None = None
+    until: TimeSpec | None = None
     delimiter: str | None = None
 
 

@@ -193,12 +193,13 @@ class LogSpec:
             DataError: Two values do not go together; the message names both.
         """
         for name, label in self.labels.items():
-            ways = [label.column is not None, label.ids is not None, bool(label.types)]
-            if sum(ways) != 1:
-                raise DataError(f"exposures.{name}: give one of column, ids and types (with within)")
-            if bool(label.types) != (label.within is not None):
-                raise DataError(f"exposures.{name}: types and within go together: {{types: [click], within: 30m}}")
-            if label.types and self.events is None:
+            if sum([label.column is not None, label.ids is not None, label.of_events or bool(label.types)]) != 1:
+                raise DataError(
+                    f"exposures.{name}: give one of column, ids and within (with types, if events have some)"
+                )
+            if label.types and not label.of_events:
+                raise DataError(f"exposures.{name}: types need within: {{types: [click], within: 30m}}")
+            if label.of_events and self.events is None:
                 raise DataError(f"exposures.{name}: takes labels from events, but there are no events; add events:")
         for name, sequence in self.sequences.items():
             if self.events is None:
@@ -210,6 +211,8 @@ class LogSpec:
             raise DataError("events.type: missing, but types of events are named; name the column of the type")
         if self.users and not self.users.features and not self.users.numbers:
             raise DataError("users: names neither features nor numbers; name one, or leave users: out")
+        if self.users and self.users.until and not self.users.since:
+            raise DataError("users.until: needs since, the time from which a row holds; add since:")
         names = [vector.called for vector in self.vectors]
         if len(set(names)) < len(names):
             raise DataError("items.vectors: two have one name; give each a name of its own")

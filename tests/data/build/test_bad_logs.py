@@ -404,3 +404,71 @@ def test_a_second_row_of_a_user_is_counted(tmp_path: Path) -> None:
     users = {"files": "users.parquet", "user": "id", "features": ["city"]}
     report = build(write_spec(tmp_path, users=users))
     assert report.counts["users"]["dropped"] == {"another row of the same user and time": 2}
+
+
+def test_times_and_ids_that_are_no_numbers_are_dropped_and_do_not_end_the_build(tmp_path: Path) -> None:
+    nothing = float("nan")  # as Spark and polars write a missing number
+    rows = [{**row, "time": nothing if at == 1 else row["time"] + 0.5, "slot": nothing if at == 3 else 1.0,
+             "item": nothing if at == 5 else float(at)} for at, row in enumerate(four_views())]  # fmt: skip
+    assert dropped(tmp_path, rows) == {"no item": 1, "no time, or not one in seconds or as a date": 1}
+    assert [page["items"] for page in read_pages(tmp_path / "out")] == [["0"], ["2", "3"], ["4"], ["6", "7"]]
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".csv"])
+def test_a_column_beside_one_of_its_name_in_other_letters_is_refused(tmp_path: Path, ending: str) -> None:
+    write_rows(tmp_path / f"exposures{ending}", [{**row, "User": "x"} for row in four_views()])
+    for name, other in (("user", "User"), ("User", "user")):
+        keys = {**EXPOSURES, "files": f"exposures{ending}", "user": name, "time": TEXT_TIME}
+        with pytest.raises(DataError, match=f"column {name}: the column {other} differs from it in case alone"):
+            build(write_spec(tmp_path, exposures=keys))
+
+
+IDS = ", such as '1', is in the impressions, which have ids such as 'XX'; write ids alike in all tables, or leave "
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "spec", "message"),
+    [
+        ("events", [event("1", "i0", NOON)], {**EVENTS}, "column user: none of its ids" + IDS.replace("XX", "u0")),
+        (
+            "users",
+            [{"id": "1", "city": "Rome"}],
+            {"files": "users.parquet", "user": "id", "features": ["city"]},
+            "column id: none of its ids" + IDS.replace("XX", "u0"),
+        ),
+        (
+            "items",
+            [{"id": "1", "topic": "art"}],
+            {"files": "items.parquet", "item": "id", "attributes": ["topic"]},
+            "column id: none of its ids" + IDS.replace("XX", "i0"),
+        ),
+    ],
+)
+def test_a_table_whose_ids_are_none_of_the_impressions_is_refused(
+    tmp_path: Path, name: str, table: list[Row], spec: Row, message: str
+) -> None:
+    write_rows(tmp_path / "exposures.parquet", four_views())
+    write_rows(tmp_path / f"{name}.parquet", table)
+    with pytest.raises(DataError, match=message + f"{name}: out"):
+        build(write_spec(tmp_path, **{name: spec}))
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        ("view;user;item\n", 'column user: missing, but exposures.user names it; write exposures.delimiter: ";", if'),
+        ("view\tuser\titem\n", r'write exposures.delimiter: "\\t", if that is between them'),
+        ("view,größe\n".encode("latin-1"), "its first line is not UTF-8; write the file in UTF-8"),
+        ("view,user\n".encode("utf-16"), "its first line is not UTF-8; write the file in UTF-8"),
+    ],
+)
+def test_a_csv_file_of_another_form_gets_a_remedy(tmp_path: Path, contents: str | bytes, message: str) -> None:
+    (tmp_path / "exposures.csv").write_bytes(contents if isinstance(contents, bytes) else contents.encode())
+    with pytest.raises(DataError, match=message):
+        build(write_spec(tmp_path, exposures={**EXPOSURES, "files": "exposures.csv"}))
+
+
+def test_a_parquet_file_without_columns_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({}), tmp_path / "exposures.parquet")
+    with pytest.raises(DataError, match=r"exposures.parquet: has no columns; write it again, or leave it out"):
+        build(write_spec(tmp_path))

@@ -188,6 +188,30 @@ def test_parts_of_a_second_order_events_but_the_pages_own_second_is_left_out(tmp
     assert page["time"] == NOON and page["long_items"] == ["b", "c"]
 
 
+@pytest.mark.parametrize("files", ["clicks.csv", "told"])
+def test_a_table_of_clicks_needs_no_type_and_the_type_may_be_in_the_names_of_folders(
+    tmp_path: Path, files: str
+) -> None:
+    shown = [exposure("v1", "u", "a", NOON), exposure("v1", "u", "b", NOON)]
+    told = [{"user": "u", "item": "b", "time": NOON + 5}]
+    write_rows(tmp_path / "clicks.csv", told)
+    write_rows(tmp_path / "told" / "type=click" / "part.csv", told)
+    write_rows(tmp_path / "told" / "type=view" / "part.csv", [{"user": "u", "item": "a", "time": NOON + 5}])
+    events = {"files": files, "user": "user", "item": "item", "time": {"column": "time", "unit": "s"}}
+    clicks: Row = {"within": "30s"}
+    if files == "told":
+        events, clicks = {**events, "type": "type"}, {**clicks, "types": ["click"]}
+    [page] = pages_of(
+        tmp_path,
+        shown,
+        exposures={**EXPOSURES, "clicks": clicks},
+        events=events,
+        behaviours={"long": 5},
+        split=ALL_TRAIN,
+    )
+    assert (page["items"], page["clicks"]) == (["a", "b"], [0, 1])
+
+
 def test_a_page_gets_the_profile_that_held_at_its_time(tmp_path: Path) -> None:
     rows = [exposure(f"v{at}", "u", "a", NOON + at) for at in (0, 10, 20, 30)]
     profile = [
@@ -205,6 +229,32 @@ def test_a_page_gets_the_profile_that_held_at_its_time(tmp_path: Path) -> None:
     assert [(page["city"], page["tags"]) for page in found] == [
         (None, []), ("Rome", ["x", "y"]), ("Rome", ["x", "y"]), ("Oslo", ["y"]),
     ]  # fmt: skip
+
+
+def test_a_profile_that_has_ended_is_unknown(tmp_path: Path) -> None:
+    rows = [exposure(f"v{at}", "u", "a", NOON + at) for at in (0, 10, 19, 20, 30, 99)]
+    profile = [{"id": "u", "city": city, "tags": tags, "band": band, "from": start, "to": end}
+               for city, tags, band, start, end in (("Rome", "x", 1.5, NOON + 10, NOON + 20),
+                                                    ("Oslo", "y", 2.5, NOON + 30, 253_402_300_799))]  # fmt: skip
+    write_rows(tmp_path / "users.parquet", profile)
+    users = {
+        "files": "users.parquet",
+        "user": "id",
+        "since": "from",
+        "until": "to",
+        "features": ["city", {"column": "tags", "separator": "|"}],
+        "numbers": ["band"],
+    }
+    found = pages_of(tmp_path, rows, users=users, split=ALL_TRAIN)
+    none: tuple[Any, ...] = (None, [], "nan")
+    rome, oslo = ("Rome", ["x"], "1.5"), ("Oslo", ["y"], "2.5")
+    assert [(page["city"], page["tags"], str(page["band"])) for page in found] == [none, rome, rome, none, oslo, oslo]
+    write_rows(tmp_path / "again" / "users.parquet", [{**row, "to": 1000 * (NOON + 20)} for row in profile])
+    message = (
+        f"column to: users.until names it, but no row ends: {1000 * (NOON + 20)} is no time in seconds or as a date"
+    )
+    with pytest.raises(DataError, match=message):
+        pages_of(tmp_path / "again", rows, users=users, split=ALL_TRAIN)
 
 
 def test_items_bring_attributes_and_numbers_and_features_may_share_a_table(tmp_path: Path) -> None:

@@ -61,6 +61,36 @@ def test_a_draft_of_a_log_with_lists_of_0_and_1_takes_them_as_labels(tmp_path: P
     assert read_pages(tmp_path / "out")[0]["clicks"] == [0, 1]
 
 
+def test_a_draft_takes_all_events_without_a_type_for_clicks_and_semicolons_and_validity_as_they_are(
+    tmp_path: Path,
+) -> None:
+    rows = [{"view": f"v{at}", "user": "u", "item": "a", "time": NOON + at, "entry": "b"} for at in range(8)]
+    header, lines = ";".join(rows[0]), [";".join(map(str, row.values())) for row in rows]
+    (tmp_path / "impressions.csv").write_text("\n".join([header, *lines]) + "\n")
+    write_rows(tmp_path / "clicks.csv", [{"user": "u", "item": "a", "time": NOON + 2}])
+    profile = [{"user": "u", "city": "Rome", "valid_from": NOON + 4, "valid_to": NOON + 6}] * 3
+    write_rows(tmp_path / "users.parquet", profile)
+    text = draft(tmp_path)
+    assert '  files: impressions.csv\n  delimiter: ";"\n' in text
+    (tmp_path / "log.yaml").write_text(text)
+    build(tmp_path / "log.yaml")
+    pages = sorted(read_pages(tmp_path / "out"), key=lambda page: page["time"])
+    assert [page["clicks"] for page in pages] == [[0], [0], [1], *[[0]] * 5]
+    assert [page["city"] for page in pages] == [*[None] * 4, "Rome", "Rome", None, None]
+
+
+def test_a_draft_names_the_type_of_clicks_if_there_is_one(tmp_path: Path) -> None:
+    write_rows(tmp_path / "impressions.parquet", [{"view": "v", "user": "u", "item": "a", "time": NOON}])
+    for types, words in ((("item_click", "buy"), "[item_click]"), (("tap", "buy"), "[TODO]")):
+        write_rows(tmp_path / "events.parquet", [event("u", "a", NOON, type) for type in types])
+        assert f"  clicks: {{types: {words}, within: 30m}}" in draft(tmp_path)
+
+
+def test_a_draft_of_a_table_without_rows_shows_no_value(tmp_path: Path) -> None:
+    (tmp_path / "impressions.csv").write_text("view,user,item,time,clicked\n")
+    assert "  user: user  # without a value\n" in draft(tmp_path)
+
+
 def test_what_no_name_suggests_is_left_to_do(tmp_path: Path) -> None:
     write_rows(tmp_path / "log.parquet", [{"a": 1, "b": "x", "when": NOON}])
     text = draft(tmp_path)

@@ -106,5 +106,5 @@ def test_the_check_says_that_no_page_has_several_clicks(log: Path, capsys: pytes
     said = capsys.readouterr().out
     assert "warning" not in said and "no page with two clicked items" in said
     figures = {line[:38].strip(): line[38:].strip() for line in said.splitlines()}
-    assert figures["pages with both labels"] == "100.0%" and figures["pages with both, and several clicks"] == "0.0%"
+    assert figures["pages with both labels"] == "100.0%" and figures["of these, pages with several clicks"] == "0.0%"
     assert Dataset.open(log / "out").splits["train"].missing_inputs.keys() == {"two_clicks"}

@@ -62,7 +62,8 @@ def a_log(folder: Path, seed: int, ending: str) -> dict[str, Row]:
     told = [event(draw.choice(users), draw.choice(items), NOON + draw.randrange(-500, 4500), draw.choice(kinds))
             for _ in range(900)]  # fmt: skip
     profile = [{"user": user, "city": draw.choice(["Rome", "Oslo"]), "tags": draw.choice(["x|y", "y", ""]),
-                "band": draw.choice([1, 2.5, None]), "since": NOON + draw.randrange(-9, 3000)}
+                "band": draw.choice([1, 2.5, None]), "since": NOON + draw.randrange(-9, 3000),
+                "until": draw.choice(["", NOON + draw.randrange(3000)]) if ending == ".csv" else NOON + 2000}
                for user in users * 3]  # fmt: skip
     stock = [
         {
@@ -87,6 +88,7 @@ def a_log(folder: Path, seed: int, ending: str) -> dict[str, Row]:
         },
         "events": {**EVENTS, "files": f"events{ending}", "time": seconds},
         "users": {"files": f"users{ending}", "user": "user", "since": {"column": "since", "unit": "s"},
+                  "until": {"column": "until", "unit": "s"},
                   "numbers": ["band"], "features": ["city", {"column": "tags", "separator": "|", "table": "topic"}]},
         "items": {"files": f"items{ending}", "item": "item",
                   "attributes": ["topic", {"column": "labels", "separator": " "}], "category": "topic",
