@@ -137,3 +137,15 @@ def test_the_check_counts_orders_and_says_where_there_is_none(make_dataset: Call
     assert lines["train"][0] == str(sold) and lines["test"] == ["0", "0.0%"]
     assert f"{part.parent}: column purchases: every value is 0, so a test has no order_auc" in report.warnings
     assert not any(line.startswith("orders") for line in check(make_dataset("none")).figures)
+
+
+def test_the_check_names_a_split_without_the_column_that_others_have(make_dataset: Callable[..., Path]) -> None:
+    folder = make_dataset(orders=True)
+    parts = [rewrite(folder, split, lambda columns: None) for split in ("validation", "test")]
+    missing = "column purchases: missing, and other files have it, so"
+    assert [line for line in check(folder).warnings if "purchases" in line] == [
+        f"{parts[0]}: {missing} model.order_weight cannot use it",
+        f"{parts[1]}: {missing} a test has no order_auc",
+    ]
+    rewrite(folder, "train", lambda columns: None)
+    assert not [line for line in check(folder).warnings if "purchases" in line]

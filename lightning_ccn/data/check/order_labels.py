@@ -1,4 +1,4 @@
-"""How many orders a log has, and whether each is that of a click."""
+"""How many orders a log has, where it has none, and whether each is that of a click."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from lightning_ccn.data.parquet import PageRows
 from lightning_ccn.data.places import Place
 from lightning_ccn.data.ragged import Ragged
 
+# of a split that is trained on, and of a test
+_LOST = ("model.order_weight cannot use it", "a test has no order_auc")
+
 
 class OrderLabels:
     """Counts orders by split. A log without the column, or a split without clicks, has nothing to count."""
@@ -17,11 +20,16 @@ class OrderLabels:
     def __init__(self) -> None:
         self._counts: dict[str, tuple[int, int]] = {}  # split -> orders, clicks
         self._unclicked: dict[str, tuple[int, str]] = {}  # split -> orders without a click, and the first of them
+        self._without: dict[str, Place] = {}  # split -> its first file without the column
 
     def add(self, split: str, path: Place, first: int, rows: PageRows) -> None:
         """Adds the page rows of one row group; see `Signs.add`."""
         orders, clicks = rows.get(PURCHASES), rows.get(CLICKS)
-        if not isinstance(orders, Ragged) or not isinstance(clicks, Ragged):
+        if not isinstance(clicks, Ragged):
+            return
+        if orders is None:
+            self._without.setdefault(split, path)
+        if not isinstance(orders, Ragged):
             return
         before = self._counts.get(split, (0, 0))
         found = int((orders.values == 1).sum()), int((clicks.values == 1).sum())
@@ -38,7 +46,14 @@ class OrderLabels:
             yield f"  {split:<34}{orders:>13,}{f'{orders / clicks:.1%}' if clicks else '-':>13}"
 
     def warnings(self, folder: Place) -> Iterator[str]:
-        """Orders without a click, and splits without an order; `folder` is that of the dataset."""
+        """Orders without a click, splits without an order, and files without the column that others have.
+
+        Args:
+            folder: Of the dataset.
+        """
+        if self._counts:
+            for split, path in self._without.items():
+                yield f"{path}: column {PURCHASES}: missing, and other files have it, so {_LOST[split == 'test']}"
         for split, (count, example) in self._unclicked.items():
             yield (
                 f"{folder / split}: column {PURCHASES}: {count:,} orders of items that were not clicked, which "
@@ -46,5 +61,4 @@ class OrderLabels:
             )
         for split, (orders, _) in self._counts.items():
             if not orders:
-                what = "a test has no order_auc" if split == "test" else "model.order_weight cannot use it"
-                yield f"{folder / split}: column {PURCHASES}: every value is 0, so {what}"
+                yield f"{folder / split}: column {PURCHASES}: every value is 0, so {_LOST[split == 'test']}"

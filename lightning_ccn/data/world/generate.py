@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from lightning_ccn.data.world.windows import windows
 from lightning_ccn.data.world.world import World
 from lightning_ccn.data.writer import DatasetWriter
 
+log = logging.getLogger(__name__)
 BEHAVIOURS_AT_ONCE = 1 << 17  # bounds memory; a chunk's arrays about fit the CPU cache
 
 
@@ -47,6 +49,8 @@ def generate(
     chunk = chunk or max(64, BEHAVIOURS_AT_ONCE // config.long_length)
     total = config.train_pages + config.validation_pages + config.test_pages
     world = World(config)
+    if warning := world.scenarios.warning():
+        log.warning(warning)
     look = (TextColumn("page views"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     schema = replace(world.schema, cut_long_length=cut_long_length)
     attributes = {"category": world.catalogue.category, "seller": world.catalogue.seller}

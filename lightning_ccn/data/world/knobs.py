@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import yaml
 
+from lightning_ccn.data.places import Place, place
 from lightning_ccn.errors import DataError
 
 FILE = "world.yaml"  # stores the knobs in a dataset folder that a world wrote
@@ -191,13 +191,13 @@ class WorldConfig:
         )
 
     @staticmethod
-    def load(folder: str | Path) -> WorldConfig:
+    def load(folder: str | Place) -> WorldConfig:
         """The knobs of the world that wrote a dataset folder.
 
         Raises:
             DataError: No world wrote this folder, or its world.yaml is from another version.
         """
-        path = Path(folder) / FILE
+        path = place(folder) / FILE
         try:
             plain: Any = yaml.safe_load(path.read_text())
         except FileNotFoundError:

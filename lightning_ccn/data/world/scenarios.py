@@ -65,6 +65,16 @@ class Scenarios:
             return np.zeros(len(page_id), np.int64)
         return 1 + (self._draws.uniform("scenario", page_id) * count).astype(np.int64)
 
+    def warning(self) -> str | None:
+        """What to say of scenarios that show every category; None if there are none."""
+        whole = [row for row in range(1, len(self.shown)) if self.shown[row].all()]
+        if not whole:
+            return None
+        return (
+            f"world: {len(whole)} of {self.config.scenarios} scenarios show all {self.config.categories} categories, "
+            "so they do not differ in what they show; raise categories"
+        )
+
     def _slice(self, scenario: int) -> np.ndarray:
         """Bool [categories + 1]: the categories that a scenario shows."""
         categories = np.arange(1, self.config.categories + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,9 @@ import numpy as np
 import yaml
 
 from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.data.leave_out import FILE as LEFT_OUT
 from lightning_ccn.data.parquet import open_part, parts_of, value_column
+from lightning_ccn.data.places import Place, place
 from lightning_ccn.data.rules import read_items
 from lightning_ccn.data.world import World, WorldConfig
 from lightning_ccn.data.world.knobs import FILE
@@ -65,19 +68,25 @@ class TrainedRun:
         return self.folder / "checkpoints" / "last.ckpt"
 
     @property
-    def data(self) -> Path:
+    def data(self) -> Place:
         """The dataset folder that the run was trained on.
 
         Raises:
-            DataError: The run is incomplete, or its data do not come from a synthetic world.
+            DataError: The run is incomplete, its training left something out, or its data do not come from a synthetic
+                world.
         """
         path = self.folder / "config.yaml"
         if not self.checkpoint.exists():
             raise DataError(f"{self.checkpoint}: {MISSING}")
         try:
-            folder = Path(self.config["data"]["folder"])
+            folder = place(self.config["data"]["folder"])
         except (KeyError, TypeError) as error:
             raise DataError(f"{path}: has no data.folder ({error!r}); `ccn fit` did not write this file") from None
+        if left_out := self._left_out(folder):
+            raise DataError(
+                f"{self.folder}: its training left out {left_out} (--leave_out), and a simulation shows pages of every "
+                "value; give a run that was trained on all pages"
+            )
         if not folder.is_dir():
             raise DataError(f"{path}: data.folder {folder} does not exist; simulate on a machine that has it")
         if not (folder / FILE).exists():
@@ -86,6 +95,12 @@ class TrainedRun:
                 "about clicks on other items; simulate runs of a folder that `ccn data world` wrote"
             )
         return folder
+
+    def _left_out(self, data: Place) -> str:
+        """What `ccn compare --leave_out` kept from the run, by its cell.json or its data; usually nothing."""
+        mark = _read(data / LEFT_OUT)
+        found = _read(self.folder / RESULT).get("left_out") or ({mark["column"]: mark["value"]} if mark else {})
+        return ", ".join(f"{column} {value}" for column, value in found.items())
 
     @property
     def has_order_head(self) -> bool:
@@ -102,6 +117,12 @@ class TrainedRun:
     def order(self) -> int:
         """The system's place among others, smallest first: `display.order` of the run's options."""
         return read_display(self.folder / "config.yaml").order
+
+
+def _read(file: Place) -> dict[str, Any]:
+    """The content of a JSON file; empty if there is none."""
+    found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    return found
 
 
 def runs_of_comparison(folder: Path) -> tuple[list[TrainedRun], list[Path]]:

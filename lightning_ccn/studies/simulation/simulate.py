@@ -20,6 +20,7 @@ from rich.console import Console
 from lightning_ccn.errors import DataError, OneLineParser
 from lightning_ccn.studies.comparison.cell import visible_gpus
 from lightning_ccn.studies.comparison.origin import origin
+from lightning_ccn.studies.simulation.earlier import FILE, entries, refuse_another
 from lightning_ccn.studies.simulation.lift import METRICS, Outcome, lift
 from lightning_ccn.studies.simulation.log_share import log_shares
 from lightning_ccn.studies.simulation.ranking import WAYS, Ranking
@@ -51,8 +52,8 @@ def run(args: list[str]) -> int:
         The exit code, 0.
 
     Raises:
-        DataError: A run is incomplete, the runs have different worlds, there is no run of the baseline, or a run
-            without an order head is to be ranked by orders.
+        DataError: A run is incomplete, the runs have different worlds, there is no run of the baseline, a run without
+            an order head is to be ranked by orders, or the folder has another simulation.
     """
     options = _parse(args)
     began = time.monotonic()
@@ -66,7 +67,7 @@ def run(args: list[str]) -> int:
         raise DataError(
             f"--runs: the name '{odd[0]}' has a colon, as that of a system ranked by orders; choose another"
         )
-    rankings = [Ranking(by, options.click_share) for by in options.rank_by]
+    rankings = [Ranking(by, **options.mix) for by in options.rank_by]
     if any(ranking.needs_orders for ranking in rankings):
         refuse_without_order_head(runs)
     world, log = world_of(runs)
@@ -75,6 +76,15 @@ def run(args: list[str]) -> int:
     titles = {name: first_runs[name].title for name in names} | REFERENCES
     traffic = Traffic(world, visits=options.visits, candidates=options.candidates, seed=options.seed)
     folder = _make(options.output or options.comparison)
+    drawn = {
+        "world": asdict(world.config),
+        "visits": options.visits,
+        "candidates": options.candidates,
+        "seed": options.seed,
+    }
+    refuse_another(
+        folder, drawn, entries({name: [run.folder for run in runs if run.system == name] for name in names}, rankings)
+    )
     print(f"{len(runs)} models rank {options.candidates} candidates of each of {options.visits:,} visits", flush=True)
     with TemporaryDirectory(prefix="ccn-simulate-") as scratch:
         data = Path(scratch) / "visits"
@@ -97,13 +107,10 @@ def run(args: list[str]) -> int:
         **origin("simulate", args),
         "minutes": (time.monotonic() - began) / 60,
         "dataset": str(log.folder),
-        "world": asdict(world.config),
+        **drawn,
         "promotion": traffic.window.promotion,
         "unseen": world.config.unseen_test,
-        "visits": options.visits,
         "users": len(traffic.users),
-        "candidates": options.candidates,
-        "seed": options.seed,
         "baseline": {"name": baseline, "title": rankings[0].title(titles[options.baseline])},
         "log": log_shares(log, world.catalogue.category),
         "metrics": {name: asdict(metric) for name, metric in METRICS.items()},
@@ -115,11 +122,11 @@ def run(args: list[str]) -> int:
             for key, (name, ranking) in ranked.items()
         ],
     }
-    (folder / "simulate.json").write_text(json.dumps(report, indent=1) + "\n")
+    (folder / FILE).write_text(json.dumps(report, indent=1) + "\n")
     console = Console(width=None if sys.stdout.isatty() else 240, markup=False)
     for table in tables(report):
         console.print(table)
-    print(f"results: {folder / 'simulate.json'}, with the values of every run")
+    print(f"results: {folder / FILE}, with the values of every run")
     return 0
 
 
@@ -155,7 +162,7 @@ def _parse(args: list[str]) -> argparse.Namespace:
         "system in each way, and the baseline is ranked in the first; default: click",
     )
     parser.add_argument(
-        "--click_share", type=float, default=0.5, metavar="A", help="the a of the mix; default: %(default)s"
+        "--click_share", type=float, metavar="A", help=f"the a of the mix; default: {Ranking.click_share:g}"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the visits; default: %(default)s")
     parser.add_argument(
@@ -167,8 +174,11 @@ def _parse(args: list[str]) -> argparse.Namespace:
         parser.error("--runs needs --output")
     if options.jobs is not None and options.jobs < 1:
         parser.error("--jobs must be 1 or more")
-    if not 0 < options.click_share < 1:
+    options.mix = {} if options.click_share is None else {"click_share": options.click_share}
+    if options.mix and not 0 < options.click_share < 1:
         parser.error(f"--click_share is {options.click_share:g}: it must be between 0 and 1")
+    if options.mix and "mix" not in options.rank_by:
+        parser.error("--click_share: only a mix has it; add --rank_by mix, or leave it out")
     options.rank_by = list(dict.fromkeys(options.rank_by))
     options.jobs = options.jobs or len(visible_gpus()) or len(os.sched_getaffinity(0))
     return options

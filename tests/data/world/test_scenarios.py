@@ -160,3 +160,15 @@ def test_a_page_does_not_depend_on_the_others_of_a_call(world: World, pages: tup
     for at, page in enumerate(number):
         alone, among = (of.values[slice(*of.offsets[[n, n + 1]])] for of, n in ((items, at), (pages[1], page)))
         np.testing.assert_array_equal(alone, among)
+
+
+def test_scenarios_that_show_every_category_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    few = replace(MANY, categories=2, train_pages=40, validation_pages=10, test_pages=10)
+    whole = int(World(few).scenarios.shown[1:].all(axis=1).sum())
+    assert whole > 0
+    generate(few, tmp_path / "few")
+    assert caplog.messages == [
+        f"world: {whole} of 5 scenarios show all 2 categories, so they do not differ in what they show; raise "
+        "categories"
+    ]
+    assert World(MANY).scenarios.warning() is None and World(replace(few, scenarios=1)).scenarios.warning() is None

@@ -5,16 +5,24 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lightning_ccn.cli import main
+from lightning_ccn.data.places import Place
+from lightning_ccn.data.store_path import StorePath
 from lightning_ccn.data.world import WorldConfig, generate
 from lightning_ccn.studies.comparison.cell import RESULT
+from lightning_ccn.studies.simulation.earlier import entries, refuse_another
 from lightning_ccn.studies.simulation.lift import METRICS
+from lightning_ccn.studies.simulation.log_share import log_shares
+from lightning_ccn.studies.simulation.ranking import Ranking
 from lightning_ccn.studies.simulation.report import COLUMNS, PAPER_LIFT
+from lightning_ccn.studies.simulation.runs import named_runs, world_of
+from tests.s3_server import upload
 
 KNOBS = {"users": 150, "items": 300, "categories": 8, "sellers": 20, "promotions": 2}
 PAGES = {"train_pages": 400, "validation_pages": 40, "test_pages": 60}
@@ -116,7 +124,7 @@ def refusal(options: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def fake(tmp_path: Path) -> Callable[..., str]:
     """`fake("sim", data)` is NAME=FOLDER of a run that looks finished, but holds no model."""
 
-    def make(name: str, data: Path, folder: str = "run") -> str:
+    def make(name: str, data: Place, folder: str = "run") -> str:
         run = tmp_path / folder
         (run / "checkpoints" / "last.ckpt").mkdir(parents=True)
         (run / "config.yaml").write_text(f"data:\n  folder: {data}\n")
@@ -146,6 +154,44 @@ def test_a_run_without_a_checkpoint_is_refused(
     (tmp_path / "run" / "checkpoints" / "last.ckpt").rmdir()
     said = refusal(["--runs", word, "--output", str(tmp_path)], capsys)
     assert said.startswith(f"{tmp_path / 'run' / 'checkpoints' / 'last.ckpt'}: no such file")
+
+
+def test_a_run_on_data_in_a_store_has_the_world_and_the_log_of_a_copy(
+    log: Path, fake: Callable[..., str], bucket: StorePath
+) -> None:
+    folders = [log, upload(log, bucket / "log")]
+    runs = named_runs([fake("sim", folder, f"run {at}") for at, folder in enumerate(folders)])
+    (here, at_home), (there, in_store) = (world_of([run]) for run in runs)
+    assert here.config == there.config
+    category = here.catalogue.category
+    assert log_shares(at_home, category) == log_shares(in_store, category)
+    assert world_of(runs)[1].folder == log  # one world in two places
+
+
+@pytest.mark.slow
+def test_data_in_a_store_give_the_lifts_of_a_copy(
+    log: Path, comparison: Path, bucket: StorePath, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = upload(log, bucket / "log")
+    run = shutil.copytree(comparison / "cells" / "sim" / "seed101", tmp_path / "run")
+    config = (run / "config.yaml").read_text()
+    assert f"folder: {log}\n" in config
+    found = []
+    for folder in (str(log), str(data)):
+        (run / "config.yaml").write_text(config.replace(f"folder: {log}\n", f"folder: {folder}\n"))
+        assert main(["simulate", "--runs", f"sim={run}", "--output", str(tmp_path / "out"), *SMALL]) == 0
+        found.append(report(tmp_path / "out"))
+        assert found[-1]["dataset"] == folder
+        (tmp_path / "out" / "simulate.json").unlink()
+    here, there = found
+    assert (there["log"], there["systems"], there["world"]) == (here["log"], here["systems"], here["world"])
+
+
+def test_data_that_are_not_in_their_store_are_refused(
+    fake: Callable[..., str], bucket: StorePath, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refusal(["--runs", fake("sim", bucket / "gone"), "--output", str(tmp_path)], capsys)
+    assert f"data.folder {bucket / 'gone'} does not exist" in said
 
 
 def test_a_world_file_of_another_world_is_refused(
@@ -191,6 +237,65 @@ def test_a_run_without_an_order_head_is_not_ranked_by_orders(
         f"{tmp_path / 'run'}: has no order head, so it cannot be ranked by orders: train it with --model.order_weight "
         "1, or rank by click\n"
     )
+
+
+def test_a_share_of_clicks_without_a_mix_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for ways in ([], ["--rank_by", "click", "order"]):
+        with pytest.raises(SystemExit) as ended:
+            main(["simulate", "--runs", "sim=a", "--output", "out", "--click_share", "0.5", *ways])
+        assert ended.value.code == 2
+        assert "--click_share: only a mix has it; add --rank_by mix, or leave it out" in capsys.readouterr().err
+
+
+def test_a_run_that_left_something_out_is_refused_with_what(
+    log: Path, fake: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "left_out" / "city-2"
+    words = ["--runs", fake("sim", copy), "--output", str(tmp_path)]
+    (tmp_path / "run" / RESULT).write_text('{"left_out": {"city": 2}}')  # its data may be deleted after the training
+    said = f"{tmp_path / 'run'}: its training left out city 2 (--leave_out), and a simulation shows pages of every"
+    assert said in refusal(words, capsys)
+    (tmp_path / "run" / RESULT).unlink()
+    shutil.copytree(log, copy)
+    (copy / "left_out.json").write_text('{"column": "city", "value": 2, "of": {}}')
+    assert said in refusal(words, capsys)
+
+
+def test_another_simulation_in_the_folder_is_refused_before_the_work(
+    log: Path, fake: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--runs", fake("sim", log), fake("ccn", log, "other"), "--output", str(tmp_path)]
+    file = tmp_path / "simulate.json"
+    world = json.loads(json.dumps(asdict(WorldConfig.load(log))))
+    ranked = {"by": "click", "click_share": 0.5}
+    entry: dict[str, Any] = {"name": "sim", "ranked": ranked, "runs": [{"folder": str(tmp_path / "run")}]}
+    systems = [entry, {"name": "oracle", "runs": []}]
+    before = {"world": world, "visits": 600, "candidates": 40, "seed": 0, "systems": systems}
+
+    def said(**changes: Any) -> str:
+        file.write_text(json.dumps({**before, **changes}))
+        found = refusal(words, capsys)
+        assert file.exists()
+        return found
+
+    rest = "give another --output, or delete that file"
+    lost = f"{file}: has another simulation, which would be lost"
+    assert said(seed=7) == f"{lost} (seed 7, not 0): {rest}\n"
+    assert said(world={**world, "click_rate": 0.5}).startswith(f"{lost} (world click_rate 0.5, not 0.2): ")
+    of_others = "of other runs, or ranked otherwise"
+    for other in (
+        {**entry, "name": "tan"},
+        {**entry, "name": "sim:mix", "ranked": {**ranked, "by": "mix"}},
+        {**entry, "runs": [{"folder": "elsewhere"}]},
+    ):
+        assert said(systems=[other]).startswith(f"{lost} ({other['name']} {of_others}): ")
+    file.write_text("{}")
+    assert refusal(words, capsys).startswith(f"{file}: cannot be read as the results of a simulation (KeyError(")
+    # part of the new results, also as older versions wrote it
+    wanted = entries({"sim": [tmp_path / "run"], "ccn": [tmp_path / "other"]}, [Ranking("click"), Ranking("mix", 0.3)])
+    for same in (before, {**before, "systems": [{"name": "sim", "runs": entry["runs"]}]}):
+        file.write_text(json.dumps(same))
+        refuse_another(tmp_path, before, wanted)
 
 
 def test_an_output_that_cannot_be_made_is_refused_before_the_work(
