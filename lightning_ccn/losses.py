@@ -16,6 +16,8 @@ from lightning_ccn.nn.listwise import listwise_softmax_loss
 from lightning_ccn.nn.order_head import order_loss
 from lightning_ccn.nn.pairwise import pairwise_loss
 
+AUXILIARY_FALL = 0.25  # share of the training steps
+
 
 class LossWeights(NamedTuple):
     """Weights of the losses that any system can have beside that of its clicks; 0: the loss is not computed.
@@ -65,12 +67,27 @@ class PositionBias(nn.Module):
         return self.bias.index_select(0, position)
 
 
+def auxiliary_factor(start: float, step: int, steps: float) -> float:
+    """What a system's auxiliary losses are multiplied by: it falls linearly to 1 over the first quarter of the steps.
+
+    Args:
+        start: The factor of the first step.
+        step: Number of training steps so far.
+        steps: Number of training steps in all.
+
+    >>> [auxiliary_factor(9.0, step, 400) for step in (0, 50, 100, 399)]
+    [9.0, 5.0, 1.0, 1.0]
+    """
+    return 1 + (start - 1) * max(0.0, 1 - step / (AUXILIARY_FALL * steps))
+
+
 def batch_losses(
     system: System,
     position_bias: PositionBias | None,
     weights: LossWeights,
     prediction: Prediction,
     batch: PageBatch,
+    auxiliary: Tensor | float = 1.0,
 ) -> Losses:
     """The losses, means over the batch's items.
 
@@ -80,6 +97,7 @@ def batch_losses(
         weights: Weights of the losses beside that of the clicks.
         prediction: The system's answer for the batch.
         batch: The batch, with clicks; with orders, if their loss has a weight.
+        auxiliary: Factor on the weights of the system's auxiliary losses.
     """
     assert batch.clicks is not None
     logit = prediction.logit.float()
@@ -91,7 +109,7 @@ def batch_losses(
     loss = terms["ce"]
     for name, (value, weight) in system.auxiliary_losses(replace(prediction, logit=logit), batch).items():
         terms[name] = value
-        loss = loss + weight * value
+        loss = loss + auxiliary * weight * value
     if weights.listwise:
         terms["listwise"] = listwise_softmax_loss(logit, batch.clicks, batch.page_lengths)
         loss = loss + weights.listwise * terms["listwise"]

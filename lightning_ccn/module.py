@@ -19,21 +19,21 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.datamodule import PageData
 from lightning_ccn.data.dataset import Dataset
-from lightning_ccn.data.identity import check_same_data, data_identity, saved_numbers
+from lightning_ccn.data.identity import check_same_data, data_identity, saved_numbers, trained_on
 from lightning_ccn.errors import DataError, OptionError
 from lightning_ccn.evaluation.finite_loss import FiniteLoss
 from lightning_ccn.evaluation.item_means import DEGREES, ItemMeans
 from lightning_ccn.evaluation.segments import SegmentMetrics, item_impressions
 from lightning_ccn.evaluation.split_metrics import SplitMetrics
 from lightning_ccn.lightning_private import epoch_was_left, log_interval
-from lightning_ccn.losses import LossWeights, PositionBias, batch_losses
+from lightning_ccn.losses import LossWeights, PositionBias, auxiliary_factor, batch_losses
 from lightning_ccn.models.system import Prediction, System
 from lightning_ccn.nn.compiler import missing_for_compile
 from lightning_ccn.nn.dense_adagrad import DenseAdagrad
 from lightning_ccn.nn.freed_memory import keep_freed_memory
 from lightning_ccn.nn.freezing import freeze
 from lightning_ccn.nn.head_size import slow_heads
-from lightning_ccn.nn.order_head import OrderHead, order_logit
+from lightning_ccn.nn.order_head import OrderHead
 from lightning_ccn.nn.tables import tables_on
 from lightning_ccn.sharding import ShardingError, TorchRecStrategy
 
@@ -65,8 +65,11 @@ class CTRModule(L.LightningModule):
             works with any system.
         order_weight: Weight of the orders' loss. Above 0, an order head beside the click head estimates p(order), see
             `nn.order_head`, and the data need orders; works with any system.
-        cold_below: If set, a test reports by segment too, see `evaluation.segments`; items that training showed less
-            often than this are cold.
+        auxiliary_start: Factor on the system's auxiliary losses, such as CCN's contrast, in the first step. It falls
+            linearly to 1 over the first quarter of the steps. A large one starts CCN's collaborative degree on any log,
+            see docs/reproduction.md.
+        cold_below: If set, a test reports by segment too, see `evaluation.segments`; items are cold that the training
+            split of the tested folder shows less often than this.
         freeze: Names of tables and layers that are not trained, see `nn.freezing`.
         compile_layers: Whether torch.compile makes fewer, larger kernels of what follows the lookups in a training
             step. The first step then takes a minute.
@@ -87,6 +90,7 @@ class CTRModule(L.LightningModule):
         listwise_weight: float = 0.0,
         pairwise_weight: float = 0.0,
         order_weight: float = 0.0,
+        auxiliary_start: float = 1.0,
         cold_below: int | None = None,
         freeze: Sequence[str] = (),
         compile_layers: bool = False,
@@ -99,6 +103,7 @@ class CTRModule(L.LightningModule):
             ("listwise_weight", listwise_weight),
             ("pairwise_weight", pairwise_weight),
             ("order_weight", order_weight),
+            ("auxiliary_start", auxiliary_start),
         ):
             if not 0 <= value < math.inf:
                 raise OptionError(f"model.{name} is {value}: it must be a number from 0 on")
@@ -110,6 +115,7 @@ class CTRModule(L.LightningModule):
         self.lr, self.optimizer, self.lr_scheduler = lr, optimizer, lr_scheduler
         self.final_lr, self.initial_accumulator = final_lr, initial_accumulator
         self.loss_weights = LossWeights(listwise_weight, pairwise_weight, order_weight)
+        self.auxiliary_start, self._steps = auxiliary_start, 1.0  # the steps of the run; known when it starts
         self.freeze_names, self.compile_layers, self.cold_below = list(freeze), compile_layers, cold_below
         self.model: System | None = None
         self.order_head: OrderHead | None = None
@@ -131,11 +137,9 @@ class CTRModule(L.LightningModule):
                 "leave it out, or name lightning_ccn.sharding.TorchRecStrategy"
             )
         self.model = self.new_system(self.trainer.strategy.root_device.type)
+        self.order_head = self.new_order_head(self.model)
         try:
-            freeze(self.model, self.freeze_names)
-            if self.loss_weights.order:
-                with torch.device("cpu"):  # as the other layers, see `new_system`
-                    self.order_head = OrderHead(self.model)
+            freeze(self.model, self.freeze_names, self.order_head)
         except ValueError as error:
             raise OptionError(f"model.{error}") from error
         on_gpu = self.trainer.strategy.root_device.type == "cuda"
@@ -193,6 +197,20 @@ class CTRModule(L.LightningModule):
             raise OptionError(f"model.system: {type(system).__name__} is not a subclass of lightning_ccn.System")
         return system
 
+    def new_order_head(self, system: System) -> OrderHead | None:
+        """The order head of a system, on the CPU as its layers; None without `order_weight`.
+
+        Raises:
+            OptionError: The system has no head of its own to copy.
+        """
+        if not self.reads_orders:
+            return None
+        try:
+            with torch.device("cpu"):
+                return OrderHead(system)
+        except ValueError as error:
+            raise OptionError(f"model.{error}") from error
+
     def forward(self, batch: PageBatch) -> Prediction:
         """Scores every exposed item: logit [items], and conversion [items] with an order head."""
         assert self.model is not None, "configure_model comes first"
@@ -205,7 +223,9 @@ class CTRModule(L.LightningModule):
         """The rank's loss, scaled so that its average over ranks is the mean over the global batch's items."""
         prediction = self._forward(batch)
         assert self.model is not None
-        losses = self._losses(self.model, self.position_bias, self.loss_weights, prediction, batch)
+        auxiliary = auxiliary_factor(self.auxiliary_start, self.trainer.global_step, self._steps)
+        factor = torch.full((), auxiliary, device=self.device)  # a number would be compiled anew in each step
+        losses = self._losses(self.model, self.position_bias, self.loss_weights, prediction, batch, factor)
         names, loss = tuple(losses.terms), losses.terms["loss"]
         self.finite_loss.check()  # the step before
         where = f"step {self.trainer.global_step} (epoch {self.trainer.current_epoch}, rank {self.trainer.global_rank})"
@@ -281,12 +301,18 @@ class CTRModule(L.LightningModule):
             "item_id": batch.item["item"].values()[batch.target],
             "probability": prediction.logit.float().sigmoid(),
         }
-        if prediction.conversion is not None:
-            found["order_probability"] = order_logit(prediction.logit, prediction.conversion).sigmoid()
+        if (order_logit := prediction.order_logit) is not None:
+            found["order_probability"] = order_logit.sigmoid()
         return found
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The dense layers' optimizer, and the schedule that the tables' learning rate follows too."""
+        self._steps = max(self.trainer.estimated_stepping_batches, 1)
+        if self.auxiliary_start != 1 and self._steps == math.inf:
+            raise OptionError(
+                f"model.auxiliary_start is {self.auxiliary_start}: it falls over the first quarter of a run, and this "
+                "one has no end; set trainer.max_epochs or trainer.max_steps, or leave it out"
+            )
         dense = [parameter for parameter in self.parameters() if parameter.requires_grad]
         if self.optimizer is not None:
             optimizer = self.optimizer(dense, self.lr)
@@ -296,8 +322,7 @@ class CTRModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _linear_fall(self, optimizer: Optimizer) -> LRScheduler:
-        steps = max(self.trainer.estimated_stepping_batches, 1)
-        return LambdaLR(optimizer, lambda step: 1 - (1 - self.final_lr) * min(step / steps, 1.0))
+        return LambdaLR(optimizer, lambda step: 1 - (1 - self.final_lr) * min(step / self._steps, 1.0))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what turns a log into scores, for `on_load_checkpoint` to compare, and the epoch's means so far."""
@@ -328,6 +353,11 @@ class CTRModule(L.LightningModule):
             raise DataError(f"the checkpoint {has} order head: set model.order_weight {set_it}, as in its run")
         resuming = self.trainer.state.fn == TrainerFn.FITTING
         check_same_data(saved, self.dataset, resuming, system=type(self.model).__name__)
+        if self.cold_below is not None and self.trainer.testing and not trained_on(saved, self.dataset):
+            rank_zero_warn(
+                f"{self.dataset.folder} is not the data that the checkpoint was trained on: model.cold_below counts "
+                "impressions in its training split, so an item may be called cold that this model has learned"
+            )
         self.dataset.numbers.update(saved_numbers(saved, self.dataset))
         self.train_means.load(saved["train_means"], share=float(self.trainer.is_global_zero))
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lightning_ccn.losses import LossWeights, PositionBias, batch_losses
-from lightning_ccn.models import CRRN, SIM
+from lightning_ccn.models import CCN, CRRN, SIM
 from tests.models.pages import planted
 
 POSITIONS = torch.arange(6).repeat(400)  # of the planted pages' items
@@ -76,3 +76,13 @@ def test_positions_enter_a_systems_own_ranking_loss_too() -> None:
     found = batch_losses(system, bias, LossWeights(), prediction, batch).terms["tiers"]
     seen = replace(prediction, logit=prediction.logit + bias.bias[POSITIONS[:300]])
     torch.testing.assert_close(found, system.auxiliary_losses(seen, batch)["tiers"][0])
+
+
+def test_the_auxiliary_factor_counts_for_the_systems_own_losses_alone() -> None:
+    pages = planted(1)
+    system = CCN(pages.dataset, dim=8, contrast_weight=0.5)
+    weights, prediction = LossWeights(pairwise=1.0), system(pages.batch)
+    once, thrice = (batch_losses(system, None, weights, prediction, pages.batch, by).terms for by in (1.0, 3.0))
+    added = sum(weight * value for value, weight in system.auxiliary_losses(prediction, pages.batch).values())
+    torch.testing.assert_close(thrice["loss"] - once["loss"], 2 * added)
+    assert all(torch.equal(once[name], thrice[name]) for name in ("ce", "repulsion", "attraction", "pairwise"))

@@ -142,6 +142,26 @@ def test_a_system_without_auxiliary_losses_trains(dataset: Path, tmp_path: Path)
     assert fit(dataset, tmp_path, "--model.system", "tests.test_module.Plain") == 0
 
 
+def test_the_auxiliary_losses_fall_to_their_weight_over_the_first_quarter_of_a_run(
+    dataset: Path, tmp_path: Path
+) -> None:
+    ccn = ["--model.system", "CCN", "--model.system.attraction", "false", "--model.system.contrast_weight", "0.5"]
+    assert fit(dataset, tmp_path, *ccn, "--model.auxiliary_start", "9") == 0
+    with (tmp_path / "default" / "r" / "metrics.csv").open(newline="") as lines:
+        logged = [line for line in csv.DictReader(lines) if line.get("train_repulsion")]
+    added = [float(line["train_loss"]) - float(line["train_ce"]) for line in logged]
+    factors = [of / (0.5 * float(line["train_repulsion"])) for of, line in zip(added, logged, strict=True)]
+    assert factors == pytest.approx([9, 1 + 8 / 3, 1, 1, 1, 1], rel=1e-3)  # the quarter of 6 steps is 1.5
+
+
+def test_a_run_without_an_end_has_no_first_quarter(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endless = ["--model.system", "CCN", "--model.auxiliary_start", "9", "--trainer.max_epochs", "-1"]
+    assert fit(dataset, tmp_path, *endless) == 2
+    assert "model.auxiliary_start is 9.0" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
 def test_a_class_that_is_no_system_is_one_line(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

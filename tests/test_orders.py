@@ -106,15 +106,6 @@ def test_a_checkpoint_and_a_model_that_differ_in_the_head_are_one_line(
 
 
 @pytest.mark.slow
-def test_a_package_of_clicks_alone_is_refused(
-    folder: Path, run: Path, tmp_path: Path, refusal: Callable[[int], str]
-) -> None:
-    words = ["--ckpt_path", str(run / "checkpoints" / "last.ckpt"), "--data.folder", str(folder)]
-    said = refusal(main(["export", *words, "--output", str(tmp_path / "package"), "--compiled", "false"]))
-    assert "has an order head, and a package answers with clicks alone" in said
-
-
-@pytest.mark.slow
 def test_a_test_split_without_the_column_is_scored_by_its_clicks(
     make_dataset: Callable[..., Path], run: Path, tmp_path: Path
 ) -> None:
@@ -138,6 +129,24 @@ def test_a_fine_tuning_adds_a_head_to_a_checkpoint_without_one(folder: Path, tmp
     weights = [key for key in before if key.startswith("module.")]
     assert weights and all(before[key].equal(after[key]) for key in weights)
     assert [key for key in after if key.startswith("module.order_head.mlp")]
+
+
+@pytest.mark.slow
+def test_a_fine_tuning_trains_a_head_alone_on_a_frozen_click_model(folder: Path, tmp_path: Path) -> None:
+    short = ["--trainer.max_steps", "2", "--trainer.limit_val_batches", "0", "--test_after_fit", "false"]
+    assert ccn("fit", folder, tmp_path, "old", *short) == 0
+    old, new = (tmp_path / "default" / name / "checkpoints" / "last.ckpt" for name in ("old", "new"))
+    before = {key: value for key, value in tensors(old).items() if key.startswith(("module.model.", "tables."))}
+    layers = {key.split(".")[2] for key in before if key.startswith("module.model.")}
+    tables = {key.split(".")[1] for key in before if key.startswith("tables.")}
+    frozen = ["--model.freeze", f"[{','.join(sorted(layers | tables))}]", "--finetune", str(old)]
+    assert ccn("fit", folder, tmp_path, "new", *short, *WITH_ORDERS, *frozen) == 0
+    after = tensors(new)
+    assert layers and tables and all(before[key].equal(after[key]) for key in before if "weight" in key)
+    assert ccn("fit", folder, tmp_path, "still", *short, *WITH_ORDERS, "--model.freeze", "[order_head]") == 0
+    still = tensors(tmp_path / "default" / "still" / "checkpoints" / "last.ckpt")
+    heads = [key for key in after if key.startswith("module.order_head.mlp")]
+    assert heads and not all(after[key].equal(still[key]) for key in heads)
 
 
 @pytest.mark.slow

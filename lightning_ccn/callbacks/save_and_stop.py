@@ -153,7 +153,10 @@ class SaveAndStop(L.Callback):
         self._proposed_at, self._steps = now, 0
         self._proposal[0] = stop or (SAVE if due else NOTHING)
         self._proposal[1] = min(max(pause, 1), AT_MOST) if dist.get_rank() == 0 else 0
-        self._agreeing = dist.all_reduce(self._proposal, dist.ReduceOp.MAX, group=self._group, async_op=True)
+        if dist.get_world_size() == 1:
+            self._take_over()
+        else:
+            self._agreeing = dist.all_reduce(self._proposal, dist.ReduceOp.MAX, group=self._group, async_op=True)
 
     def _read(self) -> None:
         """Waits for the all-reduce in the background, and takes over what it says."""
@@ -161,6 +164,10 @@ class SaveAndStop(L.Callback):
             return
         self._agreeing.wait()
         self._agreeing = None
+        self._take_over()
+
+    def _take_over(self) -> None:
+        """Takes over what the ranks, or the only one, have agreed on."""
         agreed, self._left = self._proposal.tolist()
         self._decision = max(self._decision, agreed)
         if self._decision == INTERRUPT:

@@ -11,7 +11,6 @@ from lightning_ccn.evaluation.order_metrics import OrderMetrics
 from lightning_ccn.evaluation.segments import SegmentMetrics
 from lightning_ccn.models.system import Prediction
 from lightning_ccn.nn.intent import intent_label
-from lightning_ccn.nn.order_head import order_logit
 
 
 class SplitMetrics(nn.Module):
@@ -47,10 +46,10 @@ class SplitMetrics(nn.Module):
                 self.intent = AUC().to(device)
             pages = batch.pages if batch.items else 0  # an empty rank has a placeholder page
             self.intent.update(prediction.intent[:pages], intent_label(batch, self.category)[:pages])
-        if prediction.conversion is not None and batch.orders is not None:
+        if (order_logit := prediction.order_logit) is not None and batch.orders is not None:
             if self.orders is None:
                 self.orders = OrderMetrics().to(device)
-            self.orders.update(order_logit(prediction.logit, prediction.conversion), batch.orders)
+            self.orders.update(order_logit, batch.orders)
 
     def finish(self, prefix: str) -> tuple[dict[str, float], list[str]]:
         """The metrics by name, and which are undefined and why; the next batch starts anew. A collective operation.

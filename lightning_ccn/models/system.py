@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.nn.order_head import order_logit
 
 
 @dataclass
@@ -30,6 +31,11 @@ class Prediction:
     degree: Tensor | None = None
     intent: Tensor | None = None
     conversion: Tensor | None = None
+
+    @property
+    def order_logit(self) -> Tensor | None:
+        """The logit of p(order) = p(click) p(order | click): float [items]; None without an order head."""
+        return None if self.conversion is None else order_logit(self.logit, self.conversion)
 
 
 class System(nn.Module):

@@ -63,6 +63,7 @@ RANGES: dict[str, Range] = {
     "model.listwise_weight": NOT_NEGATIVE,
     "model.pairwise_weight": NOT_NEGATIVE,
     "model.order_weight": Range(0, high=1e6),  # beyond it, float32 sums of squared gradients overflow
+    "model.auxiliary_start": NOT_NEGATIVE,
     "model.cold_below": Range(1, high=2**62),
     "data.batch_pages": ONE_OR_MORE,
     "data.lanes": ONE_OR_MORE,

@@ -49,6 +49,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "--model.listwise_weight": "",
         "--model.pairwise_weight": "",
         "--model.order_weight": "",
+        "--model.auxiliary_start": "",
         "--model.cold_below": "",
         "--model.freeze": "",
     },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from lightning_ccn.cli import main
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.errors import DataError
 from lightning_ccn.evaluation.segments import SegmentMetrics, item_impressions
+from tests.conftest import write_dataset
 from tests.models.pages import ITEMS, planted
 
 
@@ -84,6 +86,11 @@ def test_a_test_reports_them_if_it_is_asked_to(dataset: Path, tmp_path: Path) ->
     words = ["--data.folder", str(dataset), "--data.workers", "0", "--runs", str(tmp_path), "--run_id", "r"]
     quiet = ["--trainer.enable_progress_bar", "false", "--trainer.max_steps", "2", "--trainer.limit_val_batches", "0"]
     assert main(["fit", *words, *quiet, "--model.cold_below", "6"]) == 0
+
+    def again(folder: Path) -> list[str]:
+        place = ["--data.folder", str(folder), "--runs", str(tmp_path), "--run_id", folder.name]
+        return ["test", *place, *quiet[:2], "--ckpt_path", str(tmp_path / "default" / "r"), "--model.cold_below", "6"]
+
     found = json.loads((tmp_path / "default" / "r" / "metrics.json").read_text())
     shown = np.bincount(np.concatenate(pq.read_table(dataset / "train")["items"].to_pylist()), minlength=61)
     tested = np.concatenate(pq.read_table(dataset / "test")["items"].to_pylist())
@@ -92,3 +99,9 @@ def test_a_test_reports_them_if_it_is_asked_to(dataset: Path, tmp_path: Path) ->
     assert found["cold_items"] + found["warm_items"] == len(tested)
     assert 0 < found["alike_items"] + found["unlike_items"] <= len(tested)  # without those of unknown categories
     assert 0 <= found["alike_auc"] <= 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.filterwarnings("ignore", message="(?!.*model.cold_below)")
+        assert main(again(dataset)) == 0
+    with pytest.warns(UserWarning, match="is not the data that the checkpoint was trained on: model.cold_below counts"):
+        assert main(again(write_dataset(tmp_path / "other", seed=1, numbers=("price",)))) == 0
