@@ -30,6 +30,7 @@ from lightning_ccn.data.vocabulary import Vocabulary
 from lightning_ccn.serving.package import Package
 
 WARM_UP = 20  # requests of each client that are not measured
+NOW, YEAR = 1_800_000_000, 365 * 24 * 3600  # seconds; behaviours are of the last year
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,9 @@ def bodies(package: Path, asked: Asked, count: int) -> list[bytes]:
     def some(table: str, many: int) -> list[Any]:
         return [ids[table][at] for at in rng.integers(0, len(ids[table]), many)]
 
+    def times(many: int) -> list[int]:
+        return sorted(rng.integers(NOW - YEAR, NOW, many).tolist())
+
     made = []
     for _ in range(count):
         request = {
@@ -68,6 +72,8 @@ def bodies(package: Path, asked: Asked, count: int) -> list[bytes]:
             "numbers": {n.name: rng.normal(n.mean, n.deviation, asked.items).tolist() for n in manifest.numbers},
             "page_numbers": {n.name: float(rng.normal(n.mean, n.deviation)) for n in manifest.page_numbers},
         }
+        if manifest.reads_gaps:
+            request |= {"time": NOW, "short_times": times(asked.short), "long_times": times(asked.long)}
         made.append(json.dumps(request).encode())
     return made
 

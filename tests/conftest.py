@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -20,6 +21,8 @@ from lightning_ccn.data.schema import Feature, Schema, Table
 from lightning_ccn.data.store_path import StorePath
 from lightning_ccn.data.vocabulary import Vocabulary
 from lightning_ccn.data.writer import DatasetWriter
+from lightning_ccn.export.package_files import request_schema
+from lightning_ccn.serving.package import Package
 from tests.data.stats import accept_changes
 from tests.export.checkpoints import export_run, train
 from tests.studies.html_report.browser import BROWSERS
@@ -198,6 +201,17 @@ def package(package_data: Path, package_run: Path, tmp_path_factory: pytest.Temp
     """An exported CCN; do not write to it."""
     folder = tmp_path_factory.mktemp("session") / "package"
     return export_run(package_run, folder, "--data.folder", str(package_data))
+
+
+@pytest.fixture(scope="session")
+def timed_package(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`package`, as if its model read how long ago behaviours were; do not write to it."""
+    folder = shutil.copytree(package, tmp_path_factory.mktemp("session") / "timed_package")
+    manifest = replace(Package(package).manifest, reads_gaps=True, files={})
+    (folder / "package.json").write_text(manifest.to_json())
+    (folder / "request.json").write_text(request_schema(manifest, manifest.tables))
+    (folder / "examples.json").unlink()  # they have no times
+    return folder
 
 
 @pytest.fixture

@@ -67,6 +67,7 @@ def _words(manifest: Manifest) -> str:
         f"{found['largest_difference']:.1g} at most."
     ]
     for kind in dict.fromkeys(("fp32", manifest.table_dtype)):
-        if "auc" in found.get(kind, {}):
-            lines.append(f"auc with tables as {kind}: {found[kind]['auc']:.5f}")
+        for name in ("auc", "order_auc"):
+            if name in found.get(kind, {}):
+                lines.append(f"{name} with tables as {kind}: {found[kind][name]:.5f}")
     return "\n".join(lines)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.evaluation.metrics import ORDER_METRICS
 from lightning_ccn.serving.package import Manifest
 
-SHOWN = ("auc", "page_gauc", "logloss", "calibration")
+SHOWN = ("auc", "page_gauc", "logloss", "calibration", *ORDER_METRICS)
 
 
 def card(manifest: Manifest, dataset: Dataset, data_licence: str) -> str:
     """README.md of a package: what the model is, of which data, and how well it did on them."""
     train, tables = dataset.splits["train"], ", ".join(f"{n} {t.rows:,}" for n, t in manifest.tables.items())
+    what = "Probabilities of a click and of an order" if manifest.gives_orders else "Click probabilities"
     lines = [
         f"# {manifest.system}, exported {manifest.exported}",
         "",
-        f"Click probabilities of candidates after a trigger, by lightning_ccn {manifest.version}. Serve this folder "
+        f"{what} of candidates after a trigger, by lightning_ccn {manifest.version}. Serve this folder "
         "with `ccn serve`, or in Python with `lightning_ccn.serving.Scorer`; `request.json` says what a request is.",
         "",
         "| | |",
@@ -28,6 +30,7 @@ def card(manifest: Manifest, dataset: Dataset, data_licence: str) -> str:
             if manifest.reads_long
             else "; the long sequence is not read"
         )
+        + (", with how long ago each was" if manifest.reads_gaps else "")
         + " |",
         f"| licence of the data | {data_licence} |",
         "",

@@ -11,13 +11,14 @@ from scipy.stats import rankdata, spearmanr
 
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.errors import OptionError
+from lightning_ccn.evaluation.metrics import ORDER_METRICS
 from lightning_ccn.export.log_ids import LogIds
 from lightning_ccn.export.measure import MeasuredPages, PageScores
 from lightning_ccn.serving import Scorer
 from lightning_ccn.serving.id_lookup import IdLookup
 from lightning_ccn.serving.request import Rows
 
-SHOWN = ("auc", "page_gauc", "logloss", "calibration")
+SHOWN = ("auc", "page_gauc", "logloss", "calibration", *ORDER_METRICS)
 MOST_CHANGED = 5  # pages that a report names
 ITEM = "item"
 
@@ -49,7 +50,11 @@ class PackageComparison:
 
     def __str__(self) -> str:
         """A report of some lines."""
-        lines = [f"{name}: {self.old[name]:.5f} -> {self.new[name]:.5f}" for name in SHOWN if name in self.old]
+        lines = [
+            f"{name}: {self.old[name]:.5f} -> {self.new[name]:.5f}"
+            for name in SHOWN
+            if name in self.old and name in self.new
+        ]
         lines += [
             f"on {self.pages:,} pages, probabilities change by {self.change:.4f} on average, their mean by "
             f"{self.shift:+.4f}",

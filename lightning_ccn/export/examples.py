@@ -29,12 +29,21 @@ def _request(rows: PageRows, page: int, ids: LogIds, manifest: Manifest) -> dict
     def of(table: str, column: str) -> list[Any]:
         return ids.of(table, of_page(rows[column], page)) if column in rows else []
 
+    def seconds(column: str) -> list[int]:
+        return [int(second) for second in of_page(rows[column], page)] if column in rows else []
+
     user = {f.name: of(f.table, f.name) for f in manifest.user}
+    times: dict[str, Any] = {}
+    if manifest.reads_gaps:
+        times["time"] = seconds(page_row.TIME)[0]
+        times["short_times"] = seconds(page_row.SHORT_TIMES)[-manifest.short_length :]
+        times["long_times"] = seconds(page_row.LONG_TIMES)
     return {
         "user": {f.name: user[f.name] if f.many else user[f.name][0] for f in manifest.user},
         "trigger": of(page_row.ITEM, page_row.TRIGGER)[0],
         "short": of(page_row.ITEM, page_row.SHORT_ITEMS)[-manifest.short_length :],
         "long": of(page_row.ITEM, page_row.LONG_ITEMS),
+        **times,
         "items": of(page_row.ITEM, page_row.ITEMS),
         "numbers": {n.name: _numbers(of_page(rows[n.name], page)) for n in manifest.numbers},
         "page_numbers": {n.name: _numbers(of_page(rows[n.name], page))[0] for n in manifest.page_numbers},

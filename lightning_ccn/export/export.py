@@ -33,10 +33,9 @@ from lightning_ccn.export.package_files import (
     write_tables,
     write_vectors,
 )
-from lightning_ccn.export.rebuild import Rebuilt, rebuild, replace_module
+from lightning_ccn.export.rebuild import Model, Rebuilt, rebuild, replace_module
 from lightning_ccn.export.stored_lookup import StoredBags
 from lightning_ccn.export.table_files import StoredDtype, shrink
-from lightning_ccn.models.system import System
 from lightning_ccn.nn.crosses import COPIES
 from lightning_ccn.serving import Scorer
 from lightning_ccn.serving.deploy import write_deployment
@@ -116,11 +115,6 @@ def export(
     if pages and not dataset.splits[split].pages:
         raise OptionError(f"--split {split}: has no page views in {dataset.folder}; name another, or give --pages 0")
     rebuilt = rebuild(checkpoint, dataset)
-    if rebuilt.system.reads_gaps:
-        raise OptionError(
-            f"{type(rebuilt.system).__name__}: reads how long ago behaviours were, which a request does not say; train "
-            "it without (DEI2N: --model.system.init_args.time false), and export that checkpoint"
-        )
     manifest = _manifest(rebuilt, checkpoint, dataset)
     chosen = MeasuredPages(dataset, split, pages, manifest) if pages else None
     new = NewFolder(output, OTHERWISE)
@@ -153,9 +147,9 @@ def _write(
     write_vectors(dataset, folder)
     tables = write_ids(dataset, folder)
     (folder / "schema.yaml").write_text(dataset.schema.to_yaml())
-    (folder / REQUEST).write_text(request_schema(manifest.user, manifest.numbers, manifest.page_numbers, tables))
-    example = example_inputs(rebuilt.embedding, crossed=rebuilt.crosses is not None)
-    program = trace(ServingGraph(rebuilt.system), example)
+    (folder / REQUEST).write_text(request_schema(manifest, tables))
+    example = example_inputs(rebuilt.embedding, rebuilt.crosses is not None, manifest.reads_gaps)
+    program = trace(ServingGraph(rebuilt.model), example)
     write_onnx(program, example, folder / GRAPH)
     if compiled:
         from lightning_ccn.serving.aot_inductor import compile_graph  # takes seconds to import
@@ -179,6 +173,8 @@ def _manifest(rebuilt: Rebuilt, checkpoint: Path, dataset: Dataset) -> Manifest:
         short_length=rebuilt.reading["short_length"],
         long_length=rebuilt.reading["long_length"],
         reads_long=rebuilt.system.reads_long,
+        reads_gaps=rebuilt.system.reads_gaps,
+        gives_orders=rebuilt.model.order_head is not None,
         user=user,
         item=item,
         numbers=number_entries(dataset, schema.numbers),
@@ -203,7 +199,7 @@ def _measure(
     if chosen is not None:
         by_graph = chosen.by_scorer(Scorer(folder))
         with quiet():
-            by_model = chosen.by_system(looking_up(rebuilt, Package(folder)))
+            by_model = chosen.by_model(looking_up(rebuilt, Package(folder)))
         measured = {"split": chosen.split, "pages": len(by_graph.lengths), **_compared(by_graph, by_model)}
         measured["fp32"] = by_graph.metrics()
     for name in {feature.stored for feature in (*manifest.user, *manifest.item)}:
@@ -216,21 +212,26 @@ def _measure(
 
 
 def _compared(by_graph: PageScores, by_model: PageScores) -> dict[str, float]:
-    difference = np.abs(by_graph.probability - by_model.probability)
-    largest = float(difference.max(initial=0.0))
-    if not largest <= ALIKE:  # also if it is NaN
-        at = int(np.argmax(np.nan_to_num(difference, nan=np.inf)))
-        page = by_graph.page_id[np.searchsorted(np.cumsum(by_graph.lengths), at, side="right")]
-        raise OptionError(
-            f"the package is not written: its graph gives an item of page_id {page} the probability "
-            f"{by_graph.probability[at]:.6g}, and the model {by_model.probability[at]:.6g}; forward of the system must "
-            "score a target from the page and the target alone, and read what OnePage has"
-        )
-    return {"largest_difference": largest}
+    pairs = [("", by_graph.probability, by_model.probability)]
+    if by_graph.order is not None and by_model.order is not None:
+        pairs.append((" of an order", by_graph.order, by_model.order))
+    largest = []
+    for what, of_graph, of_model in pairs:
+        difference = np.abs(of_graph - of_model)
+        largest.append(float(difference.max(initial=0.0)))
+        if not largest[-1] <= ALIKE:  # also if it is NaN
+            at = int(np.argmax(np.nan_to_num(difference, nan=np.inf)))
+            page = by_graph.page_id[np.searchsorted(np.cumsum(by_graph.lengths), at, side="right")]
+            raise OptionError(
+                f"the package is not written: its graph gives an item of page_id {page} the probability{what} "
+                f"{of_graph[at]:.6g}, and the model {of_model[at]:.6g}; forward of the system must score a target from "
+                "the page and the target alone, and read what OnePage has"
+            )
+    return {"largest_difference": max(largest)}
 
 
-def looking_up(rebuilt: Rebuilt, package: Package) -> System:
-    """The system as in training, with lookups in the package's files."""
+def looking_up(rebuilt: Rebuilt, package: Package) -> Model:
+    """The model as in training, with lookups in the package's files."""
     entries = package.manifest
     rebuilt.embedding.users.collection = StoredBags({f.name: package.tables[f.stored] for f in entries.user})
     rebuilt.embedding.items.collection = StoredBags({f.name: package.tables[f.stored] for f in entries.item})
@@ -238,11 +239,11 @@ def looking_up(rebuilt: Rebuilt, package: Package) -> System:
         assert package.crosses is not None
         weights = np.broadcast_to(package.crosses[:, None], (len(package.crosses), COPIES))
         rebuilt.crosses.table = StoredBags({"crosses": StoredTable(weights)})
-    system = copy.deepcopy(rebuilt.system)
-    for name, module in list(system.named_modules()):
+    model = copy.deepcopy(rebuilt.model)
+    for name, module in list(model.named_modules()):
         if isinstance(module, GivenEmbedding):
-            replace_module(system, name, rebuilt.embedding)
+            replace_module(model, name, rebuilt.embedding)
         elif isinstance(module, GivenWide):
             assert rebuilt.crosses is not None
-            replace_module(system, name, rebuilt.crosses)
-    return system
+            replace_module(model, name, rebuilt.crosses)
+    return model

@@ -1,4 +1,4 @@
-"""The target-only graph of a system: `forward` of one page, without losses, clicks or context."""
+"""The target-only graph of a model: `forward` of one page, without losses, clicks or context."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from lightning_ccn.errors import OptionError
 from lightning_ccn.export.one_page import OnePage
-from lightning_ccn.models.system import System
+from lightning_ccn.export.rebuild import Model
+from lightning_ccn.models.system import Prediction
 from lightning_ccn.nn.tables import PageEmbedding
-from lightning_ccn.serving.scorer import DEGREE, INTENT, PROBABILITY
+from lightning_ccn.serving.scorer import DEGREE, INTENT, ORDER, PROBABILITY
 
 Program = torch.export.ExportedProgram
 
@@ -26,21 +27,26 @@ class ServingGraph(nn.Module):
     """Probabilities from the inputs of a graph.
 
     Args:
-        system: A system that is given its embeddings, see `one_page`.
+        model: A model that is given its embeddings, see `one_page`.
     """
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
-        self.system = system
+        self.model = model
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The outputs by name: probability [items]; degree [items] and intent [1] of systems that have them."""
-        prediction = self.system(OnePage(**inputs))
+        """The outputs by name: probability [items], and what else the model estimates.
+
+        Those are degree [items], intent [1] and order_probability [items].
+        """
+        prediction: Prediction = self.model(OnePage(**inputs))
         outputs = {PROBABILITY: prediction.logit.float().sigmoid()}
         if prediction.degree is not None:
             outputs[DEGREE] = prediction.degree
         if prediction.intent is not None:
             outputs[INTENT] = prediction.intent.float().sigmoid()
+        if prediction.conversion is not None:
+            outputs[ORDER] = outputs[PROBABILITY] * prediction.conversion.float().sigmoid()
         return outputs
 
 
@@ -65,6 +71,8 @@ def trace(graph: ServingGraph, example: dict[str, Tensor]) -> Program:
         "numbers": {0: items},
         "vectors": {0: distinct},
         "wide": {0: items},
+        "short_gap": {0: short},
+        "long_gap": {0: groups, 1: long},
     }
     shapes = {name: sizes.get(name) for name in example}
     try:
@@ -72,9 +80,9 @@ def trace(graph: ServingGraph, example: dict[str, Tensor]) -> Program:
             return torch.export.export(graph, (example,), dynamic_shapes=(shapes,), strict=False)
     except Exception as error:  # of the exporter, or of a forward that reads something else
         raise OptionError(
-            f"{type(graph.system).__name__}: cannot be served: {' '.join(str(error).split())[:300]}; forward must "
-            "score a target from the target, the user, the trigger and the sequences, as export.one_page.OnePage has "
-            "them"
+            f"{type(graph.model.system).__name__}: cannot be served: {' '.join(str(error).split())[:300]}; forward "
+            "must score a target from the target, the user, the trigger and the sequences, as export.one_page.OnePage "
+            "has them"
         ) from error
 
 
@@ -97,12 +105,13 @@ def write_onnx(program: Program, example: dict[str, Tensor], path: Path) -> None
     path.write_bytes(model.SerializeToString())
 
 
-def example_inputs(embedding: PageEmbedding, crossed: bool) -> dict[str, Tensor]:
+def example_inputs(embedding: PageEmbedding, crossed: bool, gaps: bool) -> dict[str, Tensor]:
     """Inputs of the shapes in `OnePage`, with several of everything.
 
     Args:
         embedding: The embedding layer whose widths they have.
         crossed: Whether the system has crossed ids.
+        gaps: Whether it reads how long ago behaviours were.
     """
     distinct, items, short, groups, long = 30, 10, 20, 4, 7
     inputs = {
@@ -120,7 +129,11 @@ def example_inputs(embedding: PageEmbedding, crossed: bool) -> dict[str, Tensor]
     }
     if embedding.vectors is not None:
         inputs["vectors"] = torch.zeros(distinct, sum(embedding.vectors.widths))
-    return {**inputs, "wide": torch.zeros(items)} if crossed else inputs
+    if crossed:
+        inputs["wide"] = torch.zeros(items)
+    if gaps:
+        inputs["short_gap"], inputs["long_gap"] = torch.arange(short), torch.arange(groups * long).view(groups, long)
+    return inputs
 
 
 @contextlib.contextmanager

@@ -8,16 +8,19 @@ from itertools import islice
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lightning_ccn.data import page_row
 from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.data.orders import has_orders
 from lightning_ccn.data.parquet import PageRows, list_column, value_column
 from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.data.reader import PageBatches
 from lightning_ccn.evaluation.metrics import CTRMetrics
-from lightning_ccn.models.system import System
+from lightning_ccn.evaluation.order_metrics import OrderMetrics
+from lightning_ccn.export.rebuild import Model
 from lightning_ccn.serving.package import Manifest
-from lightning_ccn.serving.request import Rows, standardise
+from lightning_ccn.serving.request import Rows, Times, standardise
 from lightning_ccn.serving.scorer import Scorer
 
 BATCH = 128  # pages that the model scores at a time
@@ -30,23 +33,34 @@ class PageScores:
     Attributes:
         page_id: Int64 [pages].
         lengths: Int64 [pages], number of items of each page.
-        probability: Float32 [items].
-        clicks: Float32 [items]; None where the split has none.
+        probability: Float32 [items], of a click.
+        order: Float32 [items], the probability of an order; None of a model without an order head.
+        clicks, orders: Float32 [items]; None where the split has none.
     """
 
     page_id: np.ndarray
     lengths: np.ndarray
     probability: np.ndarray
+    order: np.ndarray | None
     clicks: np.ndarray | None
+    orders: np.ndarray | None
 
     def metrics(self) -> dict[str, float]:
-        """AUC, log loss and the others of a test, by name; none without clicks."""
+        """AUC, log loss and the others of a test, by name; none without clicks, and none of orders without an order."""
         if self.clicks is None or not len(self.probability):
             return {}
         metrics = CTRMetrics()
-        logit = torch.logit(torch.from_numpy(self.probability), eps=1e-7)
-        metrics.update(logit, torch.from_numpy(self.clicks), torch.from_numpy(self.lengths))
-        return {name: float(value) for name, value in metrics.compute().items()}
+        metrics.update(_logit(self.probability), torch.from_numpy(self.clicks), torch.from_numpy(self.lengths))
+        found = dict(metrics.compute())
+        if self.order is not None and self.orders is not None and self.orders.any():
+            of_orders = OrderMetrics()
+            of_orders.update(_logit(self.order), torch.from_numpy(self.orders))
+            found |= of_orders.compute()
+        return {name: float(value) for name, value in found.items()}
+
+
+def _logit(probability: np.ndarray) -> Tensor:
+    return torch.logit(torch.from_numpy(probability), eps=1e-7)
 
 
 class MeasuredPages:
@@ -65,6 +79,7 @@ class MeasuredPages:
     def __init__(self, dataset: Dataset, split: str, most: int, manifest: Manifest) -> None:
         self.split, self._manifest = split, manifest
         self._clicks = dataset.splits[split].clicks > 0  # else the split may have no such column
+        self._orders = self._clicks and manifest.gives_orders and has_orders(dataset, split)
         batches = PageBatches(
             dataset,
             split,
@@ -72,6 +87,8 @@ class MeasuredPages:
             short_length=manifest.short_length,
             long_length=manifest.long_length if manifest.reads_long else 0,
             with_clicks=self._clicks,
+            with_gaps=manifest.reads_gaps,
+            with_orders=self._orders,
         )
         self._collator, self._groups, left = batches.collator, [], most
         for group in range(len(batches.row_groups)):
@@ -95,31 +112,45 @@ class MeasuredPages:
             translate: Makes rows of the package's tables of rows of the data's; None: they are the same.
         """
         rows = (row for group, kept in self._groups for row in page_requests(group, kept, self._manifest))
-        scores = [scorer.score_rows(translate(row) if translate else row).probability for row in rows]
-        return self._scores(np.concatenate(scores) if scores else np.zeros(0, np.float32))
+        scores = [scorer.score_rows(translate(row) if translate else row) for row in rows]
+        return self._scores(
+            [each.probability for each in scores],
+            [each.order_probability for each in scores if each.order_probability is not None],
+        )
 
     @torch.no_grad()
-    def by_system(self, system: System) -> PageScores:
-        """The scores of a system that looks up as in training, in batches."""
-        found = [np.zeros(0, np.float32)]
+    def by_model(self, model: Model) -> PageScores:
+        """The scores of a model that looks up as in training, in batches."""
+        clicks, orders = [], []
         for rows, kept in self._groups:
             ready = self._collator.prepare(rows)  # leaves pages without items out
             for start in range(0, len(kept), BATCH):
                 batch = self._collator.batch(ready.between(start, min(start + BATCH, len(kept))))
-                found.append(system(batch).logit.float().sigmoid().numpy())
-        return self._scores(np.concatenate(found))
+                prediction = model(batch)
+                clicks.append(prediction.logit.float().sigmoid().numpy())
+                if (logit := prediction.order_logit) is not None:
+                    orders.append(logit.sigmoid().numpy())
+        return self._scores(clicks, orders)
 
-    def _scores(self, probability: np.ndarray) -> PageScores:
-        ids, lengths, clicks = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
+    def _scores(self, probability: list[np.ndarray], order: list[np.ndarray]) -> PageScores:
+        none = np.zeros(0, np.float32)
+        ids, lengths = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        labels = {page_row.CLICKS: [none]} if self._clicks else {}
+        labels |= {page_row.PURCHASES: [none]} if self._orders else {}
         for rows, kept in self._groups:
             items = list_column(rows, page_row.ITEMS)
             ids.append(value_column(rows, page_row.PAGE_ID)[kept])
             lengths.append(items.lengths[kept])
-            if self._clicks:
-                of_group = list_column(rows, page_row.CLICKS).values
-                clicks += [of_group[items.offsets[page] : items.offsets[page + 1]].astype(np.float32) for page in kept]
+            for name, found in labels.items():
+                found += [of_page(rows[name], page).astype(np.float32) for page in kept]
+        joined = {name: np.concatenate(found) for name, found in labels.items()}
         return PageScores(
-            np.concatenate(ids), np.concatenate(lengths), probability, np.concatenate(clicks) if self._clicks else None
+            page_id=np.concatenate(ids),
+            lengths=np.concatenate(lengths),
+            probability=np.concatenate([none, *probability]),
+            order=np.concatenate(order) if order else None,
+            clicks=joined.get(page_row.CLICKS),
+            orders=joined.get(page_row.PURCHASES),
         )
 
 
@@ -137,21 +168,29 @@ def page_requests(rows: PageRows, pages: np.ndarray, manifest: Manifest) -> Iter
     numbers = [(entry, rows[entry.name]) for entry in manifest.numbers]
     page_numbers = [(entry, rows[entry.name]) for entry in manifest.page_numbers]
 
-    def ids(name: str, page: int) -> np.ndarray:
+    def integers(name: str, page: int) -> np.ndarray:
         return of_page(rows[name], page).astype(np.int64)
 
+    def of_long(name: str, page: int) -> np.ndarray:
+        return integers(name, page) if name in rows else np.zeros(0, np.int64)
+
+    def times(page: int) -> Times:
+        short = integers(page_row.SHORT_TIMES, page)
+        return Times(int(integers(page_row.TIME, page)[0]), short, of_long(page_row.LONG_TIMES, page))
+
     for page in pages:
-        items = ids(page_row.ITEMS, page)
+        items = integers(page_row.ITEMS, page)
         columns = [standardise(of_page(of, page).astype(float), entry, entry.name) for entry, of in numbers]
         of_pages = [standardise(of_page(of, page).astype(float), entry, entry.name) for entry, of in page_numbers]
         yield Rows(
-            user=[ids(feature.name, page) for feature in manifest.user],
+            user=[integers(feature.name, page) for feature in manifest.user],
             items=items,
-            short=ids(page_row.SHORT_ITEMS, page),
-            long=ids(page_row.LONG_ITEMS, page) if page_row.LONG_ITEMS in rows else np.zeros(0, np.int64),
-            trigger=int(ids(page_row.TRIGGER, page)[0]),
+            short=integers(page_row.SHORT_ITEMS, page),
+            long=of_long(page_row.LONG_ITEMS, page),
+            trigger=int(integers(page_row.TRIGGER, page)[0]),
             numbers=np.stack(columns, 1).astype(np.float32) if columns else np.zeros((len(items), 0), np.float32),
             page_numbers=np.concatenate([*of_pages, np.zeros(0)]).astype(np.float32),
+            times=times(page) if manifest.reads_gaps else None,
         )
 
 

@@ -46,6 +46,9 @@ class OnePage:
         numbers: Float [items, number_dim].
         vectors: Float [distinct, sum of the widths], the frozen vectors of the items; None in data without.
         wide: Float [items], the logit of Wide & Deep's wide part; None in other systems.
+        short_gap: Int64 [longest short], the bucket of the time between each behaviour of `short` and the page, see
+            `data.time_gaps`; None in a system that does not read it.
+        long_gap: Int64 [groups, longest long], the same of `long`.
     """
 
     user: Tensor
@@ -61,6 +64,8 @@ class OnePage:
     numbers: Tensor
     vectors: Tensor | None = None
     wide: Tensor | None = None
+    short_gap: Tensor | None = None
+    long_gap: Tensor | None = None
 
     @property
     def pages(self) -> int:
@@ -95,25 +100,29 @@ class OnePage:
     @property
     def short_of_page(self) -> PaddedBehaviours:
         """[1, longest short]."""
-        return _padded(self.short[None], self.short_lengths)
+        return _padded(self.short[None], self.short_lengths, None if self.short_gap is None else self.short_gap[None])
 
     @property
     def long_of_target(self) -> PaddedBehaviours:
         """[items, longest long]."""
-        return _padded(self.long[self.target_group], self.long_lengths[self.target_group])
+        return self._long_of(self.target_group)
 
     @property
     def long_of_trigger(self) -> PaddedBehaviours:
         """[1, longest long]."""
-        return _padded(self.long[self.trigger_group], self.long_lengths[self.trigger_group])
+        return self._long_of(self.trigger_group)
+
+    def _long_of(self, group: Tensor) -> PaddedBehaviours:
+        gap = None if self.long_gap is None else self.long_gap[group]
+        return _padded(self.long[group], self.long_lengths[group], gap)
 
 
-def _padded(index: Tensor, lengths: Tensor) -> PaddedBehaviours:
-    """Int64 [segments, longest], int64 [segments] -> the padded behaviours."""
+def _padded(index: Tensor, lengths: Tensor, gap: Tensor | None) -> PaddedBehaviours:
+    """Int64 [segments, longest], int64 [segments], int64 [segments, longest] -> the padded behaviours."""
     seen = torch.arange(index.shape[1]) < lengths[:, None]
     filled = lengths[:, None] > 0
     bias = torch.where(seen | ~filled, 0.0, -torch.inf)[:, None, None]
-    return PaddedBehaviours(index, seen, filled, bias)
+    return PaddedBehaviours(index, seen, filled, bias, gap)
 
 
 class GivenEmbedding(nn.Module):

@@ -20,7 +20,8 @@ from lightning_ccn.data.vocabulary import Vocabulary
 from lightning_ccn.export.rebuild import Rebuilt
 from lightning_ccn.export.table_files import load_table, mean_of_columns
 from lightning_ccn.serving.id_lookup import hash_integers, hash_texts, index_of
-from lightning_ccn.serving.package import FeatureEntry, FileEntry, NumberEntry, TableEntry, sha256_of
+from lightning_ccn.serving.package import FeatureEntry, FileEntry, Manifest, NumberEntry, TableEntry, sha256_of
+from lightning_ccn.serving.request import LAST_SECOND
 
 AT_ONCE = 1 << 20  # texts that are hashed at a time
 JSON_TYPES = {"integer": ["integer"], "row": ["integer"], "text": ["string"], "any": ["integer", "string"]}
@@ -104,13 +105,8 @@ def number_entries(dataset: Dataset, names: tuple[str, ...]) -> tuple[NumberEntr
     return tuple(NumberEntry(name, *dataset.numbers[name]) for name in names)
 
 
-def request_schema(
-    user: tuple[FeatureEntry, ...],
-    numbers: tuple[NumberEntry, ...],
-    page_numbers: tuple[NumberEntry, ...],
-    tables: dict[str, TableEntry],
-) -> str:
-    """What a request is, as a JSON Schema."""
+def request_schema(manifest: Manifest, tables: dict[str, TableEntry]) -> str:
+    """What a request is, as a JSON Schema; `tables` are those that the manifest will have."""
 
     def one(table: str) -> dict[str, Any]:
         return {"type": [*JSON_TYPES[tables[table].kind], "null"]}
@@ -122,18 +118,29 @@ def request_schema(
         return {"type": "object", "properties": properties, "additionalProperties": False}
 
     item, number = one(page_row.ITEM), {"type": ["number", "null"]}
+    second = {"type": "integer", "minimum": 0, "maximum": LAST_SECOND}
+    times = {
+        "time": {
+            **second,
+            "type": ["integer", "null"],
+            "description": "of the request, in seconds since 1970; null: no behaviours",
+        },
+        "short_times": {**several(second), "description": "of each of short, in seconds since 1970"},
+        "long_times": {**several(second), "description": "of each of long, in seconds since 1970"},
+    }
     document = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A page to be scored, in the log's own ids",
         **fixed(
             {
                 "items": {**several(item), "description": "the candidates"},
-                "user": fixed({f.name: several(one(f.table)) if f.many else one(f.table) for f in user}),
+                "user": fixed({f.name: several(one(f.table)) if f.many else one(f.table) for f in manifest.user}),
                 "trigger": {**item, "description": "the item that the user tapped to enter; null: none"},
                 "short": {**several(item), "description": "recent behaviours, oldest first"},
                 "long": {**several(item), "description": "the whole history, oldest first"},
-                "numbers": fixed({entry.name: several(number) for entry in numbers}),
-                "page_numbers": fixed({entry.name: number for entry in page_numbers}),
+                **(times if manifest.reads_gaps else {}),
+                "numbers": fixed({entry.name: several(number) for entry in manifest.numbers}),
+                "page_numbers": fixed({entry.name: number for entry in manifest.page_numbers}),
             }
         ),
         "required": ["items"],

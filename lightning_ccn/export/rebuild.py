@@ -15,8 +15,9 @@ from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.identity import check_same_data, saved_numbers
 from lightning_ccn.errors import OptionError
 from lightning_ccn.export.one_page import GivenEmbedding, GivenWide
-from lightning_ccn.models.system import System
+from lightning_ccn.models.system import Prediction, System
 from lightning_ccn.nn.crosses import HashedCrosses
+from lightning_ccn.nn.order_head import OrderHead
 from lightning_ccn.nn.tables import PageEmbedding, tables_on
 from lightning_ccn.sharding import load_unsharded, read_trainer_state
 from lightning_ccn.sharding.tables import table_keys
@@ -24,21 +25,46 @@ from lightning_ccn.sharding.tables import table_keys
 NEEDED = ("class", "options", "reading")
 
 
+class Model(nn.Module):
+    """A system with the order head beside it, as `CTRModule` has them.
+
+    Args:
+        system: The system.
+        order_head: Its order head, if it has one.
+    """
+
+    def __init__(self, system: System, order_head: OrderHead | None) -> None:
+        super().__init__()
+        self.system, self.order_head = system, order_head
+
+    def forward(self, page: Any) -> Prediction:
+        """Scores the items of a `OnePage` or a `PageBatch`."""
+        prediction: Prediction = self.system(page)
+        if self.order_head is not None:
+            prediction.conversion = self.order_head.conversion()
+        return prediction
+
+
 @dataclass(frozen=True)
 class Rebuilt:
-    """A system whose layers have a checkpoint's weights.
+    """A model whose layers have a checkpoint's weights.
 
     Attributes:
-        system: The system, without its tables: what it looks up is given, see `one_page`.
+        model: The model, without its tables: what it looks up is given, see `one_page`.
         embedding: What `GivenEmbedding` took the place of, with tables on the meta device.
         crosses: What `GivenWide` took the place of; None in a system without crossed ids.
         reading: How many behaviours of each sequence the model was trained on.
     """
 
-    system: System
+    model: Model
     embedding: PageEmbedding
     crosses: HashedCrosses | None
     reading: Mapping[str, int]
+
+    @property
+    def system(self) -> System:
+        """The system of the model."""
+        return self.model.system
 
 
 def rebuild(checkpoint: Path, dataset: Dataset) -> Rebuilt:
@@ -49,8 +75,8 @@ def rebuild(checkpoint: Path, dataset: Dataset) -> Rebuilt:
         dataset: The data that the package is made for; its numbers get the checkpoint's moments.
 
     Raises:
-        OptionError: The checkpoint does not say how its system was built, its class is not found, it looks something
-            up elsewhere than in `PageEmbedding` and `HashedCrosses`, or it has an order head.
+        OptionError: The checkpoint does not say how its system was built, its class is not found, or it looks something
+            up elsewhere than in `PageEmbedding` and `HashedCrosses`.
         DataError: The data's rows do not mean the ids that the model was trained on.
         ShardingError: The checkpoint is not whole.
     """
@@ -59,11 +85,6 @@ def rebuild(checkpoint: Path, dataset: Dataset) -> Rebuilt:
         raise OptionError(
             f"{checkpoint}: does not say how its system was built, as checkpoints of older versions do not: train it "
             "one step further with this version (ccn fit --ckpt_path), and export that checkpoint"
-        )
-    if saved.get("order_head"):
-        raise OptionError(
-            f"{checkpoint}: has an order head, and a package answers with clicks alone: score pages with `ccn "
-            "predict`, or train without --model.order_weight and export that checkpoint"
         )
     check_same_data(saved, dataset)
     dataset.numbers.update(saved_numbers(saved, dataset))
@@ -86,7 +107,11 @@ def rebuild(checkpoint: Path, dataset: Dataset) -> Rebuilt:
             "tables alone"
         )
     load_unsharded(checkpoint, system, prefix="model.")
-    return Rebuilt(system.eval(), embedding, crosses, saved["reading"])
+    order_head = None
+    if saved.get("order_head"):  # older checkpoints do not say
+        order_head = OrderHead(system)
+        load_unsharded(checkpoint, order_head, prefix="order_head.")
+    return Rebuilt(Model(system, order_head).eval(), embedding, crosses, saved["reading"])
 
 
 def _build(path: str, options: Mapping[str, Any], dataset: Dataset) -> System:

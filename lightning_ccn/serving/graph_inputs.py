@@ -31,7 +31,7 @@ class GraphInputs:
             self._search = HardSearch(package.attributes[category], self._manifest.tables[table].rows)
 
     def __call__(self, rows: Rows) -> dict[str, np.ndarray]:
-        """The inputs by name, see `export.one_page.OnePage` for their shapes."""
+        """The inputs by name, with the shapes and in the order of `export.one_page.OnePage`, as graphs are compiled."""
         manifest, items = self._manifest, len(rows.items)
         short = rows.short[-manifest.short_length :]
         found = self._search(
@@ -61,6 +61,10 @@ class GraphInputs:
             inputs["vectors"] = np.concatenate([vectors[distinct] for vectors in self._package.vectors], 1)
         if self._package.crosses is not None:
             inputs["wide"] = self._wide(rows, self._package.crosses)
+        if (times := rows.times) is not None:
+            of_short, of_long = times.gaps(times.short[-manifest.short_length :]), times.gaps(times.long[found.place])
+            (inputs["short_gap"],) = _rectangle(of_short, inputs["short_lengths"])
+            inputs["long_gap"] = _rectangle(of_long, found.lengths)
         return {
             name: np.ascontiguousarray(value, np.float32 if value.dtype.kind == "f" else np.int64)
             for name, value in inputs.items()

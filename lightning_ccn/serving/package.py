@@ -37,6 +37,10 @@ MANIFEST, GRAPH, COMPILED = "package.json", "model.onnx", "model.pt2"
 REQUEST, EXAMPLES = "request.json", "examples.json"
 DIGESTED = 64 << 20  # bytes: larger files are compared by size alone when a package is opened
 AGAIN = "export the checkpoint again"
+LATER_FIELDS = {
+    "reads_gaps": False,
+    "gives_orders": False,
+}  # of package.json, which older packages of this format do not have
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,8 @@ class Manifest:
         table_dtype: Type of the stored rows: fp32, fp16 or int8.
         short_length, long_length: How many behaviours of each sequence are read.
         reads_long: Whether the system reads the long sequence.
+        reads_gaps: Whether it reads how long ago behaviours were.
+        gives_orders: Whether the model estimates orders too.
         user, item: Categorical features.
         numbers, page_numbers: Numbers of a candidate, and of the page.
         same_as_trigger: Item features that say whether a candidate is like the trigger.
@@ -120,6 +126,8 @@ class Manifest:
     short_length: int
     long_length: int
     reads_long: bool
+    reads_gaps: bool
+    gives_orders: bool
     user: tuple[FeatureEntry, ...]
     item: tuple[FeatureEntry, ...]
     numbers: tuple[NumberEntry, ...]
@@ -144,7 +152,7 @@ class Manifest:
         Raises:
             ValueError, TypeError, KeyError, AttributeError: A field is missing, unknown or of another form.
         """
-        plain = json.loads(text)
+        plain = {**LATER_FIELDS, **json.loads(text)}
         for name, kind in (("user", FeatureEntry), ("item", FeatureEntry)):
             plain[name] = tuple(kind(**entry) for entry in plain[name])
         for name in ("numbers", "page_numbers"):
@@ -267,7 +275,7 @@ def _read_manifest(folder: Path) -> Manifest:
                 "with this version, or serve it with the one that wrote it"
             )
         known = {field.name for field in fields(Manifest)}
-        if unknown := plain.keys() ^ known:
+        if unknown := {*plain, *LATER_FIELDS} ^ known:
             raise ValueError(f"{', '.join(sorted(unknown))}: missing, or not known here")
         return Manifest.from_json(text)
     except PackageError:

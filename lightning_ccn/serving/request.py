@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from lightning_ccn.data.time_gaps import gap_buckets
 from lightning_ccn.serving.errors import RequestError
 from lightning_ccn.serving.id_lookup import IdLookup
 from lightning_ccn.serving.package import Manifest, NumberEntry
 
 MOST_DEVIATIONS = 1e15  # as in training: the squares of larger numbers overflow float32
 ITEM = "item"
+LAST_SECOND = (1 << 32) - 1  # of a time, as in training: milliseconds are beyond it
 Ids = Sequence[Any] | np.ndarray
+Seconds = Sequence[int] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,9 @@ class Request:
         short, long: The user's behaviours, oldest first.
         numbers: Numbers of the candidates by name, one a candidate; NaN or None is unknown, and so is a name left out.
         page_numbers: Numbers of the page by name.
+        time: When the candidates are to be shown, in seconds since 1970; only for a model that reads how long ago
+            behaviours were, like the next two.
+        short_times, long_times: When each behaviour of `short` and of `long` was, in seconds since 1970.
     """
 
     items: Ids
@@ -38,6 +44,9 @@ class Request:
     long: Ids = ()
     numbers: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     page_numbers: Mapping[str, float | None] = field(default_factory=dict)
+    time: int | None = None
+    short_times: Seconds = ()
+    long_times: Seconds = ()
 
     @staticmethod
     def from_plain(plain: Any) -> Request:
@@ -52,12 +61,32 @@ class Request:
         for name, value in plain.items():
             if name not in known:
                 raise RequestError(f"{_short(name)}: no such field; the fields are {', '.join(known)}")
-            kind = {"trigger": object, "user": dict, "numbers": dict, "page_numbers": dict}.get(name, list)
+            kind = {"trigger": object, "time": object, "user": dict, "numbers": dict, "page_numbers": dict}.get(
+                name, list
+            )
             if not isinstance(value, kind):
                 raise RequestError(f"{name}: {_short(value)} is not {'an object' if kind is dict else 'a list'}")
         if "items" not in plain:
             raise RequestError("items: missing; they are the candidates to be scored")
         return Request(**plain)
+
+
+@dataclass(frozen=True)
+class Times:
+    """When a page and its behaviours were, in seconds since 1970.
+
+    Attributes:
+        page: The time of the page.
+        short, long: Int64 [.], of the behaviours of the sequences that are read.
+    """
+
+    page: int
+    short: np.ndarray
+    long: np.ndarray
+
+    def gaps(self, behaviours: np.ndarray) -> np.ndarray:
+        """The buckets of the time between behaviours and the page, as training has them: int8 [n] of int64 [n]."""
+        return gap_buckets(np.full(len(behaviours), self.page), behaviours)
 
 
 @dataclass(frozen=True)
@@ -72,6 +101,7 @@ class Rows:
         page_numbers: Float32 [page numbers], standardised.
         unknown: How many ids of each field are not known; fields without any are left out.
         defaulted: Features and numbers that the request leaves out, and numbers of which one or more are unknown.
+        times: Of the page and its behaviours; None for a model that does not read them.
     """
 
     user: Sequence[np.ndarray]
@@ -83,14 +113,15 @@ class Rows:
     page_numbers: np.ndarray
     unknown: Mapping[str, int] = field(default_factory=dict)
     defaulted: tuple[str, ...] = ()
+    times: Times | None = None
 
 
 def encode(request: Request, manifest: Manifest, ids: Mapping[str, IdLookup]) -> Rows:
     """A request's ids as rows, and its numbers standardised.
 
     Raises:
-        RequestError: It is no `Request`, a name is unknown, an id is of another type than the log's, or a number is not
-            one.
+        RequestError: It is no `Request`, a name is unknown, an id is of another type than the log's, a number is not
+            one, or a time is missing, none, or not read.
     """
     if not isinstance(request, Request):
         raise RequestError(f"{_short(request)} is not a Request; Request.from_plain makes one of a dictionary")
@@ -136,6 +167,7 @@ def encode(request: Request, manifest: Manifest, ids: Mapping[str, IdLookup]) ->
         page_numbers=page_numbers,
         unknown=unknown,
         defaulted=tuple(missing),
+        times=_times(request, manifest),
     )
 
 
@@ -170,6 +202,56 @@ def _page_numbers(given: Mapping[str, Any], entries: Sequence[NumberEntry], miss
         if np.isnan(floats[0]):
             missing.append(where)
     return values
+
+
+def _times(request: Request, manifest: Manifest) -> Times | None:
+    """The times of a request; None for a model that does not read them."""
+    for name, values in (("short_times", request.short_times), ("long_times", request.long_times)):
+        _check_list(values, name, "times")
+    if not manifest.reads_gaps:
+        given = {"time": request.time is not None}
+        given |= {"short_times": len(request.short_times) > 0, "long_times": len(request.long_times) > 0}
+        for name in (name for name, there in given.items() if there):
+            raise RequestError(f"{name}: the model does not read when behaviours were; leave it out")
+        return None
+    short = _times_of("short", request.short, request.short_times)
+    long = _times_of("long", request.long, request.long_times) if manifest.reads_long else np.zeros(0, np.int64)
+    if request.time is not None:
+        return Times(int(_seconds([request.time], "time", places=False)[0]), short, long)
+    if len(short) or len(long):
+        raise RequestError(
+            "time: missing; the model reads how long ago behaviours were, so give the time of the request, in seconds "
+            "since 1970"
+        )
+    return Times(0, short, long)  # without behaviours there is no gap
+
+
+def _times_of(name: str, behaviours: Ids, times: Seconds) -> np.ndarray:
+    """The times of a sequence's behaviours: int64 [behaviours]."""
+    where = f"{name}_times"
+    if len(times) != len(behaviours):
+        found = f"has {len(times)} times for {len(behaviours)} behaviours" if len(times) else "missing"
+        raise RequestError(
+            f"{where}: {found}; the model reads how long ago behaviours were, so give a time for each of {name}, in "
+            "seconds since 1970"
+        )
+    seconds = _seconds(times, where)
+    if len(back := np.flatnonzero(np.diff(seconds) < 0)):
+        at = back[0] + 1
+        raise RequestError(f"{where}[{at}]: {seconds[at]} follows {seconds[at - 1]}; give behaviours oldest first")
+    return seconds
+
+
+def _seconds(values: Seconds, where: str, places: bool = True) -> np.ndarray:
+    """Int64 [n]; `places`: whether an error says which of the values is wrong."""
+    for at, value in enumerate(values):
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not whole or not 0 <= value <= LAST_SECOND:
+            place = f"{where}[{at}]" if places else where
+            raise RequestError(
+                f"{place}: {_short(value)} is not a time; give whole seconds since 1970 (milliseconds: divide by 1000)"
+            )
+    return np.array(values, np.int64)
 
 
 def _floats(values: Sequence[Any] | np.ndarray, where: str) -> np.ndarray:

@@ -21,9 +21,11 @@ from lightning_ccn.serving.column_values import (
 )
 from lightning_ccn.serving.package import Manifest
 from lightning_ccn.serving.request import ITEM, Request
+from lightning_ccn.serving.scorer import ORDER
 
 Read = TypeVar("Read")
 LISTS = ("items", "short", "long")  # columns of a request that are lists of items
+TIME, TIME_LISTS = "time", ("short_times", "long_times")  # those of a model that reads times
 WRITTEN = ("item", "probability", "degree")  # columns of the scores
 PARQUET, CSV = ".parquet", ".csv"
 OTHER_SEPARATORS = (";", "\t")  # between the columns of a CSV file
@@ -113,12 +115,14 @@ class RequestColumns:
         self._tables = dict.fromkeys((*LISTS, "trigger"), ITEM)
         self._tables |= {name: feature.table for name, feature in self._user.items()}
         self._kinds = {name: entry.kind for name, entry in manifest.tables.items()}
+        self._times = (TIME, *TIME_LISTS) if manifest.reads_gaps else ()
         self._check_names(table.column_names)
-        if taken := [name for name in WRITTEN if name in table.column_names]:
+        written = (*WRITTEN, ORDER) if manifest.gives_orders else WRITTEN
+        if taken := [name for name in written if name in table.column_names]:
             raise DataError(
                 f"{block.file}: column {taken[0]}: the scores have a column of this name; give it another one"
             )
-        known = {*self._tables, *self._numbers, *self._page_numbers}
+        known = {*self._tables, *self._times, *self._numbers, *self._page_numbers}
         self.copied = [name for name in table.column_names if name not in known]
         self._values = {name: self._plain(table.column(name), name) for name in table.column_names if name in known}
         self.items = [row or [] for row in self._values["items"]]
@@ -135,7 +139,7 @@ class RequestColumns:
             user=given(self._user),
             numbers=given(self._numbers),
             page_numbers=given(self._page_numbers),
-            **{"items": [], **given((*LISTS, "trigger"))},
+            **{"items": [], **given((*LISTS, "trigger", *self._times))},
         )
 
     def _check_names(self, names: list[str]) -> None:
@@ -151,9 +155,10 @@ class RequestColumns:
         )
 
     def _plain(self, column: pa.ChunkedArray, name: str) -> list[Any]:
-        """The values of a column; ids that are text in the file, or floats, as the type of the log's ids."""
-        many = name in (*LISTS, *self._numbers) or (name in self._user and self._user[name].many)
+        """The values of a column; ids and times that are text in the file, or floats, as they are in a request."""
+        many = name in (*LISTS, *TIME_LISTS, *self._numbers) or (name in self._user and self._user[name].many)
         kind = self._kinds[self._tables[name]] if name in self._tables else None
+        kind = "integer" if name in self._times else kind
         try:
             if self._block.is_csv:
                 texts = column.to_pylist()

@@ -20,7 +20,7 @@ from lightning_ccn.serving.errors import RequestError
 from lightning_ccn.serving.package import MANIFEST, Package, sha256_of
 from lightning_ccn.serving.request import Request
 from lightning_ccn.serving.request_files import Block, RequestColumns, blocks_of
-from lightning_ccn.serving.scorer import Scorer, Scores
+from lightning_ccn.serving.scorer import DEGREE, ORDER, PROBABILITY, Scorer, Scores
 
 OTHERWISE = "remove it, or name another folder"
 
@@ -65,8 +65,9 @@ class Scored:
 def score_files(package: Path, requests: Path, output: Path, processes: int = 1) -> Scored:
     """Scores requests, one a row.
 
-    Columns are `items`, `trigger`, `short`, `long`, and the features and numbers of the package by their names, with
-    the log's own ids. Any other column is copied to each of the request's candidates.
+    Columns are `items`, `trigger`, `short`, `long`, the times of a package that reads them, and the features and
+    numbers of the package by their names, with the log's own ids. Any other column is copied to each of the request's
+    candidates.
 
     A run that ended early goes on where it was: the parts that it has finished stay.
 
@@ -138,7 +139,7 @@ def _score_block(package: Path, block: Block, path: Path) -> Scored:
 
 
 def _scores(table: pa.Table, columns: RequestColumns, answers: list[Scores], empty: Scores) -> pa.Table:
-    """One row a candidate: the columns that are copied, the candidate, its probability and its degree.
+    """One row a candidate: the columns that are copied, the candidate, its probabilities and its degree.
 
     Args:
         table: The rows of requests.
@@ -153,7 +154,8 @@ def _scores(table: pa.Table, columns: RequestColumns, answers: list[Scores], emp
     if pa.types.is_string(columns.item_type):
         items = [None if item is None else str(item) for item in items]
     found["item"] = pa.array(items, columns.item_type)
-    all_of_them = [empty, *answers]
-    found["probability"] = pa.array(np.concatenate([answer.probability for answer in all_of_them]))
-    degrees = [answer.degree for answer in all_of_them if answer.degree is not None]
-    return pa.table({**found, "degree": pa.array(np.concatenate(degrees))} if degrees else found)
+    for name in (PROBABILITY, ORDER, DEGREE):
+        of_answers = [getattr(answer, name) for answer in (empty, *answers)]
+        if of_answers[0] is not None:
+            found[name] = pa.array(np.concatenate(of_answers))
+    return pa.table(found)

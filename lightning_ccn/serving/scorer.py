@@ -1,4 +1,4 @@
-"""`Scorer`: click probabilities of a request's candidates, from an exported package."""
+"""`Scorer`: probabilities of a request's candidates, from an exported package."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from lightning_ccn.serving.errors import PackageError
 from lightning_ccn.serving.graph_inputs import GraphInputs
 from lightning_ccn.serving.id_lookup import IdLookup
 from lightning_ccn.serving.package import COMPILED, GRAPH, Manifest, Package
-from lightning_ccn.serving.request import Ids, Request, Rows, encode
+from lightning_ccn.serving.request import Ids, Request, Rows, Seconds, encode
 
 Engine = Literal["onnx", "compiled"]
 AT_ONCE = 1 << 14  # candidates that a graph scores at a time: each takes some 10 kB meanwhile
-PROBABILITY, DEGREE, INTENT = "probability", "degree", "intent"  # outputs of a graph
+PROBABILITY, DEGREE, INTENT, ORDER = "probability", "degree", "intent", "order_probability"  # outputs of a graph
 Run = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
 
@@ -35,6 +35,8 @@ class Scores:
         unknown: How many ids of each field are not in the vocabularies; fields without any are left out.
         unknown_items: Int64 [unknown candidates], their places in `items`, from 0 and in order.
         defaulted: Features and numbers that the request left out, and numbers of which one or more are unknown.
+        order_probability: Float32 [items], of an order of each candidate, p(click) p(order | click); None for a model
+            without an order head.
     """
 
     probability: np.ndarray
@@ -43,6 +45,7 @@ class Scores:
     unknown: Mapping[str, int]
     unknown_items: np.ndarray
     defaulted: tuple[str, ...]
+    order_probability: np.ndarray | None
 
 
 class Scorer:
@@ -91,13 +94,18 @@ class Scorer:
         long: Ids = (),
         numbers: Mapping[str, Sequence[float | None]] | None = None,
         page_numbers: Mapping[str, float | None] | None = None,
+        time: int | None = None,
+        short_times: Seconds = (),
+        long_times: Seconds = (),
     ) -> Scores:
         """Scores the candidates of one request; the arguments are those of `Request`.
 
         Raises:
             RequestError: The request cannot be scored; the message names the field.
         """
-        return self.answer(Request(items, user or {}, trigger, short, long, numbers or {}, page_numbers or {}))
+        of_times = (time, short_times, long_times)
+        request = Request(items, user or {}, trigger, short, long, numbers or {}, page_numbers or {}, *of_times)
+        return self.answer(request)
 
     def score_many(self, requests: Iterable[Request]) -> list[Scores]:
         """Scores requests one after another, all with the same package."""
@@ -150,6 +158,7 @@ class _Serving:
             unknown=rows.unknown,
             unknown_items=np.flatnonzero(rows.items == 0),
             defaulted=rows.defaulted,
+            order_probability=of_items(ORDER) if ORDER in parts[0] else None,
         )
 
 

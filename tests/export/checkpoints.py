@@ -21,6 +21,7 @@ GIVEN = {
     *("user", "item", "target", "trigger", "short", "short_lengths", "long", "long_lengths"),
     *("target_group", "trigger_group", "numbers", "vectors", "wide"),
 }
+GAPS = {"short_gap", "long_gap"}  # further ones of a system that reads how long ago behaviours were
 # What the losses of nn/contrastive.py are made of, and no forward is.
 OF_LOSSES = {"Log", "Acos", "LogSoftmax", "ScatterND", "ScatterElements", "CumSum", "NonZero", "Loop", "If"}
 

@@ -24,7 +24,7 @@ from lightning_ccn.export.rebuild import rebuild
 from lightning_ccn.serving import Scorer
 from lightning_ccn.serving.package import Package
 from lightning_ccn.training.given_checkpoint import find_checkpoint
-from tests.export.checkpoints import GIVEN, predicted, served
+from tests.export.checkpoints import GAPS, GIVEN, predicted, served
 from tests.processes import clean_environment
 
 CLOSE = 1e-6
@@ -32,9 +32,10 @@ OTHER_LOSSES = ("ccn_without_attraction", "ccn_without_repulsion")  # whose grap
 SYSTEMS = {path.stem for path in (Path(__file__).parents[2] / "conf" / "model").glob("*.yaml")} - {*OTHER_LOSSES}
 OF_OPTIONS = {
     "din_with_dice": ("din", ["--model.system.init_args.activation", "dice"]),
-    "dei2n": ("dei2n", ["--model.system.init_args.time", "false"]),  # a request does not say when behaviours were
+    "dei2n_without_time": ("dei2n", ["--model.system.init_args.time", "false"]),
 }
 ALL = {**{name: (name, []) for name in sorted(SYSTEMS)}, **OF_OPTIONS}
+NOW, DAY = 1_800_000_000, 24 * 3600
 HISTORIES = ((0, 0), (1, 0), (0, 3), (50, 1000))  # short and long: empty, and longer than is read
 
 
@@ -70,7 +71,9 @@ def test_a_package_of_every_system_scores_as_predict_does_in_both_engines(
     why = folder_of_all / "failed" / name
     assert not why.exists(), why.read_text()
     run, package = folder_of_all / "runs" / "default" / name, folder_of_all / "packages" / name
-    assert {entry.name for entry in onnx.load(package / "model.onnx").graph.input} <= GIVEN
+    read = {entry.name for entry in onnx.load(package / "model.onnx").graph.input}
+    assert read <= GIVEN | GAPS
+    assert read & GAPS == (GAPS if name == "dei2n" else set())
     of_model = predicted(run, package_data, tmp_path / "scores")
     assert np.ptp(of_model) > 0.02, "scores that are all alike would show nothing"
     np.testing.assert_allclose(served(package, package_data), of_model, atol=CLOSE)
@@ -102,6 +105,9 @@ def check_requests(candidates: int, run: Path, folder: Path, package: Path, scor
             "age": rng.normal(100, 5, 1),
             "short_items": one_list(rng.integers(0, 61, short)),
             "long_items": one_list(rng.integers(0, 61, long)),
+            "time": np.array([NOW]),
+            "short_times": one_list(NOW - np.sort(rng.integers(0, DAY, short))[::-1]),
+            "long_times": one_list(NOW - np.sort(rng.integers(0, 100 * DAY, long))[::-1]),
         }
         with torch.no_grad():
             expected = system(collator(rows)).logit.sigmoid().numpy()

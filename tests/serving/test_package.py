@@ -25,6 +25,13 @@ def test_a_manifest_survives_its_file(package: Path) -> None:
     assert Manifest.from_json(manifest.to_json()) == manifest
 
 
+def test_a_package_of_before_times_reads_none(copied: Path) -> None:
+    plain = json.loads((copied / "package.json").read_text())
+    assert plain.pop("reads_gaps") is False
+    (copied / "package.json").write_text(json.dumps(plain))
+    assert Package(copied).manifest.reads_gaps is False
+
+
 def test_tables_and_attributes_are_memory_mapped(package: Path) -> None:
     opened = Package(package)
     arrays = [*(table.values for table in opened.tables.values()), *opened.attributes.values()]

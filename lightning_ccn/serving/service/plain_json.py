@@ -112,6 +112,8 @@ def _object_of(scores: Scores) -> str:
         "unknown_items": json.dumps(scores.unknown_items.tolist()),
         "defaulted": json.dumps(scores.defaulted),
     }
+    if scores.order_probability is not None:
+        fields["order_probability"] = _numbers(scores.order_probability)
     return "{" + ",".join(f'"{name}":{text}' for name, text in fields.items()) + "}"
 
 

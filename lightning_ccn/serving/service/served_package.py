@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lightning_ccn.serving.errors import PackageError, RequestError
-from lightning_ccn.serving.package import EXAMPLES, MANIFEST, REQUEST
+from lightning_ccn.serving.package import EXAMPLES, MANIFEST, REQUEST, Manifest
 from lightning_ccn.serving.request import Request
 from lightning_ccn.serving.scorer import Scorer
 
@@ -54,7 +54,7 @@ def open_package(path: Path, threads: int) -> ServedPackage:
         for plain in ({"items": [None]}, *examples):  # opens the tables, which a request would otherwise do
             _try(scorer, plain, folder)
         said = (folder / MANIFEST).read_bytes()
-        if json.loads(said) != json.loads(scorer.manifest.to_json()):
+        if Manifest.from_json(said.decode()) != scorer.manifest:
             raise PackageError(f"{folder}: was exchanged while it was opened; open it again")
     except OSError as error:
         raise PackageError(f"{error.filename or folder}: cannot be read: {error.strerror}") from None
@@ -66,7 +66,8 @@ def _try(scorer: Scorer, plain: Any, folder: Path) -> None:
         scores = scorer.answer(Request.from_plain(plain))
     except RequestError as error:
         raise PackageError(f"{folder}: does not score a request of its own, {error}; export again") from None
-    if not np.isfinite(scores.probability).all():
+    given = (scores.probability, scores.order_probability)
+    if not all(np.isfinite(each).all() for each in given if each is not None):
         raise PackageError(f"{folder}: gives a probability that is not a number; train and export again")
 
 

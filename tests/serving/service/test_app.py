@@ -45,6 +45,21 @@ def test_it_answers_what_the_scorer_does(service: Service, package: Path, loop: 
     }
 
 
+def test_times_are_asked_for_where_the_model_reads_them(service: Service, timed_package: Path, loop: Loop) -> None:
+    timed = Service(timed_package, PATIENT)
+    assert {"time", "short_times", "long_times"} <= timed.served.request["properties"].keys()
+    request = {"items": [1007], "short": [1001, 1002], "time": 1_800_000_000, "short_times": [1_700_000_000] * 2}
+    assert loop.run(post(timed, request)).status == 200
+    missing = loop.run(post(timed, {"requests": [{"items": [1007]}, {"items": [1007], "short": [1001]}]}))
+    assert missing.status == 422
+    assert missing.plain["error"].startswith("requests[1].short_times: missing; the model reads how long ago")
+    refused = loop.run(post(service, request))
+    assert (refused.status, refused.plain) == (
+        422,
+        {"error": "time: the model does not read when behaviours were; leave it out"},
+    )
+
+
 def test_a_list_of_requests_gets_the_answers_of_each(service: Service, loop: Loop) -> None:
     each = [loop.run(post(service, request)).plain for request in EXAMPLES]
     together = loop.run(post(service, {"requests": EXAMPLES})).plain

@@ -143,6 +143,25 @@ def test_long_ids_are_sent_as_they_are_written(browser: Browser, server: ServerP
         assert (body["items"], body["user"]["user"]) == ([9007199254740993, 7], -(2**63))
 
 
+def test_times_are_asked_for_where_the_model_reads_them(browser: Browser, timed_package: Path, tmp_path: Path) -> None:
+    server = ServerProcess(timed_package, tmp_path / "log")
+    try:
+        with visited(browser, server) as page:
+            page.get_by_label("Candidates").fill("1001, 1002")
+            page.locator("summary").first.click()
+            page.get_by_label("Short recent").fill("1003 1004")
+            page.get_by_role("button", name="Rank the candidates").click()
+            page.get_by_role("alert").filter(has_text="short_times: missing").wait_for()
+            page.get_by_label("Times of short").fill("1700000000, 1700000060")
+            page.get_by_label("Time of the page").fill("1800000000")
+            with page.expect_request("**/score") as sent:
+                assert len(rank(page)) == 2
+            body = json.loads(sent.value.post_data or "")
+            assert (body["time"], body["short_times"]) == (1_800_000_000, [1_700_000_000, 1_700_000_060])
+    finally:
+        server.stop()
+
+
 WRONG = {
     "Candidates": ("1001, abc", "items: “abc” is not an integer"),  # the page's own words
     "user": ("99999999999999999999", "user.user: 99999999999999999999 does not fit 64 bits"),  # the service's
@@ -214,6 +233,7 @@ def test_nothing_else_can_run_on_the_page(browser: Browser, server: ServerProces
                 document.body.append(script);
                 await fetch("http://192.0.2.1/").catch(() => 0);
                 document.body.insertAdjacentHTML("beforeend", "<p style='color: red' onclick='ran = true'>");
+                document.body.lastElementChild.click();  // some browsers look at a handler only when it is called
                 await new Promise(done => setTimeout(done, 50));
                 return [window.ran === undefined, [...new Set(blocked)].sort()];
             }"""
