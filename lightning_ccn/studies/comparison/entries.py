@@ -68,7 +68,12 @@ def read_entry(args: Sequence[str], source: str) -> tuple[Entry, Dataset]:
     dataset: Dataset = preflight.datamodule.dataset
     system = preflight.model.new_system()
     tables = sum(table.rows * table.dim for table in find_tables(system))
-    dense = sum(parameter.numel() for parameter in system.parameters()) - tables
+    try:
+        head = preflight.model.new_order_head(system)
+    except OptionError as error:
+        raise OptionError(f"{source}: {error}") from None
+    layers = [*system.parameters(), *(head.parameters() if head is not None else [])]
+    dense = sum(parameter.numel() for parameter in layers) - tables
     display = Display(**preflight.options.display.as_dict())
     return Entry(display, Rates(preflight.model.lr, preflight.strategy.table_lr), tables, dense), dataset
 

@@ -212,8 +212,9 @@ class Study:
             if not one or not other:
                 return {}
             users = one.pop(USER, users)
-            of_seeds.append({metric: one[metric] - other[metric] for metric in one})
-        means = {metric: np.mean([effects[metric] for effects in of_seeds], axis=0) for metric in of_seeds[0]}
+            of_seeds.append({metric: one[metric] - other[metric] for metric in one.keys() & other.keys()})
+        known = set.intersection(*map(set, of_seeds))  # a cell of an earlier version has fewer
+        means = {metric: np.mean([effects[metric] for effects in of_seeds], axis=0) for metric in known}
         return means if users is None else {metric: user_effects(mean, users) for metric, mean in means.items()}
 
     def _seeds(self, system: str, left_out: LeftOut | None) -> dict[int, Cell]:

@@ -19,6 +19,10 @@ LEFT_OUT = (
     "model could reach if it knew all about the value, which none of these does. Differences are paired by seed. Their "
     "mean is over the values, and its 95% interval is Student’s with the values as the sample."
 )
+ORDERS = (
+    "The AUC of the probability of an order, p(click) p(order | click), over all items that a run is tested on. "
+    "Errors, intervals and p are as in the results."
+)
 QUICK = (
     "This is a quick comparison: one run per system, without a search. It shows that everything works, "
     "but it cannot tell a small difference from chance."
@@ -38,21 +42,10 @@ MEASURES = (
     "multiple of the configuration’s; it applies to dense layers and tables alike. Minutes are the time of one run; "
     "other runs may have shared the machine."
 )
-DEGREES = (
-    "Distribution of the collaborative degree, for the first run of each system that has one. Both distributions are "
-    "scaled to the same area. “Before training” shows the first pages of the validation split, “after” the test "
-    "split. The number is the share of pairs of a clicked and an unclicked item in which the clicked item has the "
-    "higher degree: .5 means that the distributions do not differ; below .5, clicked items have the lower degrees."
-)
-LEARNING = (
-    "AUC on the validation split; cross entropy of training, smoothed over neighbouring steps; and the difference of "
-    "this cross entropy to the baseline’s run with the same seed, which reads the same pages at the same step: below "
-    "0, the system fits these pages better. One line per run. Grey: the first run of every other system."
-)
 CALIBRATION = (
     "Items are sorted by prediction and divided into twenty groups. The figure shows each group’s click rate minus its "
     "mean prediction, in percentage points, against the prediction. One line per run. Chance explains differences "
-    "within the band of two standard errors."
+    "within the band of two standard errors, which is that of the first run."
 )
 
 
@@ -169,7 +162,8 @@ def tests(comparison: Comparison) -> str:
             "between runs with the same seed. The error, the interval and p are Student’s, with the values as the "
             "sample: they cover the differences between values, and with them those between seeds and pages. p is not "
             f"corrected for the number of comparisons, {others}. “Values” is the number of left-out values that would "
-            "find a difference of .1 points with p < .05 in four of five comparisons."
+            "find a difference of .1 points with p < .05 in four of five comparisons; “–” if more than a thousand "
+            "would be needed, or their error is unknown."
         )
     if len(comparison["protocol"]["seeds"]) < 2:
         return "Differences are those of single runs; a standard error and a p-value need two runs per system."
@@ -188,6 +182,13 @@ def repeated(comparison: Comparison) -> str:
     return "values" if comparison.get("left_out") else "seeds"
 
 
+def left_out_fact(comparison: Comparison) -> dict[str, str]:
+    """What each run leaves out, for the facts at the top; nothing if none does."""
+    if not (left_out := comparison.get("left_out")):
+        return {}
+    return {"each run leaves out": f"1 of {len(left_out['values'])} values of {left_out['column']}"}
+
+
 def _values(comparison: Comparison) -> str:
     left_out = comparison["left_out"]
     return f"{len(left_out['values'])} left-out values of {left_out['column']}"
@@ -204,94 +205,54 @@ def order(systems: Sequence[SystemEntry]) -> str:
 
 def bounds(comparison: Comparison) -> str:
     """What the bounds are."""
-    known = comparison["bounds"]
+    known, left_out = comparison["bounds"], comparison.get("left_out")
     text = "The synthetic world that generated these data knows each click’s probability."
     if known.get("oracle_auc") is not None:
+        over = f", a mean over the {_values(comparison)}" if left_out else ""
         text += (
-            f" The oracle ranks by this probability. Its AUC is {decimal(known['oracle_auc'], 4)}, not 1, because "
-            "clicks are random."
+            f" The oracle ranks by this probability. Its AUC is {decimal(known['oracle_auc'], 4)}{over}, not 1, "
+            "because clicks are random."
         )
     if known.get("attainable_auc") is not None:
         text += (
             " The user’s intent and the page clickiness (how click-prone the whole page is) appear in no log. Averaged "
             f"over both, the probability gives an AUC of {decimal(known['attainable_auc'], 4)}, the highest that a "
-            "model can attain."
+            "model can attain"
         )
+        text += f" that knows all about the {left_out['column']}: none that left it out does." if left_out else "."
     return text
 
 
-def sensitivity(comparison: Comparison) -> str:
-    """What was varied, and in how many runs."""
-    runs = max(len(point["runs"]) for points in comparison["sensitivity"].values() for point in points)
-    point = "a point is one run" if runs == 1 else f"a point is the mean of {runs} runs"
+def degrees(comparison: Comparison) -> str:
+    """What the distributions are of."""
+    after = "the test split"
+    if left_out := comparison.get("left_out"):
+        first = left_out["values"][0]["name"]
+        after = f"the test pages of {left_out['column']} {first}, which this run left out"
     return (
-        "AUC of the test split. One option is varied at a time, the others stay as configured. Trained on "
-        f"{_searched_on(comparison)}; {point}."
+        "Distribution of the collaborative degree, for the first run of each system that has one. Both distributions "
+        "are scaled to the same area. “Before training” shows the first pages of the validation split, “after” "
+        f"{after}. The number is the share of pairs of a clicked and an unclicked item in which the clicked item has "
+        "the higher degree: .5 means that the distributions do not differ; below .5, clicked items have the lower "
+        "degrees."
     )
 
 
-def page_sizes(classes: Sequence[tuple[float, float, float]]) -> str:
-    """The classes, and the number of pages in each."""
+def learning(comparison: Comparison) -> str:
+    """What the curves are."""
+    same = "with the same seed" + " and left-out value" * ("left_out" in comparison)
+    return (
+        "AUC on the validation split; cross entropy of training, smoothed over neighbouring steps; and the difference "
+        f"of this cross entropy to the baseline’s run {same}, which reads the same pages at the same step: below 0, "
+        "the system fits these pages better. One line per run. Grey: the first run of every other system."
+    )
+
+
+def page_sizes(comparison: Comparison, classes: Sequence[tuple[float, float, float]]) -> str:
+    """The classes, and the number of pages in each; runs that left something out have different ones."""
+    most = "up to " * ("left_out" in comparison)
     texts = [
-        f"{low:g} to {high:g} items, {count(pages)} pages" if high < 1e6 else f"{low:g} or more, {count(pages)} pages"
+        f"{f'{low:g} to {high:g} items' if high < 1e6 else f'{low:g} or more'}, {most}{count(pages)} pages"
         for low, high, pages in classes
     ]
     return f"Page sizes: {'; '.join(texts)}. One line per run. Grey: the first run of every other system."
-
-
-def search(comparison: Comparison) -> str:
-    """How the settings were chosen."""
-    return (
-        f"AUC on the validation split after training on {_searched_on(comparison)}, with seeds that no reported run "
-        "has. Every system has the same number of trials, and the first is its configuration as it is. A trial is "
-        f"ended early if it is below the median of the system’s others at the same step. {_finals(comparison)} "
-        "The reported runs of a system use the settings of the chosen trial. The test split was not used."
-    ) + " Trials use the pages of all values, also of those that a run leaves out." * ("left_out" in comparison)
-
-
-def _finals(comparison: Comparison) -> str:
-    """What became of the best trials."""
-    finalists = comparison["protocol"].get("finalists", 1)
-    if finalists == 1:
-        return "The best one is chosen."
-    return f"The {finalists} best run with two more seeds each, and the best mean chooses."
-
-
-def not_searched(comparison: Comparison) -> str:
-    """Where the settings come from if this comparison did not search them."""
-    earlier = comparison["protocol"].get("settings_from")
-    return f"taken from {earlier}." if earlier else "every system was trained as configured."
-
-
-def method(comparison: Comparison) -> list[str]:
-    """The paragraphs on the method."""
-    protocol, git = comparison["protocol"], comparison.get("git") or {}
-    seeds = ", ".join(str(seed) for seed in protocol["seeds"])
-    errors = "The standard error is that of the mean over runs."
-    if "left_out" in comparison:
-        errors = "The standard error is that of the mean over left-out values."
-    if protocol["dropped"]:
-        errors = (
-            "The standard error is that of a trimmed mean, from the winsorised variance. The variance of the remaining "
-            "runs would be too small, because the best and the worst run are left out."
-        )
-    versions = ", ".join(f"{name} {number}" for name, number in comparison["versions"].items())
-    if git.get("commit"):
-        versions += f", commit {git['commit'][:10]}" + " with uncommitted changes" * bool(git.get("changed"))
-    each = f"for every left-out {comparison['left_out']['column']} and seed" if "left_out" in comparison else "per seed"
-    covers = "values" if "left_out" in comparison else "seeds and the pages of the test split"
-    return [
-        "All systems read the same pages. What the search changes for a system is in the table of the search. "
-        f"Each is trained once {each}: {seeds}. A seed draws the initial weights and the order of the pages, so runs "
-        f"with the same seed are paired. The error of a difference covers the {covers}. "
-        "Each finished run reads the test split once; nothing is chosen by it.",
-        errors,
-        f"The training times of all runs add up to {comparison['minutes']:,.1f} minutes. The file compare.json beside "
-        "this one has unrounded numbers, the metrics of every run, and its learning curves.",
-        f"{versions}.",
-    ]
-
-
-def _searched_on(comparison: Comparison) -> str:
-    share = comparison["protocol"].get("search_share", 1.0)
-    return "the same training data" if share == 1 else f"{100 * share:g}% of the training data"

@@ -9,9 +9,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from lightning_ccn.studies.html_report import captions, figures, panels, tables
+from lightning_ccn.studies.html_report import captions, figures, method, panels, tables
 from lightning_ccn.studies.html_report.markup import render
-from lightning_ccn.studies.html_report.values import SystemEntry, diagnostics, family, metric_titles
+from lightning_ccn.studies.html_report.values import SystemEntry, diagnostics, family, mean, metric_titles
 
 FAMILIES = {
     "contrast": "uses the trigger, trained with contrast",
@@ -49,6 +49,7 @@ def write_page(comparison: Mapping[str, Any], path: Path) -> None:
     data = comparison["dataset"]
     shown = {family(system) for system in systems}
     every_figure = _figures(comparison)
+    whole = " in all" if "left_out" in comparison else ""  # of which a run reads some
     page = render(
         "page.html",
         style=Markup(Path(__file__).with_name("page.css").read_text(encoding="utf-8")),
@@ -60,7 +61,8 @@ def write_page(comparison: Mapping[str, Any], path: Path) -> None:
         facts={
             "systems": str(len(systems)),
             "runs per system": str(len(systems[0]["runs"])),
-            **{f"{split} pages": tables.count(number) for split, number in data["pages"].items()},
+            **captions.left_out_fact(comparison),
+            **{f"{split} pages{whole}": tables.count(number) for split, number in data["pages"].items()},
             "items shown": tables.count(data["items"]),
             "click rate": f"{100 * data['clicks'] / max(data['items'], 1):.1f}%",
         },
@@ -68,7 +70,7 @@ def write_page(comparison: Mapping[str, Any], path: Path) -> None:
         terms=captions.terms(shown),
         marks=captions.marks(comparison),
         figures=every_figure,
-        method=captions.method(comparison),
+        method=method.method(comparison),
         command=comparison["command"],
         not_shown=[figure for figure in every_figure.values() if figure.missing],
     )
@@ -96,6 +98,7 @@ def _figures(comparison: Mapping[str, Any]) -> dict[str, ReportFigure]:
             tables.results(systems, baseline, titles, captions.repeated(comparison)),
             captions.tests(comparison),
         ),
+        **_orders(comparison),
         **_left_out(comparison),
         "order": _unless_missing(
             "Order of the systems, here and in the paper",
@@ -116,28 +119,28 @@ def _figures(comparison: Mapping[str, Any]) -> dict[str, ReportFigure]:
             _recorded(systems, "degrees"),
             "no run has recorded degrees; only TAN and CCN have them.",
             lambda: panels.degrees(systems),
-            lambda: captions.DEGREES,
+            lambda: captions.degrees(comparison),
         ),
         "sensitivity": _unless_missing(
             "Sensitivity of CCN to λ, τ and ξ",
             comparison.get("sensitivity"),
             "this comparison did not vary them.",
             lambda: figures.sensitivity(comparison["sensitivity"], titles),
-            lambda: captions.sensitivity(comparison),
+            lambda: method.sensitivity(comparison),
         ),
         "page_sizes": _unless_missing(
             "Page AUC by page size",
             classes,
             "no run has recorded it.",
             lambda: panels.page_sizes(systems),
-            lambda: captions.page_sizes(classes),
+            lambda: captions.page_sizes(comparison, classes),
         ),
         "learning": _unless_missing(
             "Learning curves",
             panels.has_curves(systems),
             "no run has logged a loss or a validation AUC.",
             lambda: panels.learning(systems, baseline),
-            lambda: captions.LEARNING,
+            lambda: captions.learning(comparison),
         ),
         "calibration": _unless_missing(
             "Calibration",
@@ -150,11 +153,21 @@ def _figures(comparison: Mapping[str, Any]) -> dict[str, ReportFigure]:
         "search": _unless_missing(
             "Search",
             any(system.get("search") for system in systems),
-            captions.not_searched(comparison),
+            method.not_searched(comparison),
             lambda: tables.search(systems),
-            lambda: captions.search(comparison),
+            lambda: method.search(comparison),
         ),
     }
+
+
+def _orders(comparison: Mapping[str, Any]) -> dict[str, ReportFigure]:
+    """The table of the orders' AUC, for a comparison of systems with an order head."""
+    systems, titles = comparison["systems"], metric_titles(comparison)
+    if all(mean(system, tables.ORDER_AUC) is None for system in systems):
+        return {}
+    repeated, baseline = captions.repeated(comparison), str(comparison["protocol"]["baseline"])
+    body = tables.results(systems, baseline, titles, repeated, (tables.ORDER_AUC,))
+    return {"orders": ReportFigure("Orders", body, captions.ORDERS)}
 
 
 def _left_out(comparison: Mapping[str, Any]) -> dict[str, ReportFigure]:

@@ -13,6 +13,7 @@ from lightning_ccn.studies.html_report.values import SystemEntry, error, family,
 
 MISSING = "–"
 RANKED = ("auc", "page_gauc")  # the metrics of the figures and of the first table
+ORDER_AUC = "order_auc"  # the metric of the table of orders
 
 
 class TableCell(NamedTuple):
@@ -32,28 +33,35 @@ class TableRow(NamedTuple):
     cells: list[TableCell]
 
 
-def results(systems: Sequence[SystemEntry], baseline: str, titles: Mapping[str, str], repeated: str) -> Markup:
-    """AUC and page AUC with their standard errors, and the paired differences to the baseline with their intervals.
+def results(
+    systems: Sequence[SystemEntry],
+    baseline: str,
+    titles: Mapping[str, str],
+    repeated: str,
+    metrics: Sequence[str] = RANKED,
+) -> Markup:
+    """Metrics with their standard errors, and the paired differences to the baseline with their intervals.
 
     Args:
         systems: Entries of compare.json.
         baseline: Name of the baseline.
         titles: Title of each metric by its name.
         repeated: What there may be more of, to find a smaller difference: `seeds`, or values that are left out.
+        metrics: Their names; the first one ranks the systems.
     """
     baseline_title = title_of(systems, baseline)
-    groups = [group for metric in RANKED for group in ((titles[metric], 2), (f"minus {baseline_title}, points", 4))]
+    groups = [group for metric in metrics for group in ((titles[metric], 2), (f"minus {baseline_title}, points", 4))]
     rows = []
-    for system in ranked(systems, "auc"):
+    for system in ranked(systems, metrics[0]):
         cells = []
-        for metric in RANKED:
+        for metric in metrics:
             cells += [_number(mean(system, metric), 4, metric), _number(error(system, metric), 4)]
             cells += [_number(_points(versus(system, metric, "difference")), 2, sign="+")]
             cells += [TableCell(interval(system, metric))]
             cells += [TableCell(probability(versus(system, metric, "p")))]
             cells += [TableCell(count(versus(system, metric, "seeds_to_see")))]
         rows.append(_row(system, cells))
-    return _table(["system", *("mean", "± SE", "mean", "95% interval", "p", repeated) * 2], rows, groups)
+    return _table(["system", *("mean", "± SE", "mean", "95% interval", "p", repeated) * len(metrics)], rows, groups)
 
 
 def by_left_out(left_out: Mapping[str, Any], systems: Sequence[SystemEntry], baseline: str) -> Markup:
@@ -102,7 +110,9 @@ def measures(systems: Sequence[SystemEntry], titles: Mapping[str, str]) -> Marku
         titles: Title of each metric by its name.
     """
     metrics = [
-        name for name in titles if name not in RANKED and any(mean(system, name) is not None for system in systems)
+        name
+        for name in titles
+        if name not in (*RANKED, ORDER_AUC) and any(mean(system, name) is not None for system in systems)
     ]
     rows = []
     for system in systems:

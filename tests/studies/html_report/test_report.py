@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,25 @@ def test_left_out_values_are_shown_with_their_mean_and_its_interval(
         [100 * ccn["low"], 100 * ccn["high"]], abs=0.0051
     )
     assert "A point is the mean over 3 left-out values of scenario" in text and "it needs two" not in text
+
+
+def test_orders_have_a_table_of_their_own_with_differences(written: Callable[[dict[str, Any]], Path]) -> None:
+    content = comparison(seeds=2, systems=("sim", "ccn"))
+    content["metrics"] = {**content["metrics"], "order_auc": "AUC of orders", "order_logloss": "log loss of orders"}
+    for system, auc in zip(content["systems"], (0.71, 0.69), strict=True):
+        of = {"order_auc": {"mean": auc, "se": 0.002, "runs": 2}, "order_logloss": {"mean": 0.1, "se": 0.0, "runs": 2}}
+        system["summary"] |= of
+    difference = {"difference": -0.02, "low": -0.03, "high": -0.01, "p": 0.02, "seeds_to_see": 40}
+    content["systems"][1]["versus"]["order_auc"] = difference
+    figures = dict(re.findall(r"<figure><h2>([^<]*)</h2>(.*?)</figure>", written(content).read_text(), re.DOTALL))
+    rows = [re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in figures["Orders"].split("<tr")]
+    assert rows[-2:] == [
+        [".7100", ".0020", "–", "–", "–", "–"],
+        [".6900", ".0020", "−2.00", "−3.00 to −1.00", ".020", "40"],
+    ]
+    assert "log loss of orders" in figures["Other metrics and costs"]
+    assert "AUC of orders" not in figures["Other metrics and costs"]
+    assert "<h2>Orders</h2>" not in written(comparison(seeds=2, systems=("sim", "ccn"))).read_text()
 
 
 def test_undefined_numbers_are_shown_as_undefined(browser: Browser, written: Callable[[dict[str, Any]], Path]) -> None:
