@@ -77,16 +77,18 @@ class SameRun(L.Callback):
         before, now = self._saved_steps, _schedule_steps(trainer, pl_module)
         self._saved_steps = None
         if before is not None and now is not None and before != now:
+            assert isinstance(pl_module, CTRModule)
+            falls = "the learning rate" if pl_module.lr_scheduler is None else "model.auxiliary_start"
             rank_zero_warn(
-                f"the learning rate fell over {before:,} steps, and falls over {now:,} from step "
+                f"{falls} fell over {before:,} steps, and falls over {now:,} from step "
                 f"{trainer.global_step:,} on, because trainer.max_steps or trainer.max_epochs has changed: the model "
                 f"will be neither that of a run of {before:,} steps nor that of a run of {now:,}"
             )
 
 
 def _schedule_steps(trainer: L.Trainer, module: L.LightningModule) -> int | None:
-    """Steps over which the default schedule falls; None without end, or for another schedule."""
-    if not isinstance(module, CTRModule) or module.lr_scheduler is not None:
+    """Steps that the run's schedules depend on; None without end, or if nothing depends on them."""
+    if not isinstance(module, CTRModule) or (module.lr_scheduler is not None and module.auxiliary_start == 1):
         return None
     steps = trainer.estimated_stepping_batches
     return int(steps) if math.isfinite(steps) else None

@@ -64,7 +64,7 @@ def read_profiles(
         f"""
         SELECT *, ROW_NUMBER() OVER (PARTITION BY user_key ORDER BY {order}) AS version
         FROM described
-        WHERE us IS NOT NULL
+        WHERE us IS NOT NULL AND (end_us IS NULL OR end_us > us)
         """,
     )
     if spec.until:
@@ -72,6 +72,9 @@ def read_profiles(
     summary = """
         SELECT 'no time since when it holds' AS reason, COUNT(*) AS count, MIN(CAST(user_key AS VARCHAR)) AS example
         FROM described WHERE us IS NULL HAVING COUNT(*) > 0
+        UNION ALL
+        SELECT 'it ends before it begins' AS reason, COUNT(*) AS count, MIN(CAST(user_key AS VARCHAR)) AS example
+        FROM described WHERE end_us <= us HAVING COUNT(*) > 0
         """
     report.dropped("users", engine, summary)
     again = """
