@@ -257,6 +257,17 @@ def test_a_profile_that_has_ended_is_unknown(tmp_path: Path) -> None:
         pages_of(tmp_path / "again", rows, users=users, split=ALL_TRAIN)
 
 
+def test_a_profile_that_ends_before_it_begins_is_dropped_and_counted(tmp_path: Path) -> None:
+    write_rows(tmp_path / "exposures.parquet", [exposure("v0", "u", "a", NOON)])
+    times = (("Rome", NOON - 20, NOON + 5), ("Oslo", NOON - 10, NOON - 15))
+    profile = [{"id": "u", "city": city, "from": start, "to": end} for city, start, end in times]
+    write_rows(tmp_path / "users.parquet", profile)
+    users = {"files": "users.parquet", "user": "id", "since": "from", "until": "to", "features": ["city"]}
+    report = build(write_spec(tmp_path, users=users, split=ALL_TRAIN))
+    assert [page["city"] for page in read_pages(tmp_path / "out")] == ["Rome"]
+    assert report.counts["users"]["dropped"] == {"it ends before it begins": 1}
+
+
 def test_items_bring_attributes_and_numbers_and_features_may_share_a_table(tmp_path: Path) -> None:
     items: list[Row] = [{"id": "i0", "topic": "sport", "price": 2.5}, {"id": "i1", "topic": "art", "price": None},
                         {"id": "unused", "topic": "none", "price": 1.0}]  # fmt: skip
