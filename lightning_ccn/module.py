@@ -66,8 +66,8 @@ class CTRModule(L.LightningModule):
         order_weight: Weight of the orders' loss. Above 0, an order head beside the click head estimates p(order), see
             `nn.order_head`, and the data need orders; works with any system.
         auxiliary_start: Factor on the system's auxiliary losses, such as CCN's contrast, in the first step. It falls
-            linearly to 1 over the first quarter of the steps. A large one starts CCN's collaborative degree on any log,
-            see docs/reproduction.md.
+            linearly to 1 over the first quarter of the steps. A large one helps CCN's collaborative degree to start
+            where clicks or pages are few, see docs/reproduction.md.
         cold_below: If set, a test reports by segment too, see `evaluation.segments`; items are cold that the training
             split of the tested folder shows less often than this.
         freeze: Names of tables and layers that are not trained, see `nn.freezing`.
