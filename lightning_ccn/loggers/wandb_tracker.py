@@ -54,6 +54,7 @@ def _harmless(method: Callable[Concatenate[WandbTracker, P], object]) -> Callabl
             method(self, *args, **kwargs)
         except Exception as error:
             self.ended = self.failed = True
+            _release_console()
             rank_zero_warn(f"W&B failed, the run continues without it: {_one_line(error)}{self._upload_later()}")
 
     return guarded
@@ -255,9 +256,19 @@ def wanted(mode: Mode) -> bool:
 def _end_client() -> None:
     import wandb
 
+    _release_console()
     for end in (wandb.finish, wandb.teardown):
         with suppress(Exception):
             end()
+
+
+def _release_console() -> None:
+    """Stops W&B's copy of what is printed: with a dead client `wandb.finish` fails before it does."""
+    import wandb
+
+    with suppress(Exception):
+        if wandb.run is not None:
+            wandb.run._console_stop()
 
 
 def _one_line(error: Exception) -> str:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -217,7 +218,9 @@ def test_a_run_that_goes_on_keeps_its_id_and_its_lines_and_the_command_that_was_
         assert [line["trainer/global_step"] for line in server.history if "train_loss" in line] == steps
 
 
-def test_lines_before_and_after_slurm_has_ended_the_client_are_kept(tmp_path: Path, client: pytest.MonkeyPatch) -> None:
+def test_lines_before_and_after_slurm_has_ended_the_client_are_kept(
+    tmp_path: Path, client: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     told = threading.Event()
     client.setattr(signals, "_terminated", told)
     with WandbTracker(tmp_path / "shop" / "a", config={}, job_type="fit", offline=True) as tracker:
@@ -230,6 +233,7 @@ def test_lines_before_and_after_slurm_has_ended_the_client_are_kept(tmp_path: Pa
     _, second = read(tmp_path / "shop" / "a")  # the first had no second's time to write its line
     assert second.run.run_id == tracker.run_id
     assert second.column("train_loss") == [(0, 1.0), (1, 0.5)]
+    assert nothing_is_said_of_a_print(caplog)
 
 
 def test_a_fine_tuned_run_is_another_that_names_its_parent(tracked: Path, dataset: Path, tmp_path: Path) -> None:
@@ -303,7 +307,7 @@ def test_a_server_that_goes_away_during_training_does_not_hold_it_up(
 
 
 def test_a_client_that_dies_during_training_is_said_once_and_training_goes_on(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     draw = calibration_plot
 
@@ -319,6 +323,15 @@ def test_a_client_that_dies_during_training_is_said_once_and_training_goes_on(
     assert len([warning for warning in warnings if "W&B" in str(warning.message)]) == 1
     assert "auc" in metrics(folder)
     assert len([line for line in lines(folder) if line["auc"]]) == 1
+    assert nothing_is_said_of_a_print(caplog)
+
+
+def nothing_is_said_of_a_print(caplog: pytest.LogCaptureFixture) -> bool:
+    """Whether a line can be printed without an error of the client, which would have got a copy."""
+    caplog.clear()
+    print("a line")
+    time.sleep(0.5)  # the client's own thread logs the error
+    return not [record for record in caplog.records if record.name.startswith("wandb")]
 
 
 def client_processes() -> list[int]:
