@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch.nn.functional import linear, scaled_dot_product_attention
 
 from lightning_ccn.data.padding import PaddedBehaviours, Places
 from lightning_ccn.nn.gather import gather
+from lightning_ccn.nn.weighted_means import weighted_means
 
 
 class TargetAttention(nn.Module):
@@ -17,7 +19,8 @@ class TargetAttention(nn.Module):
 
     Items are the queries (targets or triggers); behaviours are keys and values. Both are in *segments*: a page with its
     short sequence, or a target with the long behaviours of its category (SIM's hard search). For segments of several
-    queries, keys and values are projected once per distinct item of the batch, however many pages it appears on.
+    queries, keys and values are projected once per distinct item of the batch, however many pages it appears on; or
+    once per behaviour, if the behaviours are fewer.
 
     Eq. 2 prints its sqrt(d) outside the softmax. Here the logits are divided by sqrt(d / heads), as is usual.
 
@@ -101,18 +104,28 @@ class TargetAttention(nn.Module):
             [segments, heads, longest, dim / heads].
         """
         logits = self._asked(query) @ gather(behaviours.index, item).mT  # [segments, heads, longest]
-        return behaviours.bias + logits[:, :, None], self._split(gather(behaviours.index, self.value(item)))
+        (values,) = self._of_behaviours([self.value], item, behaviours)
+        return behaviours.bias + logits[:, :, None], values
 
     def _projected(
         self, query: Tensor, places: Places, item: Tensor, behaviours: PaddedBehaviours, time: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values: [segments, heads, n, dim / heads] each."""
         queries = self._split(places.pad(linear(query, self.query.weight * self.scale)))
-        keys, values = (
-            self._split(_gathered(behaviours, of(item), None if time is None else of(time)))
-            for of in (self.key, self.value)
-        )
+        keys, values = self._of_behaviours([self.key, self.value], item, behaviours, time)
         return queries, keys, values
+
+    def _of_behaviours(
+        self, projections: Sequence[nn.Linear], item: Tensor, behaviours: PaddedBehaviours, time: Tensor | None = None
+    ) -> list[Tensor]:
+        """Projections of each behaviour: [segments, heads, longest, dim / heads] each.
+
+        Of the items before they are gathered, or of the behaviours after it, whichever are fewer.
+        """
+        if behaviours.index.numel() < item.shape[0] and not torch.compiler.is_compiling():
+            rows = linear(_gathered(behaviours, item, time), torch.cat([of.weight for of in projections]))
+            return [self._split(part) for part in rows.chunk(len(projections), 2)]
+        return [self._split(_gathered(behaviours, of(item), None if time is None else of(time))) for of in projections]
 
     def _of_one(self, query: Tensor, item: Tensor, behaviours: PaddedBehaviours, time: Tensor | None) -> Tensor:
         """The same for one query per segment: float [segments, dim] -> float [segments, dim].
@@ -122,7 +135,7 @@ class TargetAttention(nn.Module):
         and all heads share them.
         """
         items = _gathered(behaviours, item, time)  # [segments, longest, dim]
-        means = _means(self._asked(query), items, behaviours.bias.squeeze(1))  # [segments, heads, dim]
+        means = weighted_means(self._asked(query), items, behaviours.bias.squeeze(1))  # [segments, heads, dim]
         return _project(means, self._of_heads(self.value)) * behaviours.filled
 
     def _asked(self, query: Tensor) -> Tensor:
@@ -160,15 +173,6 @@ def _attend(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tens
     if queries.is_cuda:
         return scaled_dot_product_attention(queries, keys, values, attn_mask=bias, scale=1.0)
     return (queries @ keys.mT + bias).softmax(3) @ values
-
-
-def _means(queries: Tensor, items: Tensor, bias: Tensor) -> Tensor:
-    """Means of each segment's items, weighted for each query: [segments, heads, dim] from [segments, longest, dim]."""
-    if queries.is_cuda and torch.compiler.is_compiling():
-        # the sums of products become part of the kernels that gather the items, which are then never written to memory
-        logits = (queries[:, :, None] * items[:, None]).sum(3) + bias
-        return (logits.softmax(2)[:, :, :, None] * items[:, None]).sum(2)
-    return torch.bmm(torch.baddbmm(bias, queries, items.mT).softmax(2), items)
 
 
 def _project(means: Tensor, weight: Tensor) -> Tensor:

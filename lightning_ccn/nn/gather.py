@@ -10,9 +10,9 @@ from torch.nn.functional import embedding
 def gather(index: Tensor, rows: Tensor) -> Tensor:
     """`rows[index]`.
 
-    `embedding` and `index_select` give the same values, and differ in how the backward pass adds up the gradients of
-    equal indices. On a CPU, `embedding` is faster. On a GPU it sorts the indices first, in two dozen kernels, and
-    `index_select` adds with atomics, in two. The order of atomics is not fixed, so deterministic runs sort.
+    `index_select` and `embedding` give the same values, and differ in how the backward pass adds up the gradients of
+    equal indices. On a CPU, that of `index_select` takes 0.2 to 0.9 of the time. On a GPU it adds with atomics, in two
+    kernels, whose order is not fixed; `embedding` sorts the indices first, in two dozen, so deterministic runs use it.
 
     Args:
         index: int64 of any shape.
@@ -21,6 +21,6 @@ def gather(index: Tensor, rows: Tensor) -> Tensor:
     Returns:
         float [*index.shape, dim].
     """
-    if not rows.is_cuda or torch.are_deterministic_algorithms_enabled():
+    if rows.is_cuda and torch.are_deterministic_algorithms_enabled():
         return embedding(index, rows)
     return rows.index_select(0, index.flatten()).view(*index.shape, rows.shape[1])

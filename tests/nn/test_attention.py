@@ -54,6 +54,20 @@ def test_queries_come_in_any_order_of_their_segments(attention: TargetAttention)
     torch.testing.assert_close(found, torch.stack(expected))
 
 
+@pytest.mark.parametrize("distinct", [9, 900])
+def test_fewer_items_or_fewer_behaviours_are_projected(attention: TargetAttention, distinct: int) -> None:
+    torch.manual_seed(1)
+    item, query, time = torch.randn(distinct, DIM), torch.randn(3, DIM), torch.randn(2, DIM)
+    places, behaviours = places_of([0, 0, 1], segments=2), behaviours_of([[0, 3, 3, 2, 1, 4], [8]], [[1] * 6, [0]])
+    rows = []
+    for layer in (attention.key, attention.value):
+        layer.register_forward_hook(lambda _, inputs, __: rows.append(len(inputs[0])))
+    found = attention(query, places, item, behaviours, time)
+    of = [item[[0, 3, 3, 2, 1, 4]] + time[1]] * 2 + [item[[8]] + time[0]]
+    torch.testing.assert_close(found, torch.stack([by_hand(attention, q, o) for q, o in zip(query, of, strict=True)]))
+    assert rows == ([9, 2, 9, 2] if distinct == 9 else [])  # 12 places of behaviours, with padding
+
+
 def test_one_query_a_segment_needs_no_places(attention: TargetAttention) -> None:
     item, query, behaviours = torch.randn(9, DIM), torch.randn(3, DIM), behaviours_of([[0, 3], [], [1]])
     found = attention(query, Places(None, 3, 1), item, behaviours)

@@ -19,10 +19,12 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from lightning_ccn.callbacks.health_monitor import HealthMonitor
 from lightning_ccn.cli import main
 from lightning_ccn.evaluation.metrics import METRICS
 from lightning_ccn.sharding import ShardingError
 from lightning_ccn.training.run_folder import run_id
+from lightning_ccn.training.trainer_cli import BAR_REFRESHES
 from tests.data.stats import accept_changes
 
 QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false", "--data.workers", "0"]
@@ -217,8 +219,20 @@ def test_an_option_of_the_model_that_cannot_work_is_one_line(
     assert "model.system.init_args: with scale xi 0.5 the angles" in refusal(capsys)
     assert ccn("fit", dataset, tmp_path, "r", "--model.system.heads", "7") == 2
     assert "model.system.init_args: heads: an item's embedding of width 40 cannot be split into 7" in refusal(capsys)
-    assert ccn("fit", dataset, tmp_path, "r", "--model.freeze", "[users]") == 2
-    assert "model.freeze: no table or layer is named 'users'; tables: category, city, item," in refusal(capsys)
+
+
+@pytest.mark.parametrize("own", [None, "TQDMProgressBar"])
+def test_the_progress_bar_is_not_redrawn_after_each_step_and_ones_own_takes_its_place(
+    own: str | None, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bars = []
+    monkeypatch.setattr(HealthMonitor, "setup", lambda _, trainer, *__: bars.append(trainer.progress_bar_callback))
+    words = ["fit", "--data.folder", str(dataset), "--runs", str(tmp_path), "--test_after_fit", "false"]
+    words += ["--wandb", "off", "--data.workers", "0", "--trainer.max_steps", "1", "--trainer.limit_val_batches", "0"]
+    assert main(words + (["--trainer.callbacks+", f"lightning.pytorch.callbacks.{own}"] if own else [])) == 0
+    (bar,) = bars
+    assert type(bar).__name__ == (own or "RichProgressBar")
+    assert own or bar.refresh_rate == BAR_REFRESHES
 
 
 def test_any_system_can_have_the_listwise_loss(dataset: Path, tmp_path: Path) -> None:
