@@ -226,7 +226,9 @@ def test_the_progress_bar_is_not_redrawn_after_each_step_and_ones_own_takes_its_
     own: str | None, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bars = []
-    monkeypatch.setattr(HealthMonitor, "setup", lambda _, trainer, *__: bars.append(trainer.progress_bar_callback))
+    monkeypatch.setattr(
+        HealthMonitor, "setup", lambda _, trainer, *__, **___: bars.append(trainer.progress_bar_callback)
+    )
     words = ["fit", "--data.folder", str(dataset), "--runs", str(tmp_path), "--test_after_fit", "false"]
     words += ["--wandb", "off", "--data.workers", "0", "--trainer.max_steps", "1", "--trainer.limit_val_batches", "0"]
     assert main(words + (["--trainer.callbacks+", f"lightning.pytorch.callbacks.{own}"] if own else [])) == 0
