@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
 from lightning_ccn.errors import CCNError
 
 
@@ -11,3 +16,26 @@ class RequestError(CCNError, ValueError):
 
 class PackageError(CCNError, ValueError):
     """A folder is not a package that this version can serve; the message names the file and the remedy."""
+
+
+def check_list(values: Any, where: str, of: str) -> None:
+    """Checks that a field of a request is a list.
+
+    Args:
+        values: The field.
+        where: Its name.
+        of: What it is a list of, for the message.
+
+    Raises:
+        RequestError: It is none.
+    """
+    if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str | bytes):
+        raise RequestError(f"{where}: {short_text(values)} is not a list of {of}")
+    if isinstance(values, np.ndarray) and values.ndim != 1:
+        raise RequestError(f"{where}: an array of {values.ndim} dimensions is not a list of {of}")
+
+
+def short_text(value: Any) -> str:
+    """A value for a message, which is cut if it is long."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -8,16 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from lightning_ccn.data.time_gaps import gap_buckets
-from lightning_ccn.serving.errors import RequestError
+from lightning_ccn.serving.errors import RequestError, check_list, short_text
 from lightning_ccn.serving.id_lookup import IdLookup
 from lightning_ccn.serving.package import Manifest, NumberEntry
+from lightning_ccn.serving.request_times import Seconds, Times, times_of
 
 MOST_DEVIATIONS = 1e15  # as in training: the squares of larger numbers overflow float32
 ITEM = "item"
-LAST_SECOND = (1 << 32) - 1  # of a time, as in training: milliseconds are beyond it
 Ids = Sequence[Any] | np.ndarray
-Seconds = Sequence[int] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -57,36 +55,20 @@ class Request:
         """
         known = [entry.name for entry in fields(Request)]
         if not isinstance(plain, dict):
-            raise RequestError(f"a request is an object with items, not {_short(plain)}")
+            raise RequestError(f"a request is an object with items, not {short_text(plain)}")
         for name, value in plain.items():
             if name not in known:
-                raise RequestError(f"{_short(name)}: no such field; the fields are {', '.join(known)}")
+                raise RequestError(f"{short_text(name)}: no such field; the fields are {', '.join(known)}")
             kind = {"trigger": object, "time": object, "user": dict, "numbers": dict, "page_numbers": dict}.get(
                 name, list
             )
             if not isinstance(value, kind):
-                raise RequestError(f"{name}: {_short(value)} is not {'an object' if kind is dict else 'a list'}")
+                form = "an object" if kind is dict else "a list"
+                said = f"null is not {form}; give one, or leave the field out" if value is None else ""
+                raise RequestError(f"{name}: {said or f'{short_text(value)} is not {form}'}")
         if "items" not in plain:
             raise RequestError("items: missing; they are the candidates to be scored")
         return Request(**plain)
-
-
-@dataclass(frozen=True)
-class Times:
-    """When a page and its behaviours were, in seconds since 1970.
-
-    Attributes:
-        page: The time of the page.
-        short, long: Int64 [.], of the behaviours of the sequences that are read.
-    """
-
-    page: int
-    short: np.ndarray
-    long: np.ndarray
-
-    def gaps(self, behaviours: np.ndarray) -> np.ndarray:
-        """The buckets of the time between behaviours and the page, as training has them: int8 [n] of int64 [n]."""
-        return gap_buckets(np.full(len(behaviours), self.page), behaviours)
 
 
 @dataclass(frozen=True)
@@ -121,14 +103,14 @@ def encode(request: Request, manifest: Manifest, ids: Mapping[str, IdLookup]) ->
 
     Raises:
         RequestError: It is no `Request`, a name is unknown, an id is of another type than the log's, a number is not
-            one, or a time is missing, none, or not read.
+            one, or a time is missing, none, not read, or before all that the user did.
     """
     if not isinstance(request, Request):
-        raise RequestError(f"{_short(request)} is not a Request; Request.from_plain makes one of a dictionary")
+        raise RequestError(f"{short_text(request)} is not a Request; Request.from_plain makes one of a dictionary")
     unknown: dict[str, int] = {}
 
     def rows_of(table: str, values: Any, where: str) -> np.ndarray:
-        _check_list(values, where, "ids")
+        check_list(values, where, "ids")
         rows = ids[table](values, where)
         if misses := len(rows) - int(np.count_nonzero(rows)):
             unknown[where] = misses
@@ -149,7 +131,7 @@ def encode(request: Request, manifest: Manifest, ids: Mapping[str, IdLookup]) ->
         elif feature.many:
             user.append(rows_of(feature.table, given, where))
         elif isinstance(given, list | dict):
-            raise RequestError(f"{where}: {_short(given)} is not one id")
+            raise RequestError(f"{where}: {short_text(given)} is not one id")
         else:
             user.append(row_of(feature.table, given, where))
     items = rows_of(ITEM, request.items, "items")
@@ -167,7 +149,7 @@ def encode(request: Request, manifest: Manifest, ids: Mapping[str, IdLookup]) ->
         page_numbers=page_numbers,
         unknown=unknown,
         defaulted=tuple(missing),
-        times=_times(request, manifest),
+        times=times_of(request, manifest),
     )
 
 
@@ -181,7 +163,7 @@ def _numbers(given: Mapping[str, Any], entries: Sequence[NumberEntry], items: in
             missing.append(where)
             continue
         values = given[entry.name]
-        _check_list(values, where, "numbers")
+        check_list(values, where, "numbers")
         if len(values) != items:
             raise RequestError(f"{where}: has {len(values)} numbers for {items} items; give one for each")
         floats = _floats(values, where)
@@ -204,62 +186,12 @@ def _page_numbers(given: Mapping[str, Any], entries: Sequence[NumberEntry], miss
     return values
 
 
-def _times(request: Request, manifest: Manifest) -> Times | None:
-    """The times of a request; None for a model that does not read them."""
-    for name, values in (("short_times", request.short_times), ("long_times", request.long_times)):
-        _check_list(values, name, "times")
-    if not manifest.reads_gaps:
-        given = {"time": request.time is not None}
-        given |= {"short_times": len(request.short_times) > 0, "long_times": len(request.long_times) > 0}
-        for name in (name for name, there in given.items() if there):
-            raise RequestError(f"{name}: the model does not read when behaviours were; leave it out")
-        return None
-    short = _times_of("short", request.short, request.short_times)
-    long = _times_of("long", request.long, request.long_times) if manifest.reads_long else np.zeros(0, np.int64)
-    if request.time is not None:
-        return Times(int(_seconds([request.time], "time", places=False)[0]), short, long)
-    if len(short) or len(long):
-        raise RequestError(
-            "time: missing; the model reads how long ago behaviours were, so give the time of the request, in seconds "
-            "since 1970"
-        )
-    return Times(0, short, long)  # without behaviours there is no gap
-
-
-def _times_of(name: str, behaviours: Ids, times: Seconds) -> np.ndarray:
-    """The times of a sequence's behaviours: int64 [behaviours]."""
-    where = f"{name}_times"
-    if len(times) != len(behaviours):
-        found = f"has {len(times)} times for {len(behaviours)} behaviours" if len(times) else "missing"
-        raise RequestError(
-            f"{where}: {found}; the model reads how long ago behaviours were, so give a time for each of {name}, in "
-            "seconds since 1970"
-        )
-    seconds = _seconds(times, where)
-    if len(back := np.flatnonzero(np.diff(seconds) < 0)):
-        at = back[0] + 1
-        raise RequestError(f"{where}[{at}]: {seconds[at]} follows {seconds[at - 1]}; give behaviours oldest first")
-    return seconds
-
-
-def _seconds(values: Seconds, where: str, places: bool = True) -> np.ndarray:
-    """Int64 [n]; `places`: whether an error says which of the values is wrong."""
-    for at, value in enumerate(values):
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not whole or not 0 <= value <= LAST_SECOND:
-            place = f"{where}[{at}]" if places else where
-            raise RequestError(
-                f"{place}: {_short(value)} is not a time; give whole seconds since 1970 (milliseconds: divide by 1000)"
-            )
-    return np.array(values, np.int64)
-
-
 def _floats(values: Sequence[Any] | np.ndarray, where: str) -> np.ndarray:
     if isinstance(values, np.ndarray) and values.dtype.kind in "fiu":
         return values.astype(np.float64)
     for at, value in enumerate(values):
         if value is not None and (not isinstance(value, int | float | np.number) or isinstance(value, bool)):
-            raise RequestError(f"{where}[{at}]: {_short(value)} is not a number")
+            raise RequestError(f"{where}[{at}]: {short_text(value)} is not a number")
     try:
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     except OverflowError:
@@ -282,22 +214,10 @@ def standardise(values: np.ndarray, entry: NumberEntry, where: str) -> np.ndarra
     return standard
 
 
-def _check_list(values: Any, where: str, of: str) -> None:
-    if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str | bytes):
-        raise RequestError(f"{where}: {_short(values)} is not a list of {of}")
-    if isinstance(values, np.ndarray) and values.ndim != 1:
-        raise RequestError(f"{where}: an array of {values.ndim} dimensions is not a list of {of}")
-
-
 def _refuse_others(given: Mapping[str, Any], known: Sequence[str], where: str) -> None:
     if not isinstance(given, Mapping):
-        raise RequestError(f"{where}: {_short(given)} does not map names to values")
+        raise RequestError(f"{where}: {short_text(given)} does not map names to values")
     for name in given:
         if name not in known:
             names = f"the model reads {', '.join(known)}" if known else "the model reads none"
-            raise RequestError(f"{where}.{_short(name)}: no such feature; {names}")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+            raise RequestError(f"{where}.{short_text(name)}: no such feature; {names}")

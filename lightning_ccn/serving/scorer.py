@@ -14,7 +14,8 @@ from lightning_ccn.serving.errors import PackageError
 from lightning_ccn.serving.graph_inputs import GraphInputs
 from lightning_ccn.serving.id_lookup import IdLookup
 from lightning_ccn.serving.package import COMPILED, GRAPH, Manifest, Package
-from lightning_ccn.serving.request import Ids, Request, Rows, Seconds, encode
+from lightning_ccn.serving.request import Ids, Request, Rows, encode
+from lightning_ccn.serving.request_times import Seconds
 
 Engine = Literal["onnx", "compiled"]
 AT_ONCE = 1 << 14  # candidates that a graph scores at a time: each takes some 10 kB meanwhile

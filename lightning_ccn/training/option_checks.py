@@ -19,6 +19,7 @@ from lightning_ccn.data.store_path import StorePath
 from lightning_ccn.data.stream import PageOrder
 from lightning_ccn.errors import OptionError
 from lightning_ccn.sharding.table_optimizers import find_table_optimizer
+from lightning_ccn.training.given_checkpoint import NEWEST_IF_ANY
 from lightning_ccn.training.monitors import settle_monitors
 
 LARGEST_SEED = 2**32 - 1  # numpy's
@@ -241,6 +242,12 @@ def _check_training(options: Namespace) -> None:
         least, most = trainer[f"min_{unit}"], trainer[f"max_{unit}"]
         if least is not None and most not in (None, -1) and least > most:
             raise OptionError(f"trainer.min_{unit} is {least}: it is more than trainer.max_{unit}, {most}")
+    frozen = options.get("model.freeze")
+    if frozen and not options.finetune and options.get("ckpt_path") in (None, NEWEST_IF_ANY):
+        raise OptionError(
+            f"model.freeze is [{','.join(frozen)}]: without a checkpoint, these would stay at the random weights that "
+            "they start with; name one with --finetune, or leave model.freeze out"
+        )
     _check_interval(options)
 
 

@@ -72,14 +72,25 @@ def test_times_of_a_sequence_that_is_not_read_are_not_asked_for(timed_package: P
         ({"short_times": []}, "short_times: missing; the model reads how long ago behaviours were, so give a time for"),
         ({"long_times": []}, "long_times: missing;"),
         ({"long_times": [NOW] * 2}, "long_times: has 2 times for 3 behaviours;"),
-        ({"short_times": [NOW, None]}, "short_times[1]: None is not a time; give whole seconds since 1970"),
+        ({"short_times": [NOW, None]}, "short_times[1]: None is not a time; give whole seconds since 1970\n"),
+        ({"short_times": None}, "short_times: null is not a list; give one, or leave the field out\n"),
         (
             {"short_times": [1000 * NOW] * 2},
-            f"short_times[0]: {1000 * NOW} is not a time; give whole seconds since 1970 ",
+            f"short_times[0]: {1000 * NOW} is not a time; give whole seconds since 1970 (milliseconds: divide "
+            "by 1000)\n",
+        ),
+        ({"time": 1000.5 * NOW}, f"time: {1000.5 * NOW} is not a time; give whole seconds since 1970 (milliseconds: "),
+        ({"time": float("nan")}, "time: nan is not a time; give whole seconds since 1970\n"),
+        ({"time": 0}, "time: 0 is the year 1970; give when the page is shown, in seconds since 1970\n"),
+        (
+            {"time": NOW - 10_000_000 - 86_401},
+            f"time: {NOW - 10_086_401} is more than a day before all behaviours, of which the first was at "
+            f"{NOW - 10_000_000}; give when the page is shown, in seconds since 1970\n",
         ),
         ({"short_times": [True, NOW]}, "short_times[0]: True is not a time"),
         ({"short_times": [-1, NOW]}, "short_times[0]: -1 is not a time"),
-        ({"time": NOW + 0.5}, f"time: {NOW + 0.5} is not a time"),
+        ({"time": NOW + 0.5}, f"time: {NOW + 0.5} is not a time; give whole seconds since 1970, such as {NOW}\n"),
+        ({"time": NOW * 1.0}, f"time: {NOW}.0 is not a time; give whole seconds since 1970, such as {NOW}\n"),
         ({"time": "2027-01-15"}, "time: '2027-01-15' is not a time"),
         ({"short_times": [NOW, NOW - 1]}, f"short_times[1]: {NOW - 1} follows {NOW}; give behaviours oldest first"),
         ({"short_times": 5}, "short_times: 5 is not a list"),
@@ -88,7 +99,12 @@ def test_times_of_a_sequence_that_is_not_read_are_not_asked_for(timed_package: P
 def test_a_wrong_time_names_the_field(changes: dict[str, Any], said: str, scorer: Scorer) -> None:
     with pytest.raises(RequestError) as error:
         scorer.answer(Request.from_plain(PAGE | changes))
-    assert str(error.value).startswith(said)
+    assert f"{error.value}\n".startswith(said)
+
+
+def test_a_page_may_be_a_day_before_all_behaviours_as_clocks_differ(scorer: Scorer) -> None:
+    early = Request.from_plain(PAGE | {"time": NOW - 10_000_000 - 86_400})
+    assert scorer.answer(early).probability.shape == (2,)
 
 
 @pytest.mark.parametrize("name", ["time", "short_times", "long_times"])

@@ -101,6 +101,12 @@ def test_what_is_frozen_keeps_its_bits_while_the_rest_learns(runs: Path, grown: 
         assert torch.equal(tensor(new, key)[:rows], tensor(old, key)) == kept, table
 
 
+def test_a_name_of_nothing_to_freeze_is_refused(runs: Path, grown: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--finetune", str(checkpoint(runs, "old")), "--model.freeze", "[users]"]
+    assert fit(grown, runs, "misspelt", *options) == 2
+    assert "model.freeze: no table or layer is named 'users'; tables: category, city, item," in capsys.readouterr().err
+
+
 def test_a_fine_tune_is_a_new_run_with_steps_and_schedule_of_its_own(runs: Path, grown: Path) -> None:
     assert fit(grown, runs, "new", "--finetune", str(checkpoint(runs, "old"))) == 0
     assert read_manifest(checkpoint(runs, "new"))["global_step"] == 6

@@ -88,6 +88,7 @@ REFUSED = [
     ("--trainer.max_epochs -2", "trainer.max_epochs is -2: it must be -1 or more"),
     ("--trainer.max_steps -2", "trainer.max_steps is -2"),
     ("--trainer.min_epochs 5", "trainer.min_epochs is 5: it is more than trainer.max_epochs, 1"),
+    ("--model.freeze [item,head]", "model.freeze is [item,head]: without a checkpoint, these would stay at the random"),
     ("--trainer.accumulate_grad_batches 0", "trainer.accumulate_grad_batches is 0"),
     ("--trainer.gradient_clip_val -1", "trainer.gradient_clip_val is -1"),
     ("--trainer.num_sanity_val_steps -2", "trainer.num_sanity_val_steps is -2"),
@@ -127,6 +128,7 @@ def test_a_value_that_cannot_be_right_is_refused_in_one_line(parse: Parse, words
         "--trainer.strategy.table_lr 0",
         "--seed_everything false",
         "--experiment a/b",
+        "--model.freeze [item] --finetune runs/default/old",
         "--model.system lightning_ccn.models.WideDeep",
     ],
 )

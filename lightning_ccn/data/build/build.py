@@ -20,6 +20,7 @@ from lightning_ccn.data.build.impressions import Impressions
 from lightning_ccn.data.build.journal import ResumingEngine
 from lightning_ccn.data.build.lists import lists_of
 from lightning_ccn.data.build.log_files import LISTS, NUMBERS, LogFiles, find_log
+from lightning_ccn.data.build.odd_ids import warn_of_nothing, warn_of_two_spellings
 from lightning_ccn.data.build.page_views import keep_pages
 from lightning_ccn.data.build.page_writer import PageWriter
 from lightning_ccn.data.build.profiles import read_profiles
@@ -161,8 +162,9 @@ class _Build:
         )
         if spec.events:
             named = {f"exposures.{name}.types": given.types for name, given in spec.labels.items()}
+            of_all = [f"exposures.{name}" for name, given in spec.labels.items() if given.of_events and not given.types]
             named |= {f"behaviours.{name}.types": sequence.types for name, sequence in spec.sequences.items()}
-            read_events(spec.events, self.files["events"], engine, text_ids, latest, named, report, progress)
+            read_events(spec.events, self.files["events"], engine, text_ids, latest, named, of_all, report, progress)
             for name, given in spec.labels.items():
                 if given.of_events:
                     with progress.stage(f"{name} joined") as count:
@@ -189,6 +191,7 @@ class _Build:
             for table in spec.tables:
                 seen = " UNION ALL ".join(seen_ids(spec, table, of_users | of_items, cuts))
                 count(ids.add(table, spec.rows_view(table), seen, spec.admission(table), text_ids[table]))
+        self._look_at_ids(impressions, text_ids, report)
         items = item_columns(spec, engine, ids, of_items, self.older)
         histories = self._histories(visitors)
         schema = spec.schema(ids.sizes, of_users | of_items, widths)
@@ -231,6 +234,15 @@ class _Build:
             for feature in features:
                 note(feature.table_name, name, feature.column, "attributes" if name == "items" else "features")
         return {table: any(kind not in NUMBERS for kind in found) for table, found in kinds.items()}
+
+    def _look_at_ids(self, impressions: Impressions, text_ids: dict[str, bool], report: BuildReport) -> None:
+        views = {table: self.spec.rows_view(table) for table in (USER, ITEM) if text_ids[table]}
+        for key, column in impressions.texts.items():
+            warn_of_nothing(f"page views, column {column}", f"SELECT {key} AS id FROM pages", self.engine, report)
+        for table, view in views.items():
+            warn_of_nothing(f"table {table}", f"SELECT id FROM {view}", self.engine, report)
+        more = {ITEM: "SELECT item_key AS id FROM catalogue"} if self.spec.items else {}
+        warn_of_two_spellings(views, more, self.engine, report)
 
     def _item_of(self, vector: VectorSpec) -> str:
         """The column of the item's id beside a vector."""

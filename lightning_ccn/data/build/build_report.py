@@ -30,6 +30,7 @@ class BuildReport(ConversionReport):
         built: Whether anything had to be done.
         faults: Errors that `ccn data check` found in the folder.
         positions: What the log's positions became; empty if they stayed as they were.
+        warnings: What looks wrong, though it may be right.
     """
 
     examples: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -39,6 +40,7 @@ class BuildReport(ConversionReport):
     built: bool = True
     faults: list[str] = field(default_factory=list)
     positions: str = ""
+    warnings: list[str] = field(default_factory=list)
 
     def dropped(self, kind: str, engine: Engine, query: str) -> int:
         """Counts what was dropped by reason.
@@ -96,7 +98,7 @@ class BuildReport(ConversionReport):
             if row["bad"] and not row["good"]:
                 raise DataError(
                     f"{where}: none of the {row['bad']:,} values of '{name}' is {wanted}, such as {row['example']!r}; "
-                    "write 12.5, or leave the column out"
+                    "write numbers such as 12.5, or leave the column out"
                 )
             if row["bad"]:
                 self.drop(
@@ -128,6 +130,7 @@ class BuildReport(ConversionReport):
         for kind, reasons in self.examples.items():
             lines += [f"dropped {kind}, {reason}: for example {example}" for reason, example in reasons.items()]
         lines += [self.positions] if self.positions else []
+        lines += [f"warning: {each}" for each in self.warnings]
         lines.append(f"{'unknown ids':<24}" + "".join(f"{split:>12}" for split in SPLITS))
         for feature, by_split in self.unknown.items():
             shares = [by_split.get(split, (0, 0)) for split in SPLITS]

@@ -5,76 +5,20 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lightning_ccn.data.build.duckdb_engine import DuckDBEngine
 from lightning_ccn.data.build.engine import FILE, ROW
 from lightning_ccn.data.build.log_files import CSV, LISTS, PARQUET, LogFiles, find_log, other_delimiter
+from lightning_ccn.data.build.log_table import TABLES, TIME, LogTable, snake
+from lightning_ccn.data.build.read_spec import TODO
 from lightning_ccn.data.places import Place, place
 from lightning_ccn.data.store_path import StorePath
 from lightning_ccn.errors import DataError
 
 LOOKED_AT = 1000  # rows of each table
-# Words in the names of tables and of columns, by what they probably are; the first that fits wins.
-TABLES = {
-    "exposures": "impression|exposure|display|shown|inview|views?$",
-    "users": "user|profile|member|customer|visitor",
-    "items": "item|product|article|news|catalog|sku|offer",
-    "events": "event|click|order|purchase|behaviour|behavior|action|history|transaction",
-}
-COLUMNS = {
-    "user": "user|^uid|^who$|member|customer|visitor|client",
-    "trigger": "trigger|entry|referrer|source_item|from_item",
-    "page": "page|view|request|impression_?id|search_?id",
-    "session": "session|visit",
-    "clicks": "click",
-    "purchases": "purchase|bought|ordered|conversion",
-    "time": r"time|date|(^|_)(at|ts)$|_ms$|shown|when",
-    "position": "position|slot|rank|^pos",
-    "type": "type|kind|^what$|action|^event",
-    "item": "item|sku|product|article|news|offer|(^|_)ad(_|$)",
-}
 CATEGORY = "category|genre|topic|department"
 VALIDITY = {"since": "(^|_)(since|valid_from|from|start)", "until": "(^|_)(until|valid_to|to|end)(_|$)"}  # of a profile
-
-
-@dataclass
-class _Table:
-    """A table of the log: its pattern, its files, and some of its rows."""
-
-    pattern: str
-    files: LogFiles
-    rows: list[dict[str, Any]]
-
-    @property
-    def name(self) -> str:
-        """The last part of the pattern, without its ending or options of a store, in small letters."""
-        return self.pattern.lower().partition("?")[0].rpartition("/")[2].split(".")[0]
-
-    def example(self, column: str) -> Any:
-        return next((row[column] for row in self.rows if row[column] is not None), None)
-
-    def number(self, column: str) -> bool:
-        """Whether the first values are numbers, also if they are written as text."""
-        found = [row[column] for row in self.rows if row[column] not in (None, "")]
-        return bool(found) and all(isinstance(v, int | float) or _is_number(v) for v in found)
-
-    def few(self, column: str) -> bool:
-        """Whether the values repeat, as those of a category do, and not of an id."""
-        found = [str(row[column]) for row in self.rows if row[column] is not None]
-        return 2 * len(set(found)) < len(found)
-
-    def roles(self) -> dict[str, str]:
-        """The column of each role that a name suggests."""
-        roles: dict[str, str] = {}
-        for column in self.files.columns:
-            fits = (role for role, words in COLUMNS.items() if re.search(words, column.lower()))
-            role = next(fits, None)
-            if role is not None and role not in roles:
-                roles[role] = column
-        return roles
 
 
 def draft(log: str | Path) -> str:
@@ -118,7 +62,11 @@ def draft(log: str | Path) -> str:
             lines += _entities(name, key, chosen[name], taken)
             taken |= set(chosen[name].files.columns)
     used = [table.pattern for table in chosen.values()]
-    lines += [f"# not used: {table.pattern}" for table in tables if table.pattern not in used]
+    for table in tables:
+        if table.pattern not in used:
+            also = "events" in chosen and re.search(TABLES["events"], table.name)
+            why = f"; if it has events too, unite it with {chosen['events'].pattern}, see docs/build.md" if also else ""
+            lines.append(f"# not used: {table.pattern}{why}")
     lines.append("split: {validation: 0.1, test: 0.2}  # shares of the page views in order of time, or dates")
     return "\n".join(lines) + "\n"
 
@@ -145,18 +93,18 @@ def _find(pattern: str, folder: Path) -> LogFiles:
     return files if delimiter is None else find_log(pattern, [pattern], folder, delimiter)
 
 
-def _look(pattern: str, files: LogFiles, engine: DuckDBEngine, at: int) -> _Table:
+def _look(pattern: str, files: LogFiles, engine: DuckDBEngine, at: int) -> LogTable:
     engine.read(f"t{at}", files)
     rows = engine.rows(f"SELECT * FROM t{at} LIMIT {LOOKED_AT}")
-    return _Table(pattern, files, [{c: v for c, v in row.items() if c not in (FILE, ROW)} for row in rows])
+    return LogTable(pattern, files, [{c: v for c, v in row.items() if c not in (FILE, ROW)} for row in rows])
 
 
-def _choose(tables: list[_Table]) -> dict[str, _Table]:
-    chosen: dict[str, _Table] = {}
+def _choose(tables: list[LogTable]) -> dict[str, LogTable]:
+    chosen: dict[str, LogTable] = {}
     for kind, words in TABLES.items():
-        for table in tables:
-            if table not in chosen.values() and kind not in chosen and re.search(words, table.name):
-                chosen[kind] = table
+        fits = [table for table in tables if table not in chosen.values() and re.search(words, table.name)]
+        if fits:
+            chosen[kind] = max(fits, key=LogTable.events_first) if kind == "events" else fits[0]
     if "exposures" not in chosen:
         left = [table for table in tables if table not in chosen.values()] or tables
         chosen["exposures"] = max(left, key=lambda table: len(table.roles()))
@@ -166,7 +114,7 @@ def _choose(tables: list[_Table]) -> dict[str, _Table]:
     return chosen
 
 
-def _line(table: _Table, key: str, column: str | None, note: str = "") -> str:
+def _line(table: LogTable, key: str, column: str | None, note: str = "") -> str:
     if column is None:
         return f"  {key}: TODO  # no column has such a name; the columns are {', '.join(table.files.columns)}"
     example = table.example(column)
@@ -174,14 +122,14 @@ def _line(table: _Table, key: str, column: str | None, note: str = "") -> str:
     return f"  {key}: {_word(column)}  # {'; '.join([*about, *([note] if note else [])]) or 'without a value'}"
 
 
-def _files(table: _Table) -> list[str]:
+def _files(table: LogTable) -> list[str]:
     """Where a table is, and what is between the columns of its CSV files if that is neither usual nor said by names."""
     delimiter = table.files.delimiter
     unusual = table.files.headers and delimiter != ("\t" if ".tsv" in table.files.paths[0].name else ",")
     return [f"  files: {_word(table.pattern)}", *([f"  delimiter: {json.dumps(delimiter)}"] if unusual else [])]
 
 
-def _time(table: _Table, column: str | None, key: str = "time") -> str:
+def _time(table: LogTable, column: str | None, key: str = "time") -> str:
     if column is None or not table.number(column):
         return _line(table, key, column)
     value = table.example(column)
@@ -190,13 +138,13 @@ def _time(table: _Table, column: str | None, key: str = "time") -> str:
     return f"  {key}: {{column: {_word(column)}, unit: {unit}}}  # such as {value!r}"
 
 
-def _exposures(table: _Table, events: _Table | None) -> list[str]:
+def _exposures(table: LogTable, events: LogTable | None) -> list[str]:
     roles = table.roles()
     page = roles.get("page") or roles.get("session")
     key = _line(table, "page", page, "impressions with the same value are one page view")
     if page is None:
         same = [column for column in (roles.get("user"), roles.get("trigger")) if column]
-        columns = ", ".join(map(_word, same)) or "TODO"
+        columns = ", ".join(map(_word, same)) or TODO
         key = f"  page: {{columns: [{columns}], gap: 30m}}  # no page id: by user, and by time"
     lines = [
         "exposures:  # one row an impression, or one row a page with lists",
@@ -226,7 +174,7 @@ def _exposures(table: _Table, events: _Table | None) -> list[str]:
     return lines + _rest(table, rest, "features", [])
 
 
-def _labels(table: _Table) -> bool:
+def _labels(table: LogTable) -> bool:
     """Whether the lists of clicks are labels: 0 or 1 for each item of a list of the same length."""
     roles = table.roles()
     pairs = [(row[roles["clicks"]], row.get(roles.get("item", ""))) for row in table.rows]
@@ -235,22 +183,16 @@ def _labels(table: _Table) -> bool:
     return alike and {click for clicks, _ in lists for click in clicks} <= {0, 1}
 
 
-def _types(table: _Table) -> list[str]:
-    """The types of the first events."""
-    column = table.roles().get("type")
-    return [] if column is None else sorted({str(row[column]) for row in table.rows if row[column] is not None})
-
-
-def _clicks_of(events: _Table) -> str:
+def _clicks_of(events: LogTable) -> str:
     """Which events are clicks: all, if they have no type."""
     if "type" not in events.roles():
         return "{within: 30m}"
-    types = _types(events)
-    clicks = [name for name in types if "click" in name.lower()] or (["TODO"] if types else ["click"])
-    return f"{{types: [{', '.join(map(_word, clicks))}], within: 30m}}"
+    types = events.types()
+    clicks = [_word(name) for name in types if "click" in name.lower()] or ([TODO] if types else ["click"])
+    return f"{{types: [{', '.join(clicks)}], within: 30m}}"
 
 
-def _events(table: _Table) -> list[str]:
+def _events(table: LogTable) -> list[str]:
     roles = table.roles()
     lines = ["events:  # what users did; a page view gets those before it", *_files(table)]
     lines += [
@@ -259,12 +201,12 @@ def _events(table: _Table) -> list[str]:
         _time(table, roles.get("time")),
     ]
     if "type" in roles:
-        lines.append(f"  type: {_word(roles['type'])}  # {', '.join(_types(table)[:8])}")
+        lines.append(f"  type: {_word(roles['type'])}  # {', '.join(table.types()[:8])}")
     return [*lines, "behaviours:  # the last events before the page view; {length: 200, types: [click], days: 90}",
             "  short: 20", "  long: 200"]  # fmt: skip
 
 
-def _entities(name: str, key: str, table: _Table, taken: set[str]) -> list[str]:
+def _entities(name: str, key: str, table: LogTable, taken: set[str]) -> list[str]:
     own = name.removesuffix("s")
     roles = table.roles()
     rest = [column for column in table.files.columns if column != roles.get(own) and column not in taken]
@@ -290,8 +232,9 @@ def _entities(name: str, key: str, table: _Table, taken: set[str]) -> list[str]:
     return lines
 
 
-def _rest(table: _Table, columns: list[str], features: str, lists: list[str]) -> list[str]:
+def _rest(table: LogTable, columns: list[str], features: str, lists: list[str]) -> list[str]:
     """Columns without a role: numbers if they are numbers that hardly repeat, else features if they do, and lists."""
+    columns = [c for c in columns if not re.search(TIME, snake(c))]
     numbers = [c for c in columns if table.number(c) and table.files.columns[c] != "int"]
     found = [c for c in columns if c not in numbers and table.few(c) and not table.files.columns[c].startswith(LISTS)]
     lines = [f"  numbers: [{', '.join(map(_word, numbers))}]"] if numbers else []
@@ -303,12 +246,4 @@ def _rest(table: _Table, columns: list[str], features: str, lists: list[str]) ->
 def _word(text: str) -> str:
     """A name as YAML takes it."""
     plain = re.fullmatch(r"([a-z][a-z0-9+]*://)?[A-Za-z_][\w./-]*", text)
-    return text if plain and text not in ("null", "true", "false") else f"'{text}'"
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
+    return text if plain and text not in ("null", "true", "false", TODO) else f"'{text}'"

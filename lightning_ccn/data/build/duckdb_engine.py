@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from lightning_ccn.data.build.engine import FILE, PLACE, ROW, UNEQUAL, literal, quoted
+from lightning_ccn.data.build.engine import FILE, PLACE, ROW, UNEQUAL, has_zone, literal, quoted
 from lightning_ccn.data.build.log_files import LogFiles
 from lightning_ccn.data.build.store_files import StoreFiles
 from lightning_ccn.data.places import Place
@@ -107,9 +107,15 @@ class DuckDBEngine:
         """See `Engine`."""
         if kind == "instant":
             return f"epoch_us({value})"
+        whole = f"epoch_us(TRY_CAST({value} AS TIMESTAMPTZ))"
         if zone is None:
-            return f"epoch_us(TRY_CAST({value} AS TIMESTAMPTZ))"
-        return f"epoch_us(TRY_CAST({value} AS TIMESTAMP) AT TIME ZONE {literal(zone)})"
+            return whole
+        of_zone = f"epoch_us(TRY_CAST({value} AS TIMESTAMP) AT TIME ZONE {literal(zone)})"
+        return f"CASE WHEN {has_zone(value, kind)} THEN {whole} ELSE {of_zone} END"
+
+    def different(self, values: str) -> str:
+        """See `Engine`."""
+        return f"LEN(LIST_DISTINCT({values}))"
 
     def apart(self, query: str, column: str, separator: str | None) -> str:
         """See `Engine`."""

@@ -45,7 +45,14 @@ class Engine(Protocol):
         Args:
             value: Expression for the value.
             kind: `text`, `date`, `timestamp` or `instant`.
-            zone: Zone of times without one; None: UTC.
+            zone: Zone of times without one; None: UTC. A text may have one of its own.
+        """
+
+    def different(self, values: str) -> str:
+        """An expression for the number of different values of a list, without nulls; null if there is no list.
+
+        Args:
+            values: Expression for the list.
         """
 
     def apart(self, query: str, column: str, separator: str | None) -> str:
@@ -93,6 +100,11 @@ def quoted(name: str) -> str:
 def literal(text: str) -> str:
     """A text in SQL."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def has_zone(value: str, kind: str) -> str:
+    """A condition: the text of a time has a zone of its own, as 18:30:00Z, 18:30+01:00 and 18:30 Europe/Rome have."""
+    return f"REGEXP_MATCHES({value}, ':.*[A-Za-z+-]')" if kind == "text" else "FALSE"
 
 
 def columns(expressions: Mapping[str, str]) -> str:

@@ -30,6 +30,7 @@ class Impressions:
     Attributes:
         keys: Names of the columns of a page's key, in `heads`.
         kinds: What a page's key consists of: names of columns of the log, by key.
+        texts: Those keys that are texts.
         raw_page_id: Whether the log's own page id is an integer, which the dataset keeps.
         has_positions: Whether the log has positions.
     """
@@ -47,6 +48,7 @@ class Impressions:
             self._lists = tuple(dict.fromkeys(n for n in named if files.kind(n, "exposures").startswith(LISTS)))
         self._columns = LogColumns(files, engine, self._lists)
         self.kinds = {f"k{at}": column for at, column in enumerate(spec.page.columns)}
+        self.texts = {key: column for key, column in self.kinds.items() if files.columns.get(column) == "text"}
         self.keys = [*self.kinds, *(["visit"] if spec.page.gap is not None else [])]
         whole = files.kind(spec.page.columns[0], "exposures.page") in NUMBERS
         self.has_positions = spec.position is not None or bool(self._lists)
@@ -72,7 +74,13 @@ class Impressions:
         ):
             numbers = {of.called: (name, f"odd_{name}") for name, of in zip(names, specs, strict=True)}
             report.no_numbers(self._engine, "given", numbers, f"exposures.{key}")
+        if self.spec.position:
+            odd = {self.spec.position.column: ("position", "odd_position")}
+            report.no_numbers(self._engine, "given", odd, "exposures.position")
         self._look_at_positions(report, total)
+        for name, label in (("click", self.spec.clicks), ("purchase", self.spec.purchases)):
+            if label is not None and label.ids is not None:
+                self._look_at_listed(name, label.ids, report)
         summary = "SELECT reason, COUNT(*) AS count, MIN(example) AS example FROM given GROUP BY reason"
         if report.dropped("impressions", self._engine, summary) == total:
             reasons = report.examples.get("impressions", {"the files have no rows": str(self._columns.files.paths[0])})
@@ -104,6 +112,21 @@ class Impressions:
     def _of_item(self) -> list[str]:
         """Columns of floats with a value of each impression."""
         return [*self._numbers, *(["w"] if self.spec.weight else [])]
+
+    def _look_at_listed(self, name: str, column: str, report: BuildReport) -> None:
+        """Ids of clicked items that are none of the items on their row label nothing."""
+        row = self._engine.rows(f"SELECT SUM(listed_{name}) AS listed, SUM({name}) AS found FROM given")[0]
+        listed, found = row["listed"] or 0, row["found"] or 0
+        if listed and not found:
+            raise DataError(
+                f"{self._columns.files.paths[0]}: column {column}: none of its {listed:,} ids is among the items of "
+                f"its row; write them as those of column {self.spec.item}"
+            )
+        if listed > found:
+            report.warnings.append(
+                f"column {column}: at least {listed - found:,} of {listed:,} ids are none of the items on their row, "
+                "and label nothing"
+            )
 
     def _look_at_positions(self, report: BuildReport, total: int) -> None:
         """Positions that count from another number than the specification says would all be off by one, silently."""
@@ -150,6 +173,8 @@ class Impressions:
             "meant": of.meant_unit(spec.time, "exposures.time"),
             "position": position,
         }
+        if spec.position:
+            values["odd_position"] = of.no_number(spec.position.column, "exposures.position")
         for name, label in (("click", spec.clicks), ("purchase", spec.purchases)):
             where = f"exposures.{name}s"
             if label is not None and label.column is not None:
@@ -160,8 +185,16 @@ class Impressions:
                         f"{of.files.paths[0]}: column {label.ids}: {where}.ids needs a list column, beside a list of "
                         "items"
                     )
+                ids, items = (of.files.kind(each, where).removeprefix(LISTS) for each in (label.ids, spec.item))
+                if ids != items:
+                    raise DataError(
+                        f"{of.files.paths[0]}: column {label.ids}: has {ids}, but the items of column {spec.item} are "
+                        f"{items}; write both as one type"
+                    )
                 inside = f"ARRAY_CONTAINS({quoted(label.ids)}, {quoted(spec.item)})"
                 values[name] = f"CASE WHEN {inside} THEN 1 ELSE 0 END"
+                listed = self._engine.different(quoted(label.ids))
+                values[f"listed_{name}"] = f"CASE WHEN {PLACE} = 0 THEN {listed} END"
             else:
                 values[name] = "0"
         for name, feature in zip(self._features, spec.features, strict=True):

@@ -89,6 +89,10 @@ class ResumingEngine:
         """See `Engine`."""
         return self._engine.micros(value, kind, zone)
 
+    def different(self, values: str) -> str:
+        """See `Engine`."""
+        return self._engine.different(values)
+
     def apart(self, query: str, column: str, separator: str | None) -> str:
         """See `Engine`."""
         return self._engine.apart(query, column, separator)

@@ -10,6 +10,7 @@ from lightning_ccn.errors import DataError
 
 EARLIEST = 946_684_800  # seconds: the year 2000. Seconds that are taken for milliseconds are of 1970
 LATEST = 2**32 - 1  # seconds, of a dataset folder
+YEAR_9999 = 253_402_300_800  # seconds: its end; logs write its last day for "never"
 # Numbers of the years 1973 to 5138 in each unit: of 9 to 11 digits in seconds, of 12 to 14 in milliseconds, ...
 DIGITS = {unit: (10**digits, 10 ** (digits + 3) - 1) for unit, digits in (("s", 8), ("ms", 11), ("us", 14), ("ns", 17))}
 WHOLE = 2**53  # below it, a float is a whole number exactly
@@ -62,6 +63,20 @@ class LogColumns:
         Raises:
             DataError: There is no such column, or the unit does not fit it.
         """
+        return self._micros(time, where, 0, LATEST)
+
+    def beyond(self, time: TimeSpec, where: str) -> str:
+        """Microseconds of a time that is too late for a dataset folder, BIGINT; null for all others.
+
+        Logs write such times, as 9999-12-31, for "never".
+
+        Raises:
+            DataError: There is no such column, or the unit does not fit it.
+        """
+        return self._micros(time, where, LATEST + 1, YEAR_9999)
+
+    def _micros(self, time: TimeSpec, where: str, first: int, last: int) -> str:
+        """Microseconds of a time from one second to another, and null for all others."""
         kind, value = self.kind(time.column, where), quoted(time.column)
         dates = kind in ("date", "timestamp", "instant") or (kind == "text" and time.unit is None)
         if dates:
@@ -76,14 +91,14 @@ class LogColumns:
                     + (f"name their unit with {where}.unit" if kind == "text" else "leave it out")
                 )
             micros = self._engine.micros(value, kind, time.zone)
-            return f"CASE WHEN {micros} BETWEEN 0 AND {LATEST * 1_000_000} THEN {micros} END"
+            return f"CASE WHEN {micros} BETWEEN {first * 1_000_000} AND {last * 1_000_000} THEN {micros} END"
         if kind not in ("int", "float", "text"):
             raise DataError(
                 f"{self.files.paths[0]}: column {time.column}: is {kind}, but {where} needs times; write seconds or "
                 "timestamps"
             )
         factor = UNITS[time.unit or "s"]
-        most = int(LATEST * 1_000_000 / factor)
+        least, most = (int(second * 1_000_000 / factor) - time.offset for second in (first, last))
         value = f"CAST({value} AS BIGINT)" if kind == "int" else f"TRY_CAST({value} AS DOUBLE)"
         total = f"({value} + {time.offset})" if time.offset else value
         if kind == "int":
@@ -91,7 +106,7 @@ class LogColumns:
         else:
             micros = f"TRY_CAST(FLOOR({total} * {factor}) AS BIGINT)"  # NaN too is cast before it is left out
         # the offset is taken off the limits: added to any number, it may overflow
-        return f"CASE WHEN {value} BETWEEN {-time.offset} AND {most - time.offset} THEN {micros} END"
+        return f"CASE WHEN {value} BETWEEN {least} AND {most} THEN {micros} END"
 
     def meant_unit(self, time: TimeSpec, where: str) -> str:
         """The unit that a number without a time is probably in, by its digits, VARCHAR; null if none is known.
@@ -169,7 +184,8 @@ class LogColumns:
         if kind == "truth":
             return f"CASE WHEN {value} THEN 1 WHEN NOT {value} THEN 0 END"
         if kind == "text":
-            return f"CASE WHEN LOWER({value}) IN ('1', 'true') THEN 1 WHEN LOWER({value}) IN ('0', 'false') THEN 0 END"
+            one, zero = "('1', '1.0', 'true')", "('0', '0.0', 'false')"  # floats are integers that had nulls in pandas
+            return f"CASE WHEN LOWER({value}) IN {one} THEN 1 WHEN LOWER({value}) IN {zero} THEN 0 END"
         raise DataError(f"{self.files.paths[0]}: column {column}: is {kind}, but {where} needs 0 or 1")
 
     def text(self, column: str, where: str) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from lightning_ccn.data.build.build_report import BuildReport
 from lightning_ccn.data.build.engine import Engine, columns, quoted
+from lightning_ccn.data.build.impressions import SECOND
 from lightning_ccn.data.build.lists import lists_of, take_apart, whole_list
 from lightning_ccn.data.build.log_columns import LogColumns
 from lightning_ccn.data.build.log_files import LogFiles
 from lightning_ccn.data.build.source_specs import ProfileSpec, TimeSpec
 from lightning_ccn.data.build.strangers import refuse_strangers
 from lightning_ccn.errors import DataError
+
+JANUARY = 31 * 86_400  # seconds, of 1970
 
 
 def read_profiles(
@@ -32,6 +35,7 @@ def read_profiles(
         "us": of.micros(spec.since, "users.since") if spec.since else "0",
         "end_us": of.micros(spec.until, "users.until") if spec.until else "CAST(NULL AS BIGINT)",
     }
+    odd = {"odd_end": _no_end(spec.until, of) if spec.until else "CAST(NULL AS VARCHAR)"}
     raw = {}
     for at, feature in enumerate(spec.features):
         if feature.called in many:
@@ -40,7 +44,7 @@ def read_profiles(
             values[f"u{at}"] = of.key(feature.column, "users.features", text_ids[feature.table_name])
     for at, number in enumerate(spec.numbers):
         raw[f"x{at}"] = of.number(number.column, "users.numbers")
-    odd = {f"odd_x{at}": of.no_number(number.column, "users.numbers") for at, number in enumerate(spec.numbers)}
+        odd[f"odd_x{at}"] = of.no_number(number.column, "users.numbers")
     engine.read("raw_users", files)
     names = [*values, *raw]
     own = ", ".join(f"t.{name}" for name in (*names, *odd))
@@ -64,19 +68,30 @@ def read_profiles(
         f"""
         SELECT *, ROW_NUMBER() OVER (PARTITION BY user_key ORDER BY {order}) AS version
         FROM described
-        WHERE us IS NOT NULL AND (end_us IS NULL OR end_us > us)
+        WHERE us IS NOT NULL AND odd_end IS NULL AND (end_us IS NULL OR end_us > us)
         """,
     )
     if spec.until:
         _refuse_no_end(spec.until, files, engine)
+    if spec.since:
+        _refuse_other_unit(spec.since, files, engine)
     summary = """
-        SELECT 'no time since when it holds' AS reason, COUNT(*) AS count, MIN(CAST(user_key AS VARCHAR)) AS example
-        FROM described WHERE us IS NULL HAVING COUNT(*) > 0
-        UNION ALL
-        SELECT 'it ends before it begins' AS reason, COUNT(*) AS count, MIN(CAST(user_key AS VARCHAR)) AS example
-        FROM described WHERE end_us <= us HAVING COUNT(*) > 0
+        SELECT reason, COUNT(*) AS count, MIN(example) AS example
+        FROM (
+            SELECT
+                CASE
+                    WHEN us IS NULL THEN 'no time since when it holds'
+                    WHEN odd_end IS NOT NULL THEN 'its end is no time'
+                    WHEN end_us <= us THEN 'it ends before it begins'
+                END AS reason,
+                'user ' || CAST(user_key AS VARCHAR) || COALESCE(', end ' || odd_end, '') AS example
+            FROM described
+        ) AS judged
+        WHERE reason IS NOT NULL GROUP BY reason
         """
-    report.dropped("users", engine, summary)
+    if report.dropped("users", engine, summary) == found > 0:
+        why = "; ".join(f"{reason}: for example {example}" for reason, example in report.examples["users"].items())
+        raise DataError(f"{files.paths[0]}: no profile is left of {found:,}: {why}")
     again = """
         SELECT 'another row of the same user and time' AS reason, COUNT(*) AS count,
             MIN('user ' || CAST(user_key AS VARCHAR)) AS example
@@ -112,17 +127,39 @@ def read_profiles(
     return kept
 
 
+def _no_end(until: TimeSpec, of: LogColumns) -> str:
+    """The text of an end that is no time, VARCHAR; null if there is none, or one after all times: the row holds on."""
+    value = quoted(until.column)
+    given = f"TRIM(CAST({value} AS VARCHAR)) <> ''"
+    if of.kind(until.column, "users.until") == "float":
+        given = f"NOT ISNAN({value})"  # as pandas writes a missing number
+    time = f"COALESCE({of.micros(until, 'users.until')}, {of.beyond(until, 'users.until')})"
+    return f"CASE WHEN {given} AND {time} IS NULL THEN CAST({value} AS VARCHAR) END"
+
+
 def _refuse_no_end(until: TimeSpec, files: LogFiles, engine: Engine) -> None:
-    """Some rows have no end, or one beyond all times; but if no row has any, the column is probably misread.
+    """Some ends may be no times; but if none is one, the column is probably misread.
 
     Raises:
         DataError: No value of the column is a time.
     """
-    value = f"NULLIF(TRIM(CAST({quoted(until.column)} AS VARCHAR)), '')"
-    given = engine.rows(f"SELECT MIN({value}) AS example FROM raw_users")[0]["example"]
-    ends = engine.rows("SELECT COUNT(end_us) AS n FROM described")[0]["n"]
-    if given is not None and not ends:
+    row = engine.rows("SELECT COUNT(end_us) AS ends, MIN(odd_end) AS example FROM described")[0]
+    if row["example"] is not None and not row["ends"]:
         raise DataError(
-            f"{files.paths[0]}: column {until.column}: users.until names it, but no row ends: {given} is no time in "
-            f"{until.unit or 'seconds or as a date'}, or one after 2106; name its unit, or leave until: out"
+            f"{files.paths[0]}: column {until.column}: users.until names it, but no row ends: {row['example']} is no "
+            f"time in {until.unit or 'seconds or as a date'}; name its unit, or leave until: out"
+        )
+
+
+def _refuse_other_unit(since: TimeSpec, files: LogFiles, engine: Engine) -> None:
+    """Seconds that are taken for milliseconds are of January 1970: every page would get the user's latest row.
+
+    Raises:
+        DataError: All rows begin then, and not all at 0, which says that they always held.
+    """
+    last = engine.rows("SELECT MAX(us) AS last FROM described")[0]["last"]
+    if last is not None and 0 < last < JANUARY * SECOND:
+        raise DataError(
+            f"{files.paths[0]}: column {since.column}: all rows begin in January 1970, by users.since; name the unit "
+            f"of its numbers, as in {{column: {since.column}, unit: s}}"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +34,7 @@ from lightning_ccn.errors import DataError
 Spec = TypeVar("Spec")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 NOTHING = "tag:yaml.org,2002:null"
+TODO = "TODO"  # what `ccn data init` writes where it found nothing
 
 
 class PlaceError(Exception):
@@ -52,6 +53,7 @@ def read_spec(path: str | Path) -> LogSpec:
     path = Path(path)
     try:
         root = yaml.compose(path.read_text(), Loader=yaml.SafeLoader)
+        to_do = [] if root is None else list(_to_do(root, ""))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; `ccn data init LOG` writes a first draft of one") from None
     except OSError as error:
@@ -61,11 +63,27 @@ def read_spec(path: str | Path) -> LogSpec:
     try:
         if root is None:
             raise DataError("is empty; `ccn data init LOG` writes a first draft of a specification")
+        if to_do:
+            raise DataError(
+                f"{'; '.join(to_do)}: still {TODO}; write what the log calls it, or remove a key that may be left out"
+            )
         spec = _mapping(LogSpec, root, "")
         spec.refuse_contradictions()
     except (DataError, PlaceError) as error:
         raise DataError(f"{path}: {error}") from None
     return spec
+
+
+def _to_do(node: Node, where: str) -> Iterator[str]:
+    """The place of each value that is still to be written; in quotes, TODO is a name."""
+    if isinstance(node, MappingNode):
+        for key, value in node.value:
+            yield from _to_do(value, f"{where}.{key.value}" if where else str(key.value))
+    elif isinstance(node, SequenceNode):
+        for entry in node.value:
+            yield from _to_do(entry, where)
+    elif isinstance(node, ScalarNode) and node.value == TODO and node.style is None:
+        yield f"line {node.start_mark.line + 1}: {where}"
 
 
 def _mapping(kind: type[Spec], node: Node, where: str) -> Spec:

@@ -201,7 +201,8 @@ class ProfileSpec:
         since: Time from which a row holds; a page gets the user's latest row that has begun at the page's time. None:
             a user has one row.
         until: Time at which a row ends, for logs that say so; a page at that time or later does not get it. A row
-            without it holds on. None: each row holds until the user's next one.
+            without it holds on, and one with an end that is no time is dropped. None: each row holds until the user's
+            next one.
         delimiter: Of CSV files.
     """
 

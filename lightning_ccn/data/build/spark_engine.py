@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lightning_ccn.data.build.engine import FILE, PLACE, ROW, UNEQUAL, literal
+from lightning_ccn.data.build.engine import FILE, PLACE, ROW, UNEQUAL, has_zone, literal
 from lightning_ccn.data.build.log_files import LogFiles
 from lightning_ccn.data.places import Place
 from lightning_ccn.data.store_path import StorePath
@@ -87,9 +87,15 @@ class SparkEngine:
 
     def micros(self, value: str, kind: str, zone: str | None) -> str:
         """See `Engine`."""
+        whole = f"UNIX_MICROS(TRY_CAST({value} AS TIMESTAMPTZ))"
         if kind == "instant" or zone is None:
-            return f"UNIX_MICROS(TRY_CAST({value} AS TIMESTAMPTZ))"
-        return f"UNIX_MICROS(TO_UTC_TIMESTAMP(TRY_CAST({value} AS TIMESTAMP), {literal(zone)}))"
+            return whole
+        of_zone = f"UNIX_MICROS(TO_UTC_TIMESTAMP(TRY_CAST({value} AS TIMESTAMP), {literal(zone)}))"
+        return f"CASE WHEN {has_zone(value, kind)} THEN {whole} ELSE {of_zone} END"
+
+    def different(self, values: str) -> str:
+        """See `Engine`."""
+        return f"CASE WHEN {values} IS NOT NULL THEN SIZE(ARRAY_DISTINCT(ARRAY_COMPACT({values}))) END"
 
     def apart(self, query: str, column: str, separator: str | None) -> str:
         """See `Engine`."""

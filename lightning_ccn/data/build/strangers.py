@@ -7,6 +7,11 @@ from lightning_ccn.data.build.log_files import LogFiles
 from lightning_ccn.errors import DataError
 
 
+def one_of_each(theirs: str, ours: str, engine: Engine) -> list[str | None]:
+    """An id of each of two queries, which have it as `id`; None: a query has no row."""
+    return [engine.rows(f"SELECT MIN(CAST(id AS VARCHAR)) AS id FROM ({q}) AS ids")[0]["id"] for q in (theirs, ours)]
+
+
 def refuse_strangers(files: LogFiles, column: str, theirs: str, ours: str, engine: Engine) -> None:
     """Refuses a table of which no row is about anything in the impressions, unless it has no row.
 
@@ -20,9 +25,7 @@ def refuse_strangers(files: LogFiles, column: str, theirs: str, ours: str, engin
     Raises:
         DataError: It has an id; the message shows one of each.
     """
-    there, here = (
-        engine.rows(f"SELECT MIN(CAST(id AS VARCHAR)) AS id FROM ({query}) AS ids")[0]["id"] for query in (theirs, ours)
-    )
+    there, here = one_of_each(theirs, ours, engine)
     if there is not None:
         raise DataError(
             f"{files.paths[0]}: column {column}: none of its ids, such as {there!r}, is in the impressions, which have "

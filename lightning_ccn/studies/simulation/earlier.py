@@ -28,13 +28,14 @@ def entries(systems: Mapping[str, Sequence[Path]], rankings: Sequence[Ranking]) 
     }
 
 
-def refuse_another(folder: Path, visits: Mapping[str, Any], wanted: set[Entry]) -> None:
+def refuse_another(folder: Path, visits: Mapping[str, Any], wanted: set[Entry], baseline: str) -> None:
     """Checks that what a folder has of an earlier simulation is part of what will be written.
 
     Args:
         folder: Folder of simulate.json, which may have none.
         visits: What the visits are drawn from, by its names in simulate.json.
         wanted: What will be written, see `entries`.
+        baseline: The entry over which lifts will be reported.
 
     Raises:
         DataError: It is not, or the file cannot be read.
@@ -48,10 +49,13 @@ def refuse_another(folder: Path, visits: Mapping[str, Any], wanted: set[Entry]) 
         trained = [one for one in found["systems"] if _folders(one)]
         there = {_entry(one["name"], **_ranked(one), folders=_folders(one)) for one in trained}
         before, now = _flat(found), _flat(json.loads(json.dumps(visits)))
+        over = found.get("baseline", {}).get("name", baseline)
         lost = [f"{name} {before[name]}, not {now[name]}" for name in now if before.get(name, now[name]) != now[name]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{file}: cannot be read as the results of a simulation ({error!r}): {remedy}") from None
     lost = lost or sorted(f"{name} of other runs, or ranked otherwise" for name, *_ in there - wanted)
+    if over != baseline:
+        lost.append(f"lifts over {over}, not {baseline}")
     if lost:
         raise DataError(f"{file}: has another simulation, which would be lost ({'; '.join(lost[:3])}): {remedy}")
 

@@ -82,9 +82,9 @@ def run(args: list[str]) -> int:
         "candidates": options.candidates,
         "seed": options.seed,
     }
-    refuse_another(
-        folder, drawn, entries({name: [run.folder for run in runs if run.system == name] for name in names}, rankings)
-    )
+    wanted = entries({name: [run.folder for run in runs if run.system == name] for name in names}, rankings)
+    baseline = rankings[0].key(options.baseline)
+    refuse_another(folder, drawn, wanted, baseline)
     print(f"{len(runs)} models rank {options.candidates} candidates of each of {options.visits:,} visits", flush=True)
     with TemporaryDirectory(prefix="ccn-simulate-") as scratch:
         data = Path(scratch) / "visits"
@@ -102,7 +102,6 @@ def run(args: list[str]) -> int:
                 scores = (reference_scores(name, world, *chunk, ranking) for chunk in traffic.chunks(data))
                 outcomes[ranking.key(name)] = Outcome([traffic.serve(data, scores)], trained=False)
                 ranked[ranking.key(name)] = (name, ranking)
-    baseline = rankings[0].key(options.baseline)
     report = {
         **origin("simulate", args),
         "minutes": (time.monotonic() - began) / 60,

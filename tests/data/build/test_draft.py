@@ -86,6 +86,39 @@ def test_a_draft_names_the_type_of_clicks_if_there_is_one(tmp_path: Path) -> Non
         assert f"  clicks: {{types: {words}, within: 30m}}" in draft(tmp_path)
 
 
+def test_a_draft_takes_the_table_with_most_types_as_events_and_says_what_else_may_be_one(tmp_path: Path) -> None:
+    write_rows(tmp_path / "impressions.parquet", [{"view": "v", "user": "u", "item": "a", "shown_at": NOON}])
+    clicks = [{"user_id": f"u{at}", "item_id": "a", "clicked_at": NOON} for at in range(99)]
+    write_rows(tmp_path / "clicks.csv", clicks)
+    write_rows(tmp_path / "events.csv", [event("u", "a", NOON, kind) for kind in ("click", "view")])
+    write_rows(tmp_path / "stock.csv", [{"shelf": 1}])
+    text = draft(tmp_path)
+    assert "  files: events.csv\n" in text and "  type: type  # click, view\n" in text
+    assert "# not used: clicks.csv; if it has events too, unite it with events.csv, see docs/build.md\n" in text
+    assert "# not used: stock.csv\n" in text
+    (tmp_path / "events.csv").unlink()
+    for more in ("a_clicks.csv", "z_clicks.csv"):  # of tables with the same columns, the larger one
+        write_rows(tmp_path / more, clicks[:1])
+    text = draft(tmp_path)
+    assert "  files: clicks.csv\n" in text and f"  time: {{column: clicked_at, unit: s}}  # such as '{NOON}'\n" in text
+
+
+@pytest.mark.parametrize(
+    "name", ["clicked_at", "clickedAt", "event_time", "purchaseTimestamp", "view_ts", "visit_date", "at"]
+)
+def test_a_draft_takes_a_column_as_a_time_by_the_end_of_its_name(tmp_path: Path, name: str) -> None:
+    write_rows(tmp_path / "events.csv", [{"user": "u", "item": "a", name: NOON}])
+    assert f"  time: {{column: {name}, unit: s}}" in draft(tmp_path)
+
+
+def test_a_draft_takes_the_time_of_showing_and_leaves_out_that_of_the_click(tmp_path: Path) -> None:
+    rows = [{"view": "v", "user": "u", "clicked_at": NOON, "item": "a", "clicked": 1, "shown_at": NOON}] * 3
+    write_rows(tmp_path / "impressions.csv", rows)
+    text = draft(tmp_path)
+    assert "  time: {column: shown_at, unit: s}" in text and "  clicks: clicked  #" in text
+    assert "clicked_at" not in text
+
+
 def test_a_draft_of_a_table_without_rows_shows_no_value(tmp_path: Path) -> None:
     (tmp_path / "impressions.csv").write_text("view,user,item,time,clicked\n")
     assert "  user: user  # without a value\n" in draft(tmp_path)

@@ -107,3 +107,18 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_the_example_has_forty_lines_at_most() -> None:
     path = ROOT / "examples" / "raw_log" / "log.yaml"
     assert read_spec(path).exposures.page.columns == ("view",) and len(path.read_text().splitlines()) <= 40
+
+
+def test_all_that_is_still_to_do_is_refused_at_once_before_any_file_is_looked_for(tmp_path: Path) -> None:
+    text = WHOLE.replace("time: at", "time: TODO").replace("clicked", "{types: [TODO], within: 1h}")
+    path = write(tmp_path, text + EVENTS.replace("item: item", "item: TODO") + "users: {files: u, user: 'TODO'}\n")
+    with pytest.raises(DataError) as caught:
+        read_spec(path)
+    assert str(caught.value) == (
+        f"{path}: line 6: exposures.time; line 7: exposures.clicks.types; line 8: events.item: still TODO; write what "
+        "the log calls it, or remove a key that may be left out"
+    )
+
+
+def test_todo_in_quotes_is_a_name(tmp_path: Path) -> None:
+    assert read_spec(write(tmp_path, WHOLE.replace("clicked", "'TODO'"))).exposures.clicks.column == "TODO"

@@ -44,6 +44,7 @@ def same(spec: Path) -> Any:
     here, there = build(spec, "duckdb"), build(spec, "spark", engine="spark")
     assert contents(spec.parent / "spark") == contents(spec.parent / "duckdb")
     assert there.counts == here.counts and there.examples.keys() == here.examples.keys()
+    assert there.warnings == here.warnings
     return there
 
 
@@ -61,9 +62,10 @@ def a_log(folder: Path, seed: int, ending: str) -> dict[str, Row]:
     kinds = ["click", "order"]
     told = [event(draw.choice(users), draw.choice(items), NOON + draw.randrange(-500, 4500), draw.choice(kinds))
             for _ in range(900)]  # fmt: skip
+    ends = ["", NOON + draw.randrange(3000), "soon", 253_402_214_400]
     profile = [{"user": user, "city": draw.choice(["Rome", "Oslo"]), "tags": draw.choice(["x|y", "y", ""]),
                 "band": draw.choice([1, 2.5, None]), "since": NOON + draw.randrange(-9, 3000),
-                "until": draw.choice(["", NOON + draw.randrange(3000)]) if ending == ".csv" else NOON + 2000}
+                "until": draw.choice(ends) if ending == ".csv" else NOON + 2000}
                for user in users * 3]  # fmt: skip
     stock = [
         {
@@ -104,13 +106,29 @@ def a_log(folder: Path, seed: int, ending: str) -> dict[str, Row]:
 def test_a_log_with_ties_doubles_and_nulls_becomes_the_same_folder(tmp_path: Path, seed: int, ending: str) -> None:
     report = same(write_spec(tmp_path, **a_log(tmp_path, seed, ending)))
     assert len(report.counts["impressions"]["dropped"]) >= 4 and report.faults == []
+    assert ("its end is no time" in report.counts["users"]["dropped"]) == (ending == ".csv")
+
+
+def test_ids_in_two_spellings_ends_and_zones_are_read_the_same(tmp_path: Path) -> None:
+    items = ("7", "7.0", " a", "a", "NULL", "\\N")
+    zones = ("", "Z", "+01:00")
+    rows = [exposure(f"v{at}", "u", item, f"2023-11-14 22:13:2{at}{zones[at % 3]}") for at, item in enumerate(items)]
+    write_rows(tmp_path / "exposures.csv", [*rows, exposure("v9", "u", "a", "2023-11-14 22:13:20 Europe/Rome")])
+    dates = ("2023-11-20", "9999-12-31", "soon", "")
+    profile = [{"id": "u", "city": f"c{at}", "from": f"2023-11-1{at}", "to": date} for at, date in enumerate(dates)]
+    write_rows(tmp_path / "users.csv", profile)
+    users = {"files": "users.csv", "user": "id", "since": "from", "until": "to", "features": ["city"]}
+    keys = {**EXPOSURES, "files": "exposures.csv", "time": {"column": "time", "zone": "America/New_York"}}
+    report = same(write_spec(tmp_path, exposures=keys, users=users))
+    assert report.counts["users"]["dropped"] == {"its end is no time": 1} and len(report.warnings) == 2
 
 
 def test_lists_times_with_zones_and_partitions_become_the_same_folder(tmp_path: Path) -> None:
     for day in ("2023-11-14", "2023-11-15"):
         rows = [
-            {"view": view, "user": view % 3, "item": [f"i{at}" for at in range(view % 4)], "clicked": [f"i{view % 2}"],
-             "slot": [*range(view % 4)], "entry": 2**63 + view, "time": f"{day} 22:13:{20 + view}.5"}
+            {"view": view, "user": view % 3, "item": [f"i{at}" for at in range(view % 4)],
+             "clicked": [f"i{view % 2}", None, "no"], "slot": [*range(view % 4)],
+             "entry": 2**63 + view, "time": f"{day} 22:13:{20 + view}.5"}
             for view in range(1, 20)
         ]  # fmt: skip
         types = {"entry": pa.uint64()}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -22,6 +24,7 @@ from lightning_ccn.studies.simulation.log_share import log_shares
 from lightning_ccn.studies.simulation.ranking import Ranking
 from lightning_ccn.studies.simulation.report import COLUMNS, PAPER_LIFT
 from lightning_ccn.studies.simulation.runs import named_runs, world_of
+from tests.forks import COMMAND, ForkedCommand
 from tests.s3_server import upload
 
 KNOBS = {"users": 150, "items": 300, "categories": 8, "sellers": 20, "promotions": 2}
@@ -58,11 +61,29 @@ def _no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture
+def forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ccn predict` starts without the imports, which take most of its time."""
+    usual = subprocess.run
+
+    def run(command: list[str], **settings: Any) -> subprocess.CompletedProcess[str]:
+        if command[:3] != COMMAND:
+            return usual(command, **settings)
+        log = tmp_path / f"predict-{uuid4()}.log"
+        process = ForkedCommand(command, log, settings["env"])
+        process.wait()
+        assert process.returncode is not None
+        return subprocess.CompletedProcess(command, process.returncode, log.read_text())
+
+    monkeypatch.setattr(subprocess, "run", run)
+
+
 def report(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / "simulate.json").read_text())
     return found
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_comparison_becomes_the_papers_tables(comparison: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ways = ["--rank_by", "click", "order", "mix", "--click_share", ".25"]
     assert main(["simulate", "--comparison", str(comparison), *SMALL, *ways]) == 0
@@ -289,13 +310,14 @@ def test_another_simulation_in_the_folder_is_refused_before_the_work(
         {**entry, "runs": [{"folder": "elsewhere"}]},
     ):
         assert said(systems=[other]).startswith(f"{lost} ({other['name']} {of_others}): ")
+    assert said(baseline={"name": "ccn", "title": "CCN"}) == f"{lost} (lifts over ccn, not sim): {rest}\n"
     file.write_text("{}")
     assert refusal(words, capsys).startswith(f"{file}: cannot be read as the results of a simulation (KeyError(")
     # part of the new results, also as older versions wrote it
     wanted = entries({"sim": [tmp_path / "run"], "ccn": [tmp_path / "other"]}, [Ranking("click"), Ranking("mix", 0.3)])
     for same in (before, {**before, "systems": [{"name": "sim", "runs": entry["runs"]}]}):
         file.write_text(json.dumps(same))
-        refuse_another(tmp_path, before, wanted)
+        refuse_another(tmp_path, before, wanted, "sim")
 
 
 def test_an_output_that_cannot_be_made_is_refused_before_the_work(

@@ -1,0 +1,140 @@
+"""A log that reads without a complaint and means something else: it is refused, counted, or warned of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightning_ccn.errors import DataError
+from tests.data.build.raw_logs import (
+    EVENTS,
+    EXPOSURES,
+    NOON,
+    Row,
+    build,
+    event,
+    exposure,
+    read_pages,
+    write_rows,
+    write_spec,
+)
+
+ALL_TRAIN = {"validation": "2040-01-01", "test": "2040-01-01"}
+SHOWN = [exposure("v", "u", "a", NOON), exposure("v", "u", "b", NOON)]
+NO_TYPE = {name: value for name, value in EVENTS.items() if name != "type"}
+
+
+def build_of(folder: Path, impressions: list[Row] = SHOWN, **spec: Any) -> Any:
+    write_rows(folder / "exposures.parquet", impressions)
+    return build(write_spec(folder, **{"split": ALL_TRAIN, **spec}))
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_events_of_several_types_give_no_label_that_names_none(tmp_path: Path, named: bool) -> None:
+    told = [event("u", "a", NOON + 5, kind) for kind in ("view", "view", "click")]
+    write_rows(tmp_path / "events.parquet", told)
+    spec: Row = {"events": EVENTS if named else NO_TYPE, "exposures": {**EXPOSURES, "clicks": {"within": "30m"}}}
+    key = "" if named else "events.type: type, and "
+    message = (
+        "exposures.clicks: within alone takes events of all types, and column type of the events has view, click; "
+        rf"write {key}types: \[view\] beside within, with each type that counts"
+    )
+    with pytest.raises(DataError, match=message):
+        build_of(tmp_path, **spec)
+    write_rows(tmp_path / "events.parquet", told[2:])  # of one type
+    build_of(tmp_path, **spec)
+    assert read_pages(tmp_path / "out")[0]["clicks"] == [1, 0]
+
+
+def test_a_column_of_more_values_than_there_are_types_is_none_of_types(tmp_path: Path) -> None:
+    write_rows(tmp_path / "events.parquet", [event("u", "a", NOON + 5, f"e{at}") for at in range(21)])
+    build_of(tmp_path, events=NO_TYPE, exposures={**EXPOSURES, "clicks": {"within": "30m"}})
+    assert read_pages(tmp_path / "out")[0]["clicks"] == [1, 0]
+
+
+def test_events_of_items_that_are_never_shown_are_warned_of(tmp_path: Path) -> None:
+    write_rows(tmp_path / "events.parquet", [event("u", "sku-a", NOON - 5)])
+    report = build_of(tmp_path, events=EVENTS, behaviours={"long": 5})
+    assert report.warnings == [
+        "no impression has an item of the events, such as 'sku-a'; the impressions have items such as 'a': are ids "
+        "written alike in both?"
+    ]
+    assert f"warning: {report.warnings[0]}" in str(report)
+    write_rows(tmp_path / "events.parquet", [event("u", item, NOON - 5) for item in ("sku-a", "a")])
+    assert build(tmp_path / "log.yaml", "again").warnings == []
+
+
+def test_a_position_that_is_no_number_is_counted_and_a_column_of_them_is_refused(tmp_path: Path) -> None:
+    rows = [exposure("v", "u", f"i{at}", NOON, slot=slot) for at, slot in enumerate(("1", "top", ""))]
+    report = build_of(tmp_path, rows)
+    assert report.counts["numbers"]["dropped"] == {"slot: no number, so it counts as unknown": 1}
+    with pytest.raises(
+        DataError, match=r"exposures.position: none of the 1 values of 'slot' is a number, such as 'top'"
+    ):
+        build_of(tmp_path / "none", rows[1:])
+
+
+def test_an_order_of_events_that_is_no_number_is_counted(tmp_path: Path) -> None:
+    write_rows(tmp_path / "events.parquet", [{**event("u", "a", NOON - 5), "n": n} for n in ("1", "x")])
+    report = build_of(tmp_path, events={**EVENTS, "order": "n"}, behaviours={"long": 5})
+    assert report.counts["numbers"]["dropped"] == {"n: no number, so it counts as unknown": 1}
+
+
+def test_words_for_no_id_and_ids_in_two_spellings_are_warned_of(tmp_path: Path) -> None:
+    rows = [exposure(f"v{at}", "u", item, NOON + at) for at, item in enumerate(("7", "7.0", " a", "a", "NULL", "b.0"))]
+    report = build_of(tmp_path, [*rows, exposure("nan", "w", "a", NOON), exposure("v9", "\\N", "b", NOON)])
+    none, two = "counts as an id like any other; if it says that there is none, leave the field empty", "count as two"
+    starts = [
+        f"page views, column view: 'nan' {none}",
+        f"table user: '\\\\N' {none}",
+        f"table item: 'NULL' {none}",
+        f"ids of table item: ' a' and 'a' {two}",
+    ]
+    assert [found.startswith(start) for found, start in zip(report.warnings, starts, strict=True)] == [True] * 4
+    report = build_of(tmp_path / "float", rows[:2])
+    assert report.warnings == [
+        "ids of table item: '7.0' and '7' count as two; if they are one, write them alike in all tables"
+    ]
+
+
+def test_an_item_that_the_catalogue_spells_in_another_way_is_warned_of(tmp_path: Path) -> None:
+    write_rows(tmp_path / "items.csv", [{"id": "1.0", "topic": "art"}, {"id": "2", "topic": "art"}])
+    rows = [exposure("v", "u", item, NOON) for item in (1, 2)]
+    report = build_of(tmp_path, rows, items={"files": "items.csv", "item": "id", "attributes": ["topic"]})
+    assert "ids of table item: '1.0' and '1' count as two" in report.warnings[0]
+
+
+def test_clicked_ids_that_are_none_of_the_rows_items_are_warned_of_or_refused(tmp_path: Path) -> None:
+    keys = {name: value for name, value in EXPOSURES.items() if name != "position"} | {"clicks": {"ids": "clicked"}}
+    rows = [exposure("v", "u", ["a", "b"], NOON, ["a ", "b", "b"]), exposure("w", "u", ["a", "b"], NOON, None)]
+    report = build_of(tmp_path, rows, exposures=keys)
+    assert report.warnings == [
+        "column clicked: at least 1 of 2 ids are none of the items on their row, and label nothing"
+    ]
+    for ids, message in (
+        (["A"], "column clicked: none of its 1 ids is among the items of its row; write them as those of column item"),
+        ([7], "column clicked: has int, but the items of column item are text; write both as one type"),
+    ):
+        with pytest.raises(DataError, match=message):
+            build_of(tmp_path / str(ids[0]), [exposure("v", "u", ["a", "b"], NOON, ids)], exposures=keys)
+
+
+def test_profiles_that_begin_in_another_unit_are_refused(tmp_path: Path) -> None:
+    users = {"files": "users.parquet", "user": "id", "features": ["city"]}
+    for folder, factor, message in (
+        (
+            "too small",
+            1,
+            r"column from: all rows begin in January 1970, .*; name the unit of its numbers, as in {column",
+        ),
+        ("too large", 1_000_000, "no profile is left of 2: no time since when it holds: for example user u"),
+    ):
+        rows = [{"id": "u", "city": "Rome", "from": factor * (NOON - at)} for at in range(2)]
+        write_rows(tmp_path / folder / "users.parquet", rows)
+        with pytest.raises(DataError, match=message):
+            build_of(tmp_path / folder, users={**users, "since": {"column": "from", "unit": "ms"}})
+    write_rows(tmp_path / "always" / "users.parquet", [{"id": "u", "city": "Rome", "from": 0}])
+    build_of(tmp_path / "always", users={**users, "since": {"column": "from", "unit": "ms"}})
+    assert read_pages(tmp_path / "always" / "out")[0]["city"] == "Rome"
