@@ -122,7 +122,8 @@ class TargetAttention(nn.Module):
 
         Of the items before they are gathered, or of the behaviours after it, whichever are fewer.
         """
-        if behaviours.index.numel() < item.shape[0] and not torch.compiler.is_compiling():
+        # compiled and exported graphs are for all sizes, and a look at a size would fix it
+        if not torch.compiler.is_compiling() and behaviours.index.numel() < item.shape[0]:
             rows = linear(_gathered(behaviours, item, time), torch.cat([of.weight for of in projections]))
             return [self._split(part) for part in rows.chunk(len(projections), 2)]
         return [self._split(_gathered(behaviours, of(item), None if time is None else of(time))) for of in projections]
