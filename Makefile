@@ -200,11 +200,14 @@ doctor:  ## check the installation, and say how to repair it
 docs: $(VENV)/installed-dev  ## build the documentation into site/; dead links and missing pages fail
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict
 
+# Files in their order: by default those of few tests come last, and some of them take long.
+PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/installed-dev  ## run the tests: ARGS="tests/nn -x"
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-slow: $(VENV)/installed-dev  ## run the tests that `make test` leaves out because they take long
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile -m slow $(ARGS)
+	$(PYTEST) -m slow $(ARGS)
 
 test-gpu: $(VENV)/installed-dev  ## run the checks that need a GPU; each says why it is skipped where there is none
 	$(VENV)/bin/python -m pytest -m gpu -rs tests/gpu $(ARGS)

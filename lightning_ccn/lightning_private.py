@@ -179,6 +179,13 @@ class AppendingWriter(ExperimentWriter):
 class OpenCLI(LightningCLI):
     """LightningCLI with public names for what its subclasses here read and override."""
 
+    def __init__(self, model: type[L.LightningModule], data: type, args: list[str], **settings: Any) -> None:
+        every = self.subcommands()
+        if args and args[0] in every:  # to make the parsers of the others takes longer than to parse
+            self.subcommands = lambda: {args[0]: every[args[0]]}  # type: ignore[method-assign]
+        # a checkpoint does not hold the arguments of its module: the run's config.yaml does
+        super().__init__(model, data, args=args, load_from_checkpoint_support=False, **settings)
+
     def instantiated(self, key: str) -> Any:
         """What the option `key` has become: the object where the option names a class. None where it is not set."""
         return self._get(self.config_init, key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,6 @@ import pytest
 import torch
 from sklearn.metrics import log_loss, roc_auc_score
 from torch import Tensor, distributed
-from torch.multiprocessing.spawn import spawn
 
 from lightning_ccn.evaluation.metrics import (
     AUC,
@@ -22,6 +22,7 @@ from lightning_ccn.evaluation.metrics import (
     PageAUC,
     metric_titles,
 )
+from tests.sharding.ranks import on_ranks
 
 Pages = tuple[Tensor, Tensor, Tensor]
 
@@ -215,9 +216,10 @@ STEPS: list[tuple[Pages, Pages]] = [
 ]
 
 
-def evaluate_on_rank(rank: int, folder: Path) -> None:
+def evaluate_on_rank(store: str) -> list[tuple[dict[str, Tensor], list[str]]]:
     """Values after two steps, after the third, and in a new epoch in which this rank or the other sees nothing."""
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    rank = int(os.environ["LOCAL_RANK"])
+    distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     metrics, results = CTRMetrics(), []
     for number, step in enumerate(STEPS):
         metrics.update(*step[rank])
@@ -226,13 +228,11 @@ def evaluate_on_rank(rank: int, folder: Path) -> None:
     metrics.reset()
     metrics.update(*STEPS[2][rank])
     results.append((metrics.compute(), metrics.undefined))
-    torch.save(results, folder / f"{rank}.pt")
-    distributed.destroy_process_group()
+    return results
 
 
 def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
-    spawn(evaluate_on_rank, args=(tmp_path,), nprocs=2)
-    results = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    results = on_ranks(2, evaluate_on_rank, store=str(tmp_path / "store"))
     seen = [STEPS[:2], STEPS, STEPS[2:]]
     for steps, *ranks in zip(seen, *results, strict=True):
         single = CTRMetrics()

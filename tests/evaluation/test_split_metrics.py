@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +11,12 @@ import pytest
 import torch
 from sklearn.metrics import log_loss, roc_auc_score
 from torch import distributed
-from torch.multiprocessing.spawn import spawn
 
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.evaluation.split_metrics import SplitMetrics
 from lightning_ccn.models.system import Prediction
 from tests.models.pages import planted
+from tests.sharding.ranks import on_ranks
 
 
 def scored(seed: int, pages: int = 50) -> tuple[Prediction, PageBatch]:
@@ -62,22 +63,22 @@ def test_without_a_head_or_without_labels_there_are_none_and_without_an_order_th
     assert metrics.finish("")[1] == []
 
 
-def evaluate_on_rank(rank: int, folder: Path) -> None:
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+def evaluate_on_rank(store: str) -> dict[str, float]:
+    rank = int(os.environ["LOCAL_RANK"])
+    distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     metrics = SplitMetrics(None)
     for seed in (1, 2):
         metrics.update(*scored(seed + 10 * rank, pages=10 + 30 * rank))
-    torch.save(metrics.finish(""), folder / f"{rank}.pt")
-    distributed.destroy_process_group()
+    return metrics.finish("")[0]
 
 
 @pytest.mark.slow
 def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
-    spawn(evaluate_on_rank, args=(tmp_path,), nprocs=2)
+    found = on_ranks(2, evaluate_on_rank, store=str(tmp_path / "store"))
     metrics = SplitMetrics(None)
     for rank in (0, 1):
         for seed in (1, 2):
             metrics.update(*scored(seed + 10 * rank, pages=10 + 30 * rank))
     expected = metrics.finish("")[0]
-    for rank in (0, 1):
-        assert torch.load(tmp_path / f"{rank}.pt")[0] == pytest.approx(expected, rel=1e-12)
+    for values in found:
+        assert values == pytest.approx(expected, rel=1e-12)

@@ -5,6 +5,8 @@ On a CPU each check is a rehearsal, which compares the CPU with itself.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,11 +18,24 @@ from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.ragged import take
 from lightning_ccn.data.reader import PageBatches
 from tests.gpu.conftest import needs_gpu
-from tests.gpu.runs import QUIET, fit, run, saving_every
+from tests.gpu.runs import QUIET, Run, fit, run, saving_every
 from tests.models.pages import SYSTEMS, loss
 from tests.sharding.ranks import on_ranks
 
 STEPS = ["--trainer.max_steps", "12"]
+Plain = Callable[[str], Run]
+
+
+@pytest.fixture(scope="module")
+def plain(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Plain:
+    """`plain(accelerator)` is a run of STEPS with no other option; do not write to it."""
+    home = tmp_path_factory.mktemp("plain")
+
+    @cache
+    def trained(accelerator: str) -> Run:
+        return fit(home, accelerator, world, accelerator, *STEPS)
+
+    return trained
 
 
 def test_a_default_run_trains_tests_and_reports_a_worlds_bounds(world: Path, tmp_path: Path, accelerator: str) -> None:
@@ -45,14 +60,14 @@ def test_a_checkpoint_of_the_cpu_goes_on_alike(world: Path, tmp_path: Path, acce
             torch.testing.assert_close(there.tensors()[name], value, rtol=0, atol=5e-3, msg=name)
 
 
-def test_a_checkpoint_scores_alike_on_the_cpu(world: Path, tmp_path: Path, accelerator: str) -> None:
-    trained = fit(tmp_path, "trained", world, accelerator, *STEPS)
+def test_a_checkpoint_scores_alike_on_the_cpu(plain: Plain, tmp_path: Path, accelerator: str) -> None:
+    trained = plain(accelerator)
     results = {}
     for where in ("cpu", accelerator):
         place = ["--runs", str(tmp_path), "--experiment", "scored", "--run_id", where, "--trainer.accelerator", where]
         words = ["test", *place, "--ckpt_path", str(trained.folder), *QUIET, "--wandb", "off"]
         assert on_ranks(1, run, words=words) == [0]
-        results[where] = type(trained)(tmp_path / "scored" / where).metrics
+        results[where] = Run(tmp_path / "scored" / where).metrics
     for name in ("auc", "page_gauc", "logloss", "calibration"):
         assert results[accelerator][name] == pytest.approx(results["cpu"][name], abs=1e-4)
 
@@ -78,13 +93,13 @@ def test_a_deterministic_run_that_continues_is_the_same_run(world: Path, tmp_pat
     ids=str,
 )
 def test_less_memory_gives_nearly_the_same_losses(
-    option: list[str], world: Path, tmp_path: Path, accelerator: str
+    option: list[str], plain: Plain, world: Path, tmp_path: Path, accelerator: str
 ) -> None:
     if "+uvm" in option[1] and accelerator == "cpu":
         accelerator = "gpu"  # a CPU refuses it, see test_options.py
-    plain, less = (fit(tmp_path, name, world, accelerator, *STEPS, *o) for name, o in (("plain", []), ("less", option)))
-    assert list(less.losses.values()) == pytest.approx(list(plain.losses.values()), abs=0.02)
-    assert less.losses.keys() == plain.losses.keys()
+    usual, less = plain(accelerator).losses, fit(tmp_path, "less", world, accelerator, *STEPS, *option).losses
+    assert list(less.values()) == pytest.approx(list(usual.values()), abs=0.02)
+    assert less.keys() == usual.keys()
 
 
 COMPILED = ["--model.compile_layers", "true"]
@@ -92,10 +107,10 @@ COMPILED = ["--model.compile_layers", "true"]
 
 @pytest.mark.gpu
 @needs_gpu
-def test_compiled_layers_train_alike(world: Path, tmp_path: Path) -> None:
-    plain, compiled = (fit(tmp_path, name, world, "gpu", *STEPS, *o) for name, o in (("plain", []), ("less", COMPILED)))
-    assert list(compiled.losses.values()) == pytest.approx(list(plain.losses.values()), abs=1e-3)
-    assert compiled.losses.keys() == plain.losses.keys()
+def test_compiled_layers_train_alike(plain: Plain, world: Path, tmp_path: Path) -> None:
+    usual, compiled = plain("gpu").losses, fit(tmp_path, "compiled", world, "gpu", *STEPS, *COMPILED).losses
+    assert list(compiled.values()) == pytest.approx(list(usual.values()), abs=1e-3)
+    assert compiled.keys() == usual.keys()
 
 
 @pytest.mark.gpu

@@ -21,7 +21,6 @@ import pytest
 import wandb
 import yaml
 from lightning.pytorch.utilities import rank_zero_only
-from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from lightning_ccn import signals
 from lightning_ccn.cli import main
@@ -400,6 +399,9 @@ def test_a_key_is_looked_for_where_wandb_login_stores_it(
 def test_the_sweep_asks_for_options_that_ccn_fit_has(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # here, because this import would take every worker of pytest a second
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
+
     root = Path(__file__).parents[2]
     monkeypatch.chdir(root)
     sweep = yaml.safe_load((root / "conf" / "sweep.yaml").read_text())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import faulthandler
-import multiprocessing
 import os
 import pickle
 import signal
@@ -15,6 +14,8 @@ import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from typing import Any
+
+from tests.forks import CONTEXT
 
 RANKS = 3
 LIMIT = 300.0  # seconds for one call; after that the test fails. A busy machine may stand still for minutes
@@ -28,13 +29,11 @@ class Ranks:
     """`RANKS` processes that wait for calls."""
 
     def __init__(self) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["tests.sharding.dlrm"])
         self.pipes: list[Connection] = []
         self.processes = []
         for _ in range(RANKS):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs,), daemon=True)
+            ours, theirs = CONTEXT.Pipe()
+            process = CONTEXT.Process(target=_serve, args=(theirs,), daemon=True)
             process.start()
             self.pipes.append(ours)
             self.processes.append(process)

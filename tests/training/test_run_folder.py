@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 
 from lightning_ccn.errors import OptionError
 from lightning_ccn.training.run_folder import LOCK, RunLock, holds_a_run, remove_if_empty, run_id
+from tests.forks import CONTEXT
 
-OWNER = """
-import sys
-from pathlib import Path
-from lightning_ccn.training.run_folder import RunLock
-lock = RunLock(Path(sys.argv[1]))
-print("owns", flush=True)
-sys.stdin.read()
-"""
+
+def own(run: Path, tell: Connection) -> None:
+    """Owns the folder until it is killed or answered, or tells why it cannot."""
+    try:
+        lock = RunLock(run)
+    except OptionError as error:
+        tell.send(str(error))
+        return
+    tell.send("owns")
+    with suppress(EOFError):
+        tell.recv()
+    lock.release()
+
+
+@contextmanager
+def another_process(run: Path) -> Iterator[tuple[BaseProcess, str]]:
+    """A process that wants to own the folder, and what it says."""
+    ours, theirs = CONTEXT.Pipe()
+    process = CONTEXT.Process(target=own, args=(run, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        yield process, ours.recv()
+    finally:
+        ours.close()
+        process.join()
 
 
 def test_a_folder_has_one_owner_until_that_process_is_killed(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    command = [sys.executable, "-c", OWNER, str(run)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
-        assert owner.stdout is not None
-        assert owner.stdout.readline() == "owns\n"
+    with another_process(run) as (owner, said):
+        assert said == "owns"
         with pytest.raises(OptionError, match=rf"run: process {owner.pid} on .* name another run with --run_id"):
             RunLock(run)
         owner.kill()
@@ -36,10 +55,11 @@ def test_a_folder_has_one_owner_until_that_process_is_killed(tmp_path: Path) -> 
 def test_a_process_that_goes_on_without_the_run_lets_go_of_its_folder(tmp_path: Path) -> None:
     run = tmp_path / "run"
     lock = RunLock(run)
-    command = [sys.executable, "-c", OWNER, str(run)]
-    assert "is running in this folder" in subprocess.run(command, input="", capture_output=True, text=True).stderr
+    with another_process(run) as (_, said):
+        assert "is running in this folder" in said
     lock.release()
-    assert subprocess.run(command, input="", capture_output=True, text=True).stdout == "owns\n"
+    with another_process(run) as (_, said):
+        assert said == "owns"
 
 
 def test_a_lock_alone_does_not_keep_a_folder(tmp_path: Path) -> None:

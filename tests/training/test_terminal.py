@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lightning_ccn.cli import main
 from tests.processes import clean_environment
 
 # Every line that a run of two epochs prints beside its two tables and W&B's lines.
@@ -63,11 +64,16 @@ def test_a_fit_prints_only_what_its_user_needs(ranks: int, dataset: Path, tmp_pa
         assert any(re.fullmatch(expected, line) for line in printed), expected
 
 
-def test_a_class_in_the_current_folder_can_be_named(dataset: Path, tmp_path: Path) -> None:
+def test_a_class_in_the_current_folder_can_be_named(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     own = "from lightning_ccn.models import TAN\n\nclass OwnSystem(TAN): pass\n"
     (tmp_path / "beside_me.py").write_text(own)
     system = ["--model.system", "beside_me.OwnSystem"]
-    assert "it fits on 1 rank" in run(["plan", "--data.folder", str(dataset), *system], tmp_path)
     place = ["--data.folder", str(dataset), "--runs", "runs", "--run_id", "own"]
     run(["fit", *place, *OPTIONS, *system, "--trainer.limit_train_batches", "2"], tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert main(["plan", "--data.folder", str(dataset), *system]) == 0
+    assert "it fits on 1 rank" in capsys.readouterr().out
     assert "beside_me.OwnSystem" in (tmp_path / "runs" / "default" / "own" / "config.yaml").read_text()

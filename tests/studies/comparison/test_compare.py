@@ -22,11 +22,13 @@ from lightning_ccn.cli import main
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.models import CCN, SIM
 from lightning_ccn.sharding import find_tables
+from lightning_ccn.studies.comparison import work
 from lightning_ccn.studies.comparison.cell import Cells
 from lightning_ccn.studies.comparison.protocol import Cell, Protocol, Rates, default_systems
 from lightning_ccn.studies.comparison.study import Entry, Study
 from lightning_ccn.studies.comparison.work import Work
 from lightning_ccn.training.display import Display
+from tests.forks import COMMAND, ForkedCommand
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = {name: ROOT / f"conf/model/{name}.yaml" for name in ("sim", "ccn")}
@@ -47,11 +49,28 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("data") / "set")
 
 
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pause between two checks of other processes is short."""
+    monkeypatch.setattr(work, "PAUSE", 0.05)
+
+
+def forked(cells: Cells, cell: Cell, lock: int, environment: dict[str, str]) -> ForkedCommand:
+    """`Cells.start` without the imports, which take most of a small cell's time."""
+    path = cells.path(cell)
+    path.mkdir()
+    words = ["fit", *cells._options(cell), *cells._run_options(cell)]
+    return ForkedCommand([*COMMAND, *words], path / "fit.log", environment)
+
+
 @pytest.fixture(scope="module")
 def done(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two systems with two trials, of which both run with two more seeds, and two seeds: sixteen cells."""
     output = tmp_path_factory.mktemp("compare")
-    assert compare(data, output, "--seeds", "2", *SEARCH) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Cells, "start", forked)
+        patch.setattr(work, "PAUSE", 0.05)
+        assert compare(data, output, "--seeds", "2", *SEARCH) == 0
     return output
 
 
@@ -161,12 +180,13 @@ def test_parameters_are_counted_apart_in_tables_and_layers(data: Path, done: Pat
 
 
 def test_another_baseline_needs_no_other_runs(data: Path, done: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    to_sim = report(done)["systems"][1]["versus"]["auc"]["difference"]
+    before = report(done)
+    to_sim = before["systems"][1]["versus"]["auc"]["difference"]
     assert compare(data, done, "--seeds", "2", *SEARCH, "--baseline", "ccn") == 0
     said = capsys.readouterr().out
     assert "AUC - CCN" in said and "started" not in said
     assert report(done)["systems"][0]["versus"]["auc"]["difference"] == pytest.approx(-to_sim)
-    assert compare(data, done, "--seeds", "2", *SEARCH) == 0
+    (done / "compare.json").write_text(json.dumps(before))  # for the next tests
 
 
 def test_finished_cells_are_not_trained_again_and_an_unfinished_one_is(
@@ -231,6 +251,7 @@ def test_an_impossible_option_is_refused_by_name_and_value(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("soon")
 def test_a_worker_that_waits_for_others_names_their_cells(tmp_path: Path) -> None:
     cells, cell = Cells(tmp_path, [], CONFIGS), Cell("sim", "seed1", ())
     said: list[str] = []
@@ -337,7 +358,10 @@ def test_a_stopped_comparison_leaves_no_process_and_no_finished_cell(data: Path,
         assert lock is not None
 
 
-def test_settings_of_an_earlier_comparison_are_used_without_a_search(data: Path, done: Path, tmp_path: Path) -> None:
+def test_settings_of_an_earlier_comparison_are_used_without_a_search(
+    data: Path, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Cells, "start", forked)
     assert compare(data, tmp_path, "--seeds", "1", "--settings_from", str(done)) == 0
     assert not list(tmp_path.glob("cells/*/trial*"))
     assert [s["settings"] for s in report(tmp_path)["systems"]] == [s["settings"] for s in report(done)["systems"]]
@@ -401,6 +425,7 @@ class SleepingCells(Cells):
         return subprocess.Popen(["sleep", "600"], pass_fds=[lock])
 
 
+@pytest.mark.usefixtures("soon")
 def test_a_trial_below_the_median_of_the_others_is_ended_early_and_never_chosen(tmp_path: Path) -> None:
     spaces = {"sim": {"learning_rates": FloatDistribution(0.5, 4, log=True)}}
     entry = Entry(Display(), Rates(0.02, 0.05), table_parameters=0, dense_parameters=0)
