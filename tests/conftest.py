@@ -25,6 +25,7 @@ from lightning_ccn.export.package_files import request_schema
 from lightning_ccn.serving.package import Package
 from tests.data.stats import accept_changes
 from tests.export.checkpoints import export_run, train
+from tests.garbage import collect_if_grown
 from tests.studies.html_report.browser import BROWSERS
 from tests.trap import Trap
 
@@ -163,6 +164,13 @@ def write_dataset(
             writer.write(split, rows)
         amounts = {name: np.append(np.nan, own.uniform(0.1, 9, items)) for name in ratio_to_trigger}
         return writer.close({**attributes, **lists, **amounts}, vocabularies, vectors=vectors)
+
+
+@pytest.fixture(autouse=True)
+def no_garbage() -> Iterator[None]:
+    """Keeps the memory of a worker to what its tests need."""
+    yield
+    collect_if_grown()
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from tests.forks import CONTEXT
+from tests.garbage import collect_if_grown
 
 RANKS = 3
 LIMIT = 300.0  # seconds for one call; after that the test fails. A busy machine may stand still for minutes
@@ -119,3 +120,4 @@ def _serve(pipe: Connection) -> None:
         if dist.is_initialized():
             dist.destroy_process_group()
         forget_first_world()
+        collect_if_grown()
