@@ -48,7 +48,7 @@ class _WeightedMeans(torch.autograd.Function):
     def backward(ctx: Any, of_means: Tensor) -> tuple[Tensor, Tensor, None]:
         queries, items, weights = ctx.saved_tensors
         of_weights = torch.bmm(of_means, items.mT)
-        of_logits = torch._softmax_backward_data(of_weights, weights, 2, weights.dtype)
+        of_logits = weights * (of_weights - (weights * of_weights).sum(2, keepdim=True))  # softmax's backward pass
         # weights^T of_means + of_logits^T queries
         of_items = torch.bmm(torch.cat([weights, of_logits], 1).mT, torch.cat([of_means, queries], 1))
         return torch.bmm(of_logits, items), of_items, None

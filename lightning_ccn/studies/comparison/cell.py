@@ -98,13 +98,17 @@ class Cells:
         path.mkdir()
         with (path / "fit.log").open("wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "lightning_ccn.cli", "fit", *self._options(cell), *self._run_options(cell)],
+                [sys.executable, "-m", "lightning_ccn.cli", *self.words(cell)],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 env=environment,
                 pass_fds=[lock],
             )
+
+    def words(self, cell: Cell) -> list[str]:
+        """The words of `ccn` that train a cell."""
+        return ["fit", *self._options(cell), *self._run_options(cell)]
 
     def finish(self, cell: Cell, code: int, started: float, pruned: bool = False) -> None:
         """Marks the cell as finished after its process has ended, by a file with its options and minutes.

@@ -59,8 +59,7 @@ def forked(cells: Cells, cell: Cell, lock: int, environment: dict[str, str]) -> 
     """`Cells.start` without the imports, which take most of a small cell's time."""
     path = cells.path(cell)
     path.mkdir()
-    words = ["fit", *cells._options(cell), *cells._run_options(cell)]
-    return ForkedCommand([*COMMAND, *words], path / "fit.log", environment)
+    return ForkedCommand([*COMMAND, *cells.words(cell)], path / "fit.log", environment)
 
 
 @pytest.fixture(scope="module")
