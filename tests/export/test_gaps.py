@@ -105,7 +105,7 @@ def test_an_export_whose_gaps_are_not_those_of_training_is_not_written(
     run: Path, package_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        "lightning_ccn.serving.request.gap_buckets", lambda page, at: time_gaps.gap_buckets(page, at) // 2
+        "lightning_ccn.serving.request_times.gap_buckets", lambda page, at: time_gaps.gap_buckets(page, at) // 2
     )
     words = ["export", "--ckpt_path", str(run), "--data.folder", str(package_data), "--compiled", "false"]
     assert main([*words, "--output", str(tmp_path / "package")]) == 2
