@@ -53,7 +53,7 @@ from lightning_ccn.training.run_options import add_run_options
 from lightning_ccn.training.run_place import PlacedCLI
 from lightning_ccn.training.words import files_first
 
-BAR_REFRESHES = 4  # a second; Lightning's 100 redraw the bar after each step, which costs 3% of a step on a CPU
+BAR_REFRESHES = 4  # a second; Lightning's 100 redraw the bar after each step, which a step waits for
 
 
 class TrainingCLI(PlacedCLI):
