@@ -11,8 +11,8 @@ def gather(index: Tensor, rows: Tensor) -> Tensor:
     """`rows[index]`.
 
     `index_select` and `embedding` give the same values, and differ in how the backward pass adds up the gradients of
-    equal indices. On a CPU, that of `index_select` is shorter. On a GPU it adds with atomics, in two
-    kernels, whose order is not fixed; `embedding` sorts the indices first, in two dozen, so deterministic runs use it.
+    equal indices. On a CPU, that of `index_select` is shorter. On a GPU it adds with atomics, in two kernels, whose
+    order is not fixed; `embedding` sorts the indices first, in two dozen, so deterministic runs use it.
 
     Args:
         index: int64 of any shape.

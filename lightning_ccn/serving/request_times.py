@@ -67,7 +67,7 @@ def times_of(request: Request, manifest: Manifest) -> Times | None:
 
 
 def _refuse_no_page_time(page: int, short: np.ndarray, long: np.ndarray) -> None:
-    """Refuses a page time that would be scored without a word, and cannot be one."""
+    """Refuses a time at which no page can have been shown; its scores would look like any others."""
     remedy = "give when the page is shown, in seconds since 1970"
     if page == 0:
         raise RequestError(f"time: 0 is the year 1970; {remedy}")
