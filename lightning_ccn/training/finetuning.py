@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+import lightning as L
 import torch
 from torch import Tensor
 
@@ -15,7 +16,8 @@ from lightning_ccn.data.parquet import value_column
 from lightning_ccn.data.rules import read_items
 from lightning_ccn.data.schema import Schema
 from lightning_ccn.data.vocabulary import Vocabulary
-from lightning_ccn.errors import DataError
+from lightning_ccn.errors import DataError, OptionError
+from lightning_ccn.module import CTRModule
 from lightning_ccn.sharding import WarmStart, read_manifest, read_trainer_state
 from lightning_ccn.sharding.warm_start import NewRows
 
@@ -23,7 +25,29 @@ NewIds = Literal["unknown", "category", "drawn"]
 _TABLE_ROWS: dict[NewIds, NewRows] = {"unknown": "row_zero", "category": "group_mean", "drawn": "drawn"}
 
 
-def fine_tuning(checkpoint: Path, dataset: Dataset, new_rows: NewIds, keep_accumulators: bool) -> WarmStart:
+class FineTuning(WarmStart):
+    """A warm start that refuses to freeze what it did not load: it would stay at the weights that were drawn for it."""
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Loads the weights, then looks at what is frozen.
+
+        Raises:
+            ShardingError: See `WarmStart`.
+            OptionError: A frozen table or layer is not in the checkpoint, or has another shape there.
+        """
+        super().on_fit_start(trainer, pl_module)
+        assert isinstance(pl_module, CTRModule)
+        for name in pl_module.freeze_names:
+            places = (f"tables.{name}.", f"module.model.{name}.", f"module.{name}.")  # the last: the order head
+            fresh = [key for key in self.report.fresh if f"{key}.".startswith(places)]
+            if fresh:
+                raise OptionError(
+                    f"model.freeze names {name}, but {fresh[0]} is not in {self.checkpoint}, or has another shape "
+                    "there: it would stay at random weights; leave it out of model.freeze"
+                )
+
+
+def fine_tuning(checkpoint: Path, dataset: Dataset, new_rows: NewIds, keep_accumulators: bool) -> FineTuning:
     """The callback that starts a fit from a checkpoint's weights.
 
     Args:
@@ -52,7 +76,7 @@ def fine_tuning(checkpoint: Path, dataset: Dataset, new_rows: NewIds, keep_accum
             return None
         return torch.from_numpy(value_column(read_items(dataset), category)).long()
 
-    return WarmStart(checkpoint, _TABLE_ROWS[new_rows], groups, keep_accumulators)
+    return FineTuning(checkpoint, _TABLE_ROWS[new_rows], groups, keep_accumulators)
 
 
 def check_extension(checkpoint: Path, old: Schema, digests: dict[str, str], dataset: Dataset) -> None:

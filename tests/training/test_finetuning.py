@@ -107,6 +107,33 @@ def test_a_name_of_nothing_to_freeze_is_refused(runs: Path, grown: Path, capsys:
     assert "model.freeze: no table or layer is named 'users'; tables: category, city, item," in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("frozen", "options", "fresh"),
+    [
+        ("order_head", ["--model.order_weight", "1"], "module.order_head.mlp."),
+        ("head", ["--model.system.hidden", "[16,8]"], "module.model.head."),
+        ("tag", [], "tables.tag.weight"),
+    ],
+)
+def test_freezing_what_the_checkpoint_lacks_is_refused(
+    runs: Path,
+    make_dataset: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    frozen: str,
+    options: list[str],
+    fresh: str,
+) -> None:
+    parent = "old"
+    if frozen == "tag":
+        parent = "untagged"
+        assert fit(make_dataset("untagged", tags=0, numbers=("price",)), runs, parent) == 0
+    other = make_dataset("grown", users=50, items=80, tags=20, numbers=("price",), orders=True)
+    freeze = ["--finetune", str(checkpoint(runs, parent)), "--model.freeze", f"[{frozen}]"]
+    assert fit(other, runs, f"random-{frozen}", *freeze, *options) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith(f"ccn: error: model.freeze names {frozen}, but {fresh}")
+
+
 def test_a_fine_tune_is_a_new_run_with_steps_and_schedule_of_its_own(runs: Path, grown: Path) -> None:
     assert fit(grown, runs, "new", "--finetune", str(checkpoint(runs, "old"))) == 0
     assert read_manifest(checkpoint(runs, "new"))["global_step"] == 6
