@@ -73,8 +73,9 @@ class DuckDBEngine:
             known = ", ".join(f"len({quoted(each)})" for each in lists)
             # each list is as long as the longest, so that all are taken apart together
             taken = ", ".join(f"unnest(list_resize({quoted(each)}, _longest)) AS {quoted(each)}" for each in lists)
+            places = "CASE WHEN _longest = 0 THEN [NULL] ELSE range(_longest) END"
             source = (
-                f"SELECT * EXCLUDE ({others}, _longest), {taken}, unnest(range(_longest)) AS {PLACE} FROM "
+                f"SELECT * EXCLUDE ({others}, _longest), {taken}, unnest({places}) AS {PLACE} FROM "
                 f"(SELECT *, greatest({lengths}) AS _longest, coalesce(least({known}) < greatest({known}), false) AS "
                 f"{UNEQUAL} FROM ({source}))"
             )

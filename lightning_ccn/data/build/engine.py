@@ -29,7 +29,8 @@ class Engine(Protocol):
             files: The files.
             lists: List columns of which each value becomes a row, together; the view has `_place`, the place in the
                 list, from 0, and `_unequal`, whether lists of the row have unequal lengths (a list that is null has
-                none). A list that is shorter than another of its row is filled up with nulls.
+                none). A list that is shorter than another of its row is filled up with nulls. A row without a value in
+                any of them stays one row, whose `_place` is null.
         """
 
     def broken(self, name: str) -> list[tuple[str, int, int, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from lightning_ccn.data.build.build_report import BuildReport, Progress
-from lightning_ccn.data.build.engine import UNEQUAL, Engine, columns, literal
+from lightning_ccn.data.build.engine import PLACE, UNEQUAL, Engine, columns, literal
 from lightning_ccn.data.build.impressions import SECOND
 from lightning_ccn.data.build.log_columns import LogColumns
 from lightning_ccn.data.build.log_files import LISTS, LogFiles
@@ -81,7 +81,8 @@ def read_events(
             SELECT user_key, item_key, us, type, alike, place, odd_place, reason,
                 CASE WHEN reason IS NOT NULL THEN example END AS example
             FROM (
-                SELECT *, CASE {cases} END AS reason FROM (SELECT {columns(values)} FROM raw_events) AS typed
+                SELECT *, CASE {cases} END AS reason
+                FROM (SELECT {columns(values)} FROM raw_events {f"WHERE {PLACE} IS NOT NULL" if lists else ""}) AS typed
             ) AS judged
             """,
         )

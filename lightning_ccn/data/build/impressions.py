@@ -218,10 +218,10 @@ class Impressions:
         words |= {label.column: label.column for label in (spec.clicks, spec.purchases) if label and label.column}
         needed = [key for key, column in self.kinds.items() if column != spec.trigger]
         if self._lists:
-            values["unequal"] = UNEQUAL
-        unequal = {"unequal": f"lists of unequal length on its row: {', '.join(self._lists)}"} if self._lists else {}
+            values |= {"unequal": UNEQUAL, "empty": f"{PLACE} IS NULL"}
+        unequal = f"lists of unequal length on its row: {', '.join(self._lists)}"
         reasons = {
-            **unequal,
+            **({"empty": "no item in the list of its row", "unequal": unequal} if self._lists else {}),
             " OR ".join(f"{key} IS NULL" for key in needed) or "FALSE": "no page id",
             "user_key IS NULL": "no user",
             "item_key IS NULL": "no item",

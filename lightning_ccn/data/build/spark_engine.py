@@ -70,7 +70,7 @@ class SparkEngine:
             sizes = F.array(*(F.when(frame[each].isNotNull(), F.size(frame[each])) for each in lists))
             unequal = F.coalesce(F.array_min(sizes) < F.array_max(sizes), F.lit(False)).alias(UNEQUAL)
             others = [*(frame[each] for each in frame.columns if each not in lists), unequal]
-            taken = frame.select(*others, F.posexplode(F.arrays_zip(*whole)).alias(PLACE, "_values"))
+            taken = frame.select(*others, F.posexplode_outer(F.arrays_zip(*whole)).alias(PLACE, "_values"))
             frame = taken.select(
                 *(each for each in (*frame.columns, UNEQUAL) if each not in lists),
                 *(F.col("_values").getField(each).alias(each) for each in lists),

@@ -285,6 +285,20 @@ def test_lists_of_unequal_length_are_dropped_with_all_of_their_row(tmp_path: Pat
     assert "exposures.parquet: row 0: user u0" in str(report)
 
 
+def test_rows_with_an_empty_list_of_items_are_counted_and_empty_histories_are_not(tmp_path: Path) -> None:
+    empty: list[list[str] | None] = [[], None]
+    rows = [{**row, "item": ["a", "b"], "clicked": [1, 0]} for row in four_views()[::2]]
+    rows += [{**row, "view": "none", "item": none, "clicked": none} for row in four_views()[:1] for none in empty]
+    histories = [event("u0", ["i0", "i1"], NOON - 1), *(event("u1", none, NOON - 1) for none in empty)]
+    write_rows(tmp_path / "events.parquet", histories)
+    write_rows(tmp_path / "exposures.parquet", rows)
+    split = {"validation": 0, "test": 0}
+    report = build(write_spec(tmp_path, events=EVENTS, behaviours={"short": 2}, split=split))
+    assert report.counts["impressions"]["read"] == {"total": 10}
+    assert report.counts["impressions"]["dropped"] == {"no item in the list of its row": 2}
+    assert report.counts["events"]["read"] == {"total": 2}
+
+
 def test_an_impression_of_another_user_than_its_page_is_dropped(tmp_path: Path) -> None:
     rows = [
         *four_views(),

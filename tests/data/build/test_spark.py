@@ -142,7 +142,8 @@ def test_lists_times_with_zones_and_partitions_become_the_same_folder(tmp_path: 
         "numbers": ["slot"],
         "time": {"column": "time", "zone": "Europe/Copenhagen"},
     }
-    same(write_spec(tmp_path, exposures={**keys, "page": ["view", "day"], "features": ["day"]}))
+    report = same(write_spec(tmp_path, exposures={**keys, "page": ["view", "day"], "features": ["day"]}))
+    assert report.counts["impressions"]["dropped"]["no item in the list of its row"] == 8
 
 
 def test_outbrains_log_whose_times_have_an_offset_becomes_the_same_folder(
