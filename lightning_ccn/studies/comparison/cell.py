@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,13 +16,12 @@ import numpy as np
 from lightning_ccn.callbacks.page_effects_file import USER, PageEffectsFile
 from lightning_ccn.data.leave_out import FILE
 from lightning_ccn.errors import CellError, DataError
+from lightning_ccn.studies.comparison.processes import CcnProcess, start_ccn
 from lightning_ccn.studies.comparison.protocol import Cell, LeftOut
 
 PAGE_EFFECTS = "page_effects.npz"
 LEFT_OUT = "left_out"  # beside the folder of the cells: the dataset folders that leave something out
 RESULT = "cell.json"  # written last: a run folder with this file is finished
-# Prefixes of the variables by which SLURM and torchrun describe a rank.
-RANK_VARIABLES = ("SLURM_", "CCN_", "TORCHELASTIC_", "MASTER_", "RANK", "LOCAL_", "GROUP_", "NODE_RANK", "WORLD_SIZE")
 
 
 class Cells:
@@ -85,7 +81,7 @@ class Cells:
                 return
             yield lock.fileno()
 
-    def start(self, cell: Cell, lock: int, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    def start(self, cell: Cell, lock: int, environment: dict[str, str]) -> CcnProcess:
         """Starts training the cell from the beginning, in a new process.
 
         Args:
@@ -96,19 +92,8 @@ class Cells:
         path = self.path(cell)
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir()
-        with (path / "fit.log").open("wb") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "lightning_ccn.cli", *self.words(cell)],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                env=environment,
-                pass_fds=[lock],
-            )
-
-    def words(self, cell: Cell) -> list[str]:
-        """The words of `ccn` that train a cell."""
-        return ["fit", *self._options(cell), *self._run_options(cell)]
+        words = ["fit", *self._options(cell), *self._run_options(cell)]
+        return start_ccn(words, path / "fit.log", environment, lock)
 
     def finish(self, cell: Cell, code: int, started: float, pruned: bool = False) -> None:
         """Marks the cell as finished after its process has ended, by a file with its options and minutes.
@@ -169,28 +154,3 @@ class Cells:
 
 def _left_out(cell: Cell) -> dict[str, int] | None:
     return {cell.left_out.column: cell.left_out.value} if cell.left_out else None
-
-
-def environment(worker: int) -> dict[str, str]:
-    """Environment variables of a process that runs on one rank, with one thread and one GPU.
-
-    One thread makes the result independent of how many cells train at the same time. SLURM's and torchrun's variables
-    are removed: they describe the process that starts this one.
-
-    Args:
-        worker: Number of the worker that starts the process; chooses the GPU.
-    """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(RANK_VARIABLES)}
-    gpus = visible_gpus()
-    if gpus:
-        kept["CUDA_VISIBLE_DEVICES"] = gpus[worker % len(gpus)]
-    return {**kept, "OMP_NUM_THREADS": "1", "CCN_DEBUG": "1"}  # its log is all that is left of a failure
-
-
-def visible_gpus() -> list[str]:
-    """Names of the GPUs that this process may use."""
-    import torch
-
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name]
-    return [str(number) for number in range(torch.cuda.device_count())]

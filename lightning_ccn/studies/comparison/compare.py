@@ -22,7 +22,7 @@ from lightning_ccn.data.leave_out import ValueCounts
 from lightning_ccn.errors import OptionError
 from lightning_ccn.evaluation.metrics import metric_titles
 from lightning_ccn.studies.comparison.arguments import parse
-from lightning_ccn.studies.comparison.cell import Cells, visible_gpus
+from lightning_ccn.studies.comparison.cell import Cells
 from lightning_ccn.studies.comparison.entries import (
     count_chosen_parameters,
     read_entry,
@@ -31,6 +31,7 @@ from lightning_ccn.studies.comparison.entries import (
 )
 from lightning_ccn.studies.comparison.left_out import by_value, make_folders, refuse_other_pages, values_to_leave_out
 from lightning_ccn.studies.comparison.origin import origin
+from lightning_ccn.studies.comparison.processes import visible_gpus
 from lightning_ccn.studies.comparison.protocol import LeftOut, Protocol, configuration, default_systems, systems_in_conf
 from lightning_ccn.studies.comparison.search import Space, corners, read_spaces, write_journal
 from lightning_ccn.studies.comparison.statistics import FEWEST_TO_DROP

@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from lightning_ccn.errors import CellError
-from lightning_ccn.studies.comparison.cell import Cells, environment
+from lightning_ccn.studies.comparison.cell import Cells
+from lightning_ccn.studies.comparison.processes import CcnProcess, environment
 from lightning_ccn.studies.comparison.protocol import Cell
 
 PAUSE = 2.0  # seconds between two checks of what other processes have finished, and of how far a trial has come
@@ -49,7 +50,7 @@ class Work:
         self.cells, self.ready, self.say, self.trials = cells, ready, say, trials
         self.failures: dict[Cell, CellError] = {}
         self._stop = threading.Event()
-        self._processes: set[subprocess.Popen[bytes]] = set()
+        self._processes: set[CcnProcess] = set()
 
     def run(self, workers: int) -> None:
         """Returns when every cell is finished, here or in another process, or has failed here.
@@ -101,7 +102,7 @@ class Work:
             if self._stop.is_set():
                 return False
             try:
-                self.cells.finish(cell, process.returncode, started, pruned)
+                self.cells.finish(cell, process.wait(), started, pruned)
             except CellError as error:
                 self.failures[cell] = error
                 self.say(f"{cell.system} {cell.id}: FAILED")
@@ -110,7 +111,7 @@ class Work:
                 self.say(f"{cell.system} {cell.id}: {minutes:.1f} min{', ended early: below the median' * pruned}")
             return True
 
-    def _pruned(self, cell: Cell, process: subprocess.Popen[bytes]) -> bool:
+    def _pruned(self, cell: Cell, process: CcnProcess) -> bool:
         """Waits for the end of the process; returns whether it was ended here, because the cell is hopeless."""
         pruned = False
         while True:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -22,7 +20,8 @@ from lightning_ccn.data.rules import read_items
 from lightning_ccn.data.world import World, WorldConfig
 from lightning_ccn.data.world.knobs import FILE
 from lightning_ccn.errors import DataError
-from lightning_ccn.studies.comparison.cell import RESULT, environment
+from lightning_ccn.studies.comparison.cell import RESULT
+from lightning_ccn.studies.comparison.processes import environment, start_ccn
 from lightning_ccn.studies.comparison.protocol import read_display
 from lightning_ccn.studies.simulation.ranking import Ranking
 from lightning_ccn.studies.simulation.traffic import CHUNK, Traffic
@@ -222,17 +221,9 @@ def predict(run: TrainedRun, data: Path, scratch: Path, worker: int) -> Path:
         *("--runs", str(scratch), "--experiment", "predict", "--run_id", "predict", "--wandb", "off"),
         *("--output", str(scratch / "scores")),
     ]
-    done = subprocess.run(
-        [sys.executable, "-m", "lightning_ccn.cli", "predict", *options],
-        env=environment(worker),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
-    if done.returncode:
-        lines = done.stdout.strip().splitlines() or ["it printed nothing"]
+    log = scratch / "predict.log"
+    if start_ccn(["predict", *options], log, environment(worker)).wait():
+        lines = log.read_text(errors="replace").strip().splitlines() or ["it printed nothing"]
         reason = next((line for line in lines if line.startswith("ccn: error: ")), lines[-1])
         raise DataError(f"{run.folder}: ccn predict failed: {reason.removeprefix('ccn: error: ')}")
     return scratch / "scores"

@@ -18,8 +18,8 @@ import numpy as np
 from rich.console import Console
 
 from lightning_ccn.errors import DataError, OneLineParser
-from lightning_ccn.studies.comparison.cell import visible_gpus
 from lightning_ccn.studies.comparison.origin import origin
+from lightning_ccn.studies.comparison.processes import visible_gpus
 from lightning_ccn.studies.simulation.earlier import FILE, entries, refuse_another
 from lightning_ccn.studies.simulation.lift import METRICS, Outcome, lift
 from lightning_ccn.studies.simulation.log_share import log_shares

@@ -28,7 +28,6 @@ from lightning_ccn.studies.comparison.protocol import Cell, Protocol, Rates, def
 from lightning_ccn.studies.comparison.study import Entry, Study
 from lightning_ccn.studies.comparison.work import Work
 from lightning_ccn.training.display import Display
-from tests.forks import COMMAND, ForkedCommand
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = {name: ROOT / f"conf/model/{name}.yaml" for name in ("sim", "ccn")}
@@ -55,19 +54,11 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "PAUSE", 0.05)
 
 
-def forked(cells: Cells, cell: Cell, lock: int, environment: dict[str, str]) -> ForkedCommand:
-    """`Cells.start` without the imports, which take most of a small cell's time."""
-    path = cells.path(cell)
-    path.mkdir()
-    return ForkedCommand([*COMMAND, *cells.words(cell)], path / "fit.log", environment)
-
-
 @pytest.fixture(scope="module")
 def done(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two systems with two trials, of which both run with two more seeds, and two seeds: sixteen cells."""
     output = tmp_path_factory.mktemp("compare")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Cells, "start", forked)
         patch.setattr(work, "PAUSE", 0.05)
         assert compare(data, output, "--seeds", "2", *SEARCH) == 0
     return output
@@ -357,10 +348,7 @@ def test_a_stopped_comparison_leaves_no_process_and_no_finished_cell(data: Path,
         assert lock is not None
 
 
-def test_settings_of_an_earlier_comparison_are_used_without_a_search(
-    data: Path, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Cells, "start", forked)
+def test_settings_of_an_earlier_comparison_are_used_without_a_search(data: Path, done: Path, tmp_path: Path) -> None:
     assert compare(data, tmp_path, "--seeds", "1", "--settings_from", str(done)) == 0
     assert not list(tmp_path.glob("cells/*/trial*"))
     assert [s["settings"] for s in report(tmp_path)["systems"]] == [s["settings"] for s in report(done)["systems"]]

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -24,7 +22,6 @@ from lightning_ccn.studies.simulation.log_share import log_shares
 from lightning_ccn.studies.simulation.ranking import Ranking
 from lightning_ccn.studies.simulation.report import COLUMNS, PAPER_LIFT
 from lightning_ccn.studies.simulation.runs import named_runs, world_of
-from tests.forks import COMMAND, ForkedCommand
 from tests.s3_server import upload
 
 KNOBS = {"users": 150, "items": 300, "categories": 8, "sellers": 20, "promotions": 2}
@@ -61,29 +58,11 @@ def _no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture
-def forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`ccn predict` starts without the imports, which take most of its time."""
-    usual = subprocess.run
-
-    def run(command: list[str], **settings: Any) -> subprocess.CompletedProcess[str]:
-        if command[:3] != COMMAND:
-            return usual(command, **settings)
-        log = tmp_path / f"predict-{uuid4()}.log"
-        process = ForkedCommand(command, log, settings["env"])
-        process.wait()
-        assert process.returncode is not None
-        return subprocess.CompletedProcess(command, process.returncode, log.read_text())
-
-    monkeypatch.setattr(subprocess, "run", run)
-
-
 def report(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / "simulate.json").read_text())
     return found
 
 
-@pytest.mark.usefixtures("forked")
 def test_a_comparison_becomes_the_papers_tables(comparison: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ways = ["--rank_by", "click", "order", "mix", "--click_share", ".25"]
     assert main(["simulate", "--comparison", str(comparison), *SMALL, *ways]) == 0
