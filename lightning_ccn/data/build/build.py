@@ -29,7 +29,7 @@ from lightning_ccn.data.build.seen_ids import seen_ids
 from lightning_ccn.data.build.source_specs import FeatureSpec, VectorSpec
 from lightning_ccn.data.build.spark_engine import SparkEngine
 from lightning_ccn.data.build.spec import USER, LogSpec
-from lightning_ccn.data.build.stamp import STAMP, is_built, stamp, to_json
+from lightning_ccn.data.build.stamp import STAMP, is_built, is_checked, note_checked, stamp, to_json
 from lightning_ccn.data.build.vectors import read_vectors, write_vectors
 from lightning_ccn.data.check.check import check
 from lightning_ccn.data.dataset import Dataset
@@ -86,7 +86,10 @@ def build_log(
     older = None if extends is None else Dataset.open(extends)
     of_this = stamp(spec, list(files.values()), older)
     if is_built(out, of_this):
-        return BuildReport(folder=out, built=False)
+        report = BuildReport(folder=out, built=False)
+        if isinstance(out, Path) and not is_checked(out):  # the build was interrupted before, or found errors
+            _check(out, report, say)
+        return report
     if isinstance(out, StorePath):
         NewStoreFolder(out, OTHERWISE).discard()  # says before hours of work whether it may be written
         if is_built(folder, of_this):  # of a build whose upload has failed
@@ -103,19 +106,25 @@ def build_log(
         return _Build(spec, files, runs, place, older, progress, latest).run(folder, of_this)
 
     report = go_on(folder, {**of_this, "engine": engine}, int(time.time()) + TOLERANCE, make, build, say)
+    _check(folder, report, say)
+    if isinstance(out, StorePath) and not report.faults:
+        _upload(folder, out, Progress(say))
+        report.folder = out
+    return report
+
+
+def _check(folder: Path, report: BuildReport, say: Callable[[str], None]) -> None:
     with Progress(say).stage("dataset folder checked") as count:
         checked = check(folder)
         count(sum(split.pages for split in checked.splits.values()))
-    report.faults = checked.errors
+    report.faults, report.checked = checked.errors, True
     for name, of_split in checked.splits.items():
         if not of_split.pages:
             say(f"warning: split.{name} of the specification leaves no page view in {name}/")
     for warning in checked.warnings:
         say(warning)
-    if isinstance(out, StorePath) and not report.faults:
-        _upload(folder, out, Progress(say))
-        report.folder = out
-    return report
+    if not report.faults:
+        note_checked(folder)
 
 
 def _upload(folder: Path, out: StorePath, progress: Progress) -> None:

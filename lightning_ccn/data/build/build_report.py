@@ -27,7 +27,8 @@ class BuildReport(ConversionReport):
         unknown: By feature, then by split: how many ids there are, and how many of them are unknown (row 0).
         folder: The dataset folder.
         splits: Counts of each split of the folder.
-        built: Whether anything had to be done.
+        built: Whether the folder had to be built.
+        checked: Whether it had to be checked: an earlier build may have been interrupted just before.
         faults: Errors that `ccn data check` found in the folder.
         positions: What the log's positions became; empty if they stayed as they were.
         warnings: What looks wrong, though it may be right.
@@ -38,6 +39,7 @@ class BuildReport(ConversionReport):
     folder: Place = Path()
     splits: dict[str, SplitStats] = field(default_factory=dict)
     built: bool = True
+    checked: bool = False
     faults: list[str] = field(default_factory=list)
     positions: str = ""
     warnings: list[str] = field(default_factory=list)
@@ -125,7 +127,8 @@ class BuildReport(ConversionReport):
 
     def __str__(self) -> str:
         if not self.built:
-            return f"{self.folder}: is built from this specification and these files already; nothing to do"
+            done = "it was checked now" if self.checked else "nothing to do"
+            return f"{self.folder}: is built from this specification and these files already; {done}"
         lines = [super().__str__()]
         for kind, reasons in self.examples.items():
             lines += [f"dropped {kind}, {reason}: for example {example}" for reason, example in reasons.items()]

@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from lightning_ccn.data.build.engine import FILE, PLACE, ROW, UNEQUAL, has_zone, literal, quoted
+from lightning_ccn.data.build.engine import FILE, PLACE, ROW, UNEQUAL, has_zone, literal, quoted, refuse_long
 from lightning_ccn.data.build.log_files import LogFiles
 from lightning_ccn.data.build.store_files import StoreFiles
 from lightning_ccn.data.places import Place
@@ -90,18 +90,20 @@ class DuckDBEngine:
 
     def broken(self, name: str) -> list[tuple[str, int, int, str]]:
         """See `Engine`."""
-        lines = "len(string_split(trim(e.csv_line, chr(10) || chr(13)), chr(10)))"
+        lines = "len(string_split(trim(e.csv_line, chr(10) || chr(13)), chr(10)))"  # of what DuckDB keeps of it
         found = []
         for rejected in self._broken.get(name, []):
             errors = self._run(
                 f"""
-                SELECT s.file_path, min(e.line), max({lines}), min(e.error_message)
+                SELECT s.file_path, min(e.line), max({lines}), min(e.error_message), max(len(e.csv_line))
                 FROM {rejected} AS e JOIN {rejected}_scans AS s USING (scan_id, file_id)
                 GROUP BY s.file_path, e.scan_id, e.line_byte_position
                 ORDER BY 1, 2
                 """
             )
-            found += errors.fetchall()
+            for path, line, several, why, length in errors.fetchall():
+                refuse_long(f"{path}: row {line}", several, length)
+                found.append((path, line, several, why))
         return found
 
     def micros(self, value: str, kind: str, zone: str | None) -> str:
@@ -117,6 +119,10 @@ class DuckDBEngine:
     def different(self, values: str) -> str:
         """See `Engine`."""
         return f"LEN(LIST_DISTINCT({values}))"
+
+    def fail(self, text: str) -> str:
+        """See `Engine`."""
+        return f"error('DataError: ' || {text})"
 
     def apart(self, query: str, column: str, separator: str | None) -> str:
         """See `Engine`."""
@@ -179,9 +185,9 @@ class DuckDBEngine:
     def _parquet(self, files: LogFiles) -> str:
         paths = ", ".join(literal(_name(path)) for path in files.paths)
         return f"""
-            SELECT * RENAME (filename AS {FILE}, file_row_number AS {ROW})
+            SELECT * RENAME (file_row_number AS {ROW})
             FROM read_parquet(
-                [{paths}], filename = true, file_row_number = true, union_by_name = true, {self._hive(files)}
+                [{paths}], filename = '{FILE}', file_row_number = true, union_by_name = true, {self._hive(files)}
             )
             """
 
@@ -197,10 +203,10 @@ class DuckDBEngine:
             named = ", ".join(quoted(column) for column in files.columns)
             parts.append(
                 f"""
-                SELECT {named}, filename AS {FILE}, CAST(NULL AS BIGINT) AS {ROW}
+                SELECT {named}, {FILE}, CAST(NULL AS BIGINT) AS {ROW}
                 FROM read_csv(
                     [{paths}], columns = {{{columns}}}, delim = {literal(files.delimiter)}, quote = '"', escape = '"',
-                    auto_detect = false, header = true, filename = true, {self._hive(files)}, store_rejects = true,
+                    auto_detect = false, header = true, filename = '{FILE}', {self._hive(files)}, store_rejects = true,
                     rejects_limit = 0, rejects_table = '{rejected}', rejects_scan = '{rejected}_scans'
                 )
                 """

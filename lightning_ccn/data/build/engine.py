@@ -13,7 +13,9 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from lightning_ccn.data.build.log_files import LogFiles
+from lightning_ccn.errors import DataError
 
+LONGEST = 10_000  # characters that DuckDB keeps of a broken line
 FILE, ROW, PLACE, UNEQUAL = "_file", "_row", "_place", "_unequal"  # columns that `read` adds
 
 
@@ -38,6 +40,9 @@ class Engine(Protocol):
 
         Args:
             name: A view of files, of which one table was made.
+
+        Raises:
+            DataError: A quote swallowed so many lines that nobody knows how many.
         """
 
     def micros(self, value: str, kind: str, zone: str | None) -> str:
@@ -54,6 +59,13 @@ class Engine(Protocol):
 
         Args:
             values: Expression for the list.
+        """
+
+    def fail(self, text: str) -> str:
+        """An expression that ends the build with a `DataError`, where it is evaluated.
+
+        Args:
+            text: Expression for the message.
         """
 
     def apart(self, query: str, column: str, separator: str | None) -> str:
@@ -106,6 +118,19 @@ def literal(text: str) -> str:
 def has_zone(value: str, kind: str) -> str:
     """A condition: the text of a time has a zone of its own, as 18:30:00Z, 18:30+01:00 and 18:30 Europe/Rome have."""
     return f"REGEXP_MATCHES({value}, ':.*[A-Za-z+-]')" if kind == "text" else "FALSE"
+
+
+def refuse_long(where: str, lines: int, length: int) -> None:
+    """Refuses a broken line of a CSV file that goes on over many lines: engines keep only its beginning.
+
+    Raises:
+        DataError: It is of several lines, and too long for these to be counted.
+    """
+    if lines > 1 and length >= LONGEST:
+        raise DataError(
+            f"{where}: a quote begins here, and no line after it can be told from its text; close it, or write two "
+            "quotes for one in a text"
+        )
 
 
 def columns(expressions: Mapping[str, str]) -> str:

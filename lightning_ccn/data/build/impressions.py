@@ -89,7 +89,9 @@ class Impressions:
         with progress.stage("page views formed") as count:
             self._engine.table("ordered", self._ordered())
             self._engine.drop("given")
-            firsts = ", ".join([*self.keys, "user_key", "trigger_key", "us", *self._features, *self._page_numbers])
+            firsts = ", ".join(
+                [*self.keys, "user_key", "head_trigger AS trigger_key", "us", *self._features, *self._page_numbers]
+            )
             order = ", ".join(["us", *(f"{key} NULLS FIRST" for key in self.keys)])
             count(self._engine.number("heads", f"SELECT {firsts} FROM ordered WHERE rn = 1", order, "page_no"))
         with progress.stage("impressions on page views") as count:
@@ -263,20 +265,23 @@ class Impressions:
         order = ["us", "position", "item_key", "user_key", "trigger_key", "click DESC", "purchase DESC"]
         order = [f"{each} NULLS LAST" for each in (*order, *self._features, *self._page_numbers, *self._of_item)]
         window = f"(PARTITION BY {', '.join(self.keys)} ORDER BY {', '.join(order)})"
-        return f"""
-            SELECT *,
-                ROW_NUMBER() OVER {window} AS rn,
-                FIRST_VALUE(user_key) OVER {window} AS head_user,
-                FIRST_VALUE(trigger_key) OVER {window} AS head_trigger
+        numbered = f"""
+            SELECT *, ROW_NUMBER() OVER {window} AS rn, FIRST_VALUE(user_key) OVER {window} AS head_user
             FROM ({source}) AS usable
             """
+        whole = "ORDER BY rn ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING"
+        own = "CASE WHEN user_key = head_user THEN trigger_key END"
+        first = f"FIRST_VALUE({own} IGNORE NULLS) OVER (PARTITION BY {', '.join(self.keys)} {whole})"
+        return (
+            f"SELECT *, {first if self.spec.trigger else 'trigger_key'} AS head_trigger FROM ({numbered}) AS numbered"
+        )
 
     def _exposed(self) -> str:
         """The impressions of each page view; an item counts once, at its first place, clicked if it ever was."""
         same = " AND ".join(f"o.{key} IS NOT DISTINCT FROM h.{key}" for key in self.keys)
         tests = {
             "o.user_key <> o.head_user": "of another user than the first impression of its page",
-            "o.trigger_key IS DISTINCT FROM o.head_trigger": "of another trigger than the first impression of its page",
+            "o.trigger_key <> o.head_trigger": "of another trigger than the first impression of its page",
         }
         if self.spec.without_trigger:
             tests["o.item_key = o.head_trigger"] = "the trigger of its page"

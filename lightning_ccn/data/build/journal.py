@@ -89,6 +89,10 @@ class ResumingEngine:
         """See `Engine`."""
         return self._engine.micros(value, kind, zone)
 
+    def fail(self, text: str) -> str:
+        """See `Engine`."""
+        return self._engine.fail(text)
+
     def different(self, values: str) -> str:
         """See `Engine`."""
         return self._engine.different(values)

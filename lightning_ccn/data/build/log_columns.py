@@ -42,7 +42,7 @@ class LogColumns:
         """An id, BIGINT or VARCHAR; null if it is missing or the empty text.
 
         Raises:
-            DataError: There is no such column, or it cannot hold ids.
+            DataError: There is no such column, or it cannot hold ids. (A float that is no id ends the statement.)
         """
         kind, value = self.kind(column, where), quoted(column)
         if kind in ("timestamp", "instant", "other") or kind.startswith(LISTS):
@@ -50,8 +50,14 @@ class LogColumns:
                 f"{self.files.paths[0]}: column {column}: is {kind}, but {where} needs ids; write integers or text"
             )
         if kind == "float":  # integers with nulls, as pandas writes them
+            begin = literal(f"{self.files.paths[0]}: column {column}: ")
+            end = literal(
+                f" is no id for {where}: floats are exact below 2^53, and ids are whole; write integers or text"
+            )
+            no_id = self._engine.fail(f"{begin} || CAST({value} AS VARCHAR) || {end}")
             value = (
-                f"CASE WHEN {value} = FLOOR({value}) AND ABS({value}) < {WHOLE} THEN TRY_CAST({value} AS BIGINT) END"
+                f"CASE WHEN {value} = FLOOR({value}) AND ABS({value}) < {WHOLE} THEN TRY_CAST({value} AS BIGINT) "
+                f"WHEN NOT ISNAN({value}) THEN CAST({no_id} AS BIGINT) END"
             )
         if not as_text:
             return f"CAST({value} AS BIGINT)" if kind == "int" else value
@@ -162,15 +168,20 @@ class LogColumns:
         return f"CASE WHEN ABS({value}) <= {LARGEST:.0E} THEN {value} END"
 
     def no_number(self, column: str, where: str) -> str:
-        """The text of a value that should be a number and is none, VARCHAR; null for all others, and for no text.
+        """The text of a value that should be a number and is none, or too large to be one; null for all others.
+
+        A missing value, NaN and an empty text are none of these.
 
         Raises:
             DataError: There is no such column.
         """
-        if self.kind(column, where) != "text":
+        kind, value, number = self.kind(column, where), quoted(column), f"TRY_CAST({quoted(column)} AS DOUBLE)"
+        if kind not in ("text", "float", WIDE):
             return "CAST(NULL AS VARCHAR)"
-        value = quoted(column)
-        return f"CASE WHEN TRIM({value}) <> '' AND TRY_CAST({value} AS DOUBLE) IS NULL THEN {value} END"
+        none = [f"({number} IS NOT NULL AND NOT ISNAN({number}) AND ABS({number}) > {LARGEST:.0E})"]
+        if kind == "text":
+            none.append(f"(TRIM({value}) <> '' AND {number} IS NULL)")
+        return f"CASE WHEN {' OR '.join(none)} THEN CAST({value} AS VARCHAR) END"
 
     def binary(self, column: str, where: str) -> str:
         """A label, 0 or 1; null if it is anything else.

@@ -12,6 +12,8 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import combinations
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,11 +28,18 @@ from lightning_ccn.errors import DataError
 Result = TypeVar("Result")
 
 PARQUET = (".parquet",)
+SAME_IN_SQL = "differ in case alone, and SQL does not tell them apart; rename or drop one"
+RESERVED = ("_file", "_row", "_place", "_unequal", "_broken", "file_row_number")  # an engine adds these
 CSV = tuple(f"{text}{packed}" for text in (".csv", ".tsv") for packed in ("", ".gz", ".zst"))
 DELIMITERS = (";", "\t", "|", ",")
 LISTS = "list of "
 WIDE = "uint64 or decimal"  # a kind whose values no other number can hold
 NUMBERS = ("int", "float")
+WORDS = {  # for kinds whose names say little
+    "truth": "true/false (boolean)",
+    "instant": "timestamp with a zone",
+    "other": "a struct, a map, binary or another type that cannot be read",
+}
 
 
 @dataclass(frozen=True)
@@ -74,11 +83,14 @@ class LogFiles:
                 f"{', '.join(self.columns)}"
             )
         if alike := [name for name in self.columns if name != column and name.casefold() == column.casefold()]:
-            raise DataError(
-                f"{self.paths[0]}: column {column}: the column {alike[0]} differs from it in case alone, and SQL does "
-                "not tell them apart; rename or drop one"
-            )
+            raise DataError(f"{self.paths[0]}: the columns {column!r} and {alike[0]!r} {SAME_IN_SQL}")
         return self.columns[column]
+
+
+def in_words(kind: str) -> str:
+    """A kind of columns, see `LogFiles`, as a message calls it after "is"."""
+    alone = kind.removeprefix(LISTS)
+    return kind.removesuffix(alone) + WORDS.get(alone, alone)
 
 
 def other_delimiter(files: LogFiles) -> str | None:
@@ -101,7 +113,9 @@ def find_log(name: str, patterns: Iterable[str], base: Path, delimiter: str | No
     Raises:
         DataError: There are no files, files of several forms, a file cannot be read, or a column has two kinds.
     """
-    paths: list[Any] = sorted({path for pattern in patterns for path in _matches(name, pattern, base)}, key=_parts)
+    paths: list[Any] = sorted(
+        {path for pattern in patterns for path in _matches(name, pattern, base)}, key=attrgetter("parts")
+    )
     forms = {"parquet" if path.name.endswith(PARQUET) else "csv" for path in paths}
     if len(forms) > 1:
         raise DataError(f"{name}.files: has Parquet and CSV files, such as {paths[0]} and {paths[-1]}; name one form")
@@ -113,22 +127,25 @@ def find_log(name: str, patterns: Iterable[str], base: Path, delimiter: str | No
         found = list(pool.map(read, paths))
         list(pool.map(_refuse_cut_off, packed))
     partitions = _partitions(name, paths)
-    columns = _united(paths, found) | dict.fromkeys(partitions, "text")
+    columns = _united(paths, found)
+    for column in columns:
+        if column in RESERVED:
+            raise DataError(f"{paths[0]}: column {column}: a build uses this name itself; rename the column")
+        if column in partitions:
+            raise DataError(
+                f"{paths[0]}: column {column}: is in the file and in the names of its folders; drop one of the two"
+            )
+    columns |= dict.fromkeys(partitions, "text")
     headers = tuple(tuple(each) for each in found) if forms == {"csv"} else ()
     return LogFiles(name, tuple(paths), columns, headers, delimiter, partitions)
-
-
-def _parts(path: Place) -> tuple[str, ...]:
-    return path.parts
 
 
 def _matches(name: str, pattern: str, base: Path) -> Sequence[Place]:
     at = place(pattern)
     if isinstance(at, StorePath):
-        files: Sequence[Place] = _stored(at)
-        return _named_as_log(name, pattern, files)
-    given = str(base / at)
-    return _named_as_log(name, given, _on_disk(given))
+        return _named_as_log(name, pattern, _stored(at))
+    given = os.path.join(glob.escape(str(base)), at)  # the folder's own name is no pattern, whatever it is called
+    return _named_as_log(name, str(base / at), _on_disk(given))
 
 
 def _on_disk(given: str) -> list[Path]:
@@ -203,6 +220,8 @@ def _header(path: Place, delimiter: str) -> dict[str, str]:
         raise DataError(f"{path}: is empty; the first line of a CSV file has the names of its columns")
     if twice := {each for each in line if line.count(each) > 1}:
         raise DataError(f"{path}: row 1: the column {min(twice)!r} is there twice; give each column a name of its own")
+    if alike := next((pair for pair in combinations(line, 2) if pair[0].casefold() == pair[1].casefold()), None):
+        raise DataError(f"{path}: row 1: the columns {alike[0]!r} and {alike[1]!r} {SAME_IN_SQL}")
     return dict.fromkeys(line, "text")
 
 
@@ -268,8 +287,8 @@ def _united(paths: Sequence[Place], found: Sequence[dict[str, str]]) -> dict[str
                 columns[name], first[name] = here[name], path
             elif here[name] not in (columns[name], "nothing"):
                 raise DataError(
-                    f"{path}: column {name}: is {here[name]}, but in {first[name]} it is {columns[name]}; write one "
-                    "type in all files"
+                    f"{path}: column {name}: is {in_words(here[name])}, but in {first[name]} it is "
+                    f"{in_words(columns[name])}; write one type in all files"
                 )
     return {name: "text" if kind == "nothing" else kind for name, kind in columns.items()}
 

@@ -53,6 +53,10 @@ def keep_pages(spec: ExposureSpec, split: SplitSpec, engine: Engine, report: Bui
     )
     _count(spec, engine, report)
     if not report.counts["pages"]["kept"][SPLITS[0]]:
+        dropped = report.counts["impressions"].get("dropped", {})
+        if not any(report.counts["pages"]["kept"].values()) and not dropped.get(GAP):
+            why = ", ".join(f"{reason} ({count:,})" for reason, count in dropped.items())
+            raise DataError(f"no page view is left; the impressions were dropped: {why}; change the specification")
         begin = datetime.fromtimestamp(cuts.validation, UTC)
         raise DataError(
             f"no page view is left to train on: validation begins at {begin:%Y-%m-%d %H:%M:%S} UTC; change split: in "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lightning_ccn.data.build.engine import FILE, PLACE, ROW, UNEQUAL, has_zone, literal
+from lightning_ccn.data.build.engine import FILE, PLACE, ROW, UNEQUAL, has_zone, literal, refuse_long
 from lightning_ccn.data.build.log_files import LogFiles
 from lightning_ccn.data.places import Place
 from lightning_ccn.data.store_path import StorePath
@@ -83,6 +83,8 @@ class SparkEngine:
         if name not in self._broken:
             return []
         lines = self._broken[name].orderBy(FILE, BROKEN).collect()
+        for row in lines:
+            refuse_long(f"{row[FILE]}: {row[BROKEN][:80]!r}", row[BROKEN].count("\n") + 1, len(row[BROKEN]))
         return [(row[FILE], 0, 1, f"cannot be read: {row[BROKEN][:80]!r}") for row in lines]
 
     def micros(self, value: str, kind: str, zone: str | None) -> str:
@@ -96,6 +98,10 @@ class SparkEngine:
     def different(self, values: str) -> str:
         """See `Engine`."""
         return f"CASE WHEN {values} IS NOT NULL THEN SIZE(ARRAY_DISTINCT(ARRAY_COMPACT({values}))) END"
+
+    def fail(self, text: str) -> str:
+        """See `Engine`."""
+        return f"RAISE_ERROR('DataError: ' || {text})"
 
     def apart(self, query: str, column: str, separator: str | None) -> str:
         """See `Engine`."""
@@ -188,7 +194,10 @@ class SparkEngine:
         try:
             frame.write.mode("overwrite").parquet(_uri(place))
         except (Py4JJavaError, PySparkException) as error:
-            raise DataError(f"the log cannot be read: {' '.join(str(error).split())[:500]}") from None
+            text = " ".join(str(error).split())
+            if told := re.search(r"DataError: (.*?)(?: SQLSTATE|$)", text):  # of `fail`
+                raise DataError(told[1]) from None
+            raise DataError(f"the log cannot be read: {text[:500]}") from None
 
     def _parquet(self, files: LogFiles) -> DataFrame:
         F = self._functions

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from lightning_ccn.data.build.log_files import LogFiles
@@ -32,6 +33,19 @@ def stamp(spec: LogSpec, files: Sequence[LogFiles], older: Dataset | None) -> di
 def to_json(plain: Mapping[str, Any]) -> str:
     """The contents of the file."""
     return json.dumps(plain, indent=2) + "\n"
+
+
+def is_checked(folder: Path) -> bool:
+    """Whether the folder that a build has written was checked too, and found to be right."""
+    return bool(json.loads((folder / STAMP).read_text()).get("checked"))
+
+
+def note_checked(folder: Path) -> None:
+    """Notes that the folder was checked, so that a build that was interrupted before it is checked the next time."""
+    path = folder / STAMP
+    part = path.with_name(f".{STAMP}")
+    part.write_text(to_json({**json.loads(path.read_text()), "checked": True}))
+    part.replace(path)
 
 
 def is_built(folder: Place, now: Mapping[str, Any]) -> bool:

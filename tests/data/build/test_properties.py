@@ -42,7 +42,7 @@ exposures = st.lists(
         item=ids,
         time=times,
         clicked=st.sampled_from([0, 1, 0, 1, 0, 1, 2, None]),
-        entry=st.sampled_from(["a", "a", "a", None]),
+        entry=st.sampled_from(["a", "a", "a", "b", None]),
         slot=st.integers(0, 2),
     ),
     min_size=6,
@@ -71,8 +71,10 @@ def expected(exposures: list[Row], events: list[Row]) -> list[Row]:
     pages: dict[str, list[Row]] = {}
     for row in usable:
         page = pages.setdefault(row["view"], [])
-        if not page or (row["user"], row["entry"]) == (page[0]["user"], page[0]["entry"]):
+        if not page or row["user"] == page[0]["user"]:
             page.append(row)
+    triggers = {view: next((row["entry"] for row in page if row["entry"]), None) for view, page in pages.items()}
+    pages = {view: [row for row in page if row["entry"] in (None, triggers[view])] for view, page in pages.items()}
     told = [e for e in events if e["item"]]
     told.sort(key=lambda e: (e["time"], e["item"].encode(), e["type"]))
     found = []
@@ -88,7 +90,7 @@ def expected(exposures: list[Row], events: list[Row]) -> list[Row]:
                 "view": view,
                 "time": rows[0]["time"],
                 "user": rows[0]["user"],
-                "trigger": rows[0]["entry"],
+                "trigger": triggers[view],
                 "items": list(first),
                 "clicks": [max(r["clicked"] for r in rows if r["item"] == item) for item in first],
                 "positions": [row["slot"] for row in first.values()],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,51 @@ def test_profiles_that_begin_in_another_unit_are_refused(tmp_path: Path) -> None
     write_rows(tmp_path / "always" / "users.parquet", [{"id": "u", "city": "Rome", "from": 0}])
     build_of(tmp_path / "always", users={**users, "since": {"column": "from", "unit": "ms"}})
     assert read_pages(tmp_path / "always" / "out")[0]["city"] == "Rome"
+
+
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz"])
+def test_a_quote_that_swallows_more_lines_than_can_be_counted_is_refused(tmp_path: Path, ending: str) -> None:
+    rows = [{**exposure(f"v{at // 4}", "u", f"i{at % 4}", NOON + at // 4), "note": "-" * 30} for at in range(400)]
+    rows[100]["note"] = '"5 inch'
+    header, *lines = [",".join(map(str, row)) for row in (rows[0], *(row.values() for row in rows))]
+    text = "\n".join([header, *lines]).encode() + b"\n"
+    (tmp_path / f"exposures{ending}").write_bytes(gzip.compress(text) if ending.endswith("gz") else text)
+    keys = {**EXPOSURES, "files": f"exposures{ending}", "time": {"column": "time", "unit": "s"}}
+    with pytest.raises(
+        DataError, match=rf"exposures{ending}: row 102: a quote begins here, .*; close it, or write two"
+    ):
+        build(write_spec(tmp_path, exposures=keys, split=ALL_TRAIN))
+
+
+@pytest.mark.parametrize("odd", [2.0**60, 2.5])
+@pytest.mark.parametrize("column", ["entry", "user"])
+def test_floats_that_are_no_ids_are_refused_and_no_number_is_no_id(tmp_path: Path, column: str, odd: float) -> None:
+    rows = [{**row, "user": 1.0, "entry": 7.0} for row in SHOWN]
+    with pytest.raises(DataError, match=rf"exposures.parquet: column {column}: .* is no id for exposures\."):
+        build_of(tmp_path, [rows[0], {**rows[1], column: odd}])
+    report = build_of(tmp_path, [*rows, {**rows[0], "view": "w", "entry": float("nan")}])
+    assert report.counts["impressions"]["kept"] == {"total": 3}
+    assert [page["trigger"] for page in read_pages(tmp_path / "out")] == ["7", None]
+
+
+def test_a_page_has_the_trigger_of_those_of_its_impressions_that_have_one(tmp_path: Path) -> None:
+    rows = [
+        exposure("v", "u", item, NOON, entry=entry) for item, entry in zip("abcd", (None, "x", None, "y"), strict=True)
+    ]
+    report = build_of(tmp_path, rows)
+    [page] = read_pages(tmp_path / "out")
+    assert page["trigger"] == "x" and page["items"] == ["a", "b", "c"]
+    assert report.counts["impressions"]["dropped"] == {"of another trigger than the first impression of its page": 1}
+
+
+def test_a_log_of_which_no_page_view_is_left_tells_why(tmp_path: Path) -> None:
+    message = r"no page view is left; the impressions were dropped: on a page view of more than 1 items \(2\); change"
+    with pytest.raises(DataError, match=message):
+        build_of(tmp_path, exposures={**EXPOSURES, "most_items": 1})
+
+
+def test_numbers_that_are_infinite_or_too_large_to_be_one_are_counted(tmp_path: Path) -> None:
+    prices = [1.5, float("inf"), 1.7e308, float("nan"), None]
+    rows = [{**exposure("v", "u", f"i{at}", NOON), "price": price} for at, price in enumerate(prices)]
+    report = build_of(tmp_path, rows, exposures={**EXPOSURES, "numbers": ["price"]})
+    assert report.counts["numbers"]["dropped"] == {"price: no number, so it counts as unknown": 2}

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from lightning_ccn.data.build.draft import draft
+from lightning_ccn.errors import DataError
 from tests.data.build.raw_logs import (
     EVENTS,
     EXPOSURES,
@@ -197,3 +198,20 @@ def test_an_interrupted_build_goes_on(tmp_path: Path) -> None:
     assert "done before the interruption" in next(line for line in said if line.startswith("ids counted"))
     whole = build(spec, "duckdb")
     assert contents(tmp_path / "spark") == contents(tmp_path / "duckdb") and report.counts == whole.counts
+
+
+def test_a_float_that_is_no_id_ends_a_build_with_the_same_words(tmp_path: Path) -> None:
+    rows = [{**exposure("v", "u", at, NOON), "user": 1.0} for at in range(3)]
+    write_rows(tmp_path / "exposures.parquet", [*rows, {**rows[0], "user": 2.5}])
+    with pytest.raises(DataError, match=r"^[^ ]*exposures.parquet: column user: 2.5 is no id for exposures.user: "):
+        build(write_spec(tmp_path), engine="spark")
+
+
+def test_a_quote_that_swallows_the_rest_of_a_file_is_refused(tmp_path: Path) -> None:
+    rows = [{**exposure(f"v{at}", "u", "a", NOON + at), "note": "-" * 99} for at in range(200)]
+    rows[9]["note"] = '"5 inch'
+    text = "\n".join(",".join(map(str, row)) for row in (rows[0], *(row.values() for row in rows)))
+    (tmp_path / "exposures.csv").write_text(f"{text}\n")
+    keys = {**EXPOSURES, "files": "exposures.csv", "time": {"column": "time", "unit": "s"}}
+    with pytest.raises(DataError, match=r"exposures.csv: .*: a quote begins here"):
+        build(write_spec(tmp_path, exposures=keys), engine="spark")

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -39,6 +40,22 @@ def test_a_second_build_of_the_same_does_nothing_and_of_another_is_refused(tmp_p
     write_rows(tmp_path / "exposures.parquet", four_views()[:-1])
     with pytest.raises(DataError, match=r"when other files were there \(1 have changed, such as .*exposures.parquet\)"):
         build(write_spec(tmp_path))
+
+
+def test_a_build_that_was_killed_before_its_folder_was_checked_checks_it_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_rows(tmp_path / "exposures.parquet", four_views())
+    spec, stopped = write_spec(tmp_path), KeyboardInterrupt()
+    with monkeypatch.context() as patch:
+        patch.setattr("lightning_ccn.data.build.build.check", Mock(side_effect=stopped))
+        with pytest.raises(KeyboardInterrupt):
+            build(spec)
+    said: list[str] = []
+    report = build(spec, say=said.append)
+    assert not report.built and report.checked and "it was checked now" in str(report)
+    assert said[0].startswith("dataset folder checked")
+    assert not build(spec, say=said.append).checked and len(said) == 1
 
 
 def test_what_a_build_that_failed_has_left_is_not_taken_for_a_folder(
