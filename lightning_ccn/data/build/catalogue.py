@@ -108,8 +108,8 @@ def item_columns(
 ) -> dict[str, np.ndarray | Ragged]:
     """The columns of items.parquet, see `read_items`; attributes are int64.
 
-    An item that the log does not describe keeps what the older dataset says. With a hash, items may share a row: the
-    last one wins.
+    An item that `catalogue` has is as it says there, also where it says nothing: that is unknown now. One that it has
+    not keeps what the older dataset says. With a hash, items may share a row: the last one wins.
 
     Args:
         spec: The specification.
@@ -126,28 +126,40 @@ def item_columns(
     rows, old = ids.sizes[ITEM], {} if older is None else read_items(older)
     if older is not None:
         _refuse_other_attributes(spec, many, old, older)
+    described = _described(spec, engine, rows) if old else np.zeros(rows, bool)
     single = {at: f for at, f in enumerate(spec.attributes) if f.called not in many}
     found: dict[str, np.ndarray | Ragged] = {}
     for feature in single.values():
         before = value_column(old, feature.called) if old else np.zeros(0, np.int64)
         found[feature.called] = column = np.zeros(rows, np.int64)
         column[: len(before)] = before
+        column[described] = 0
     if single:
         _fill_single(spec, engine, single, found)
     for at, feature in enumerate(spec.attributes):
         if feature.called in many:
-            found[feature.called] = _lists(spec, engine, at, feature, rows, old)
+            found[feature.called] = _lists(spec, engine, at, feature, rows, old, described)
     columns = {feature.called: found[feature.called] for feature in spec.attributes}
-    return {**columns, **_amounts(spec, engine, rows, old)}
+    return {**columns, **_amounts(spec, engine, rows, old, described)}
 
 
-def _amounts(spec: LogSpec, engine: Engine, rows: int, old: PageRows) -> dict[str, np.ndarray]:
+def _described(spec: LogSpec, engine: Engine, rows: int) -> np.ndarray:
+    """Whether the log's own table of items describes the item of each row, bool [rows]."""
+    found = np.zeros(rows, bool)
+    query = f"SELECT r.row AS row FROM catalogue AS c JOIN {spec.rows_view(ITEM)} AS r ON c.item_key = r.id"
+    for batch in engine.stream(query):
+        found[batch["row"].to_numpy()] = True
+    return found
+
+
+def _amounts(spec: LogSpec, engine: Engine, rows: int, old: PageRows, described: np.ndarray) -> dict[str, np.ndarray]:
     found = {}
     for at, number in enumerate(spec.amounts):
         found[number.called] = column = np.full(rows, np.nan, np.float32)
         if number.called in old:
             before = value_column(old, number.called)
             column[: len(before)] = before
+            column[described] = np.nan
         query = f"""
             SELECT r.row AS row, c.p{at} AS amount
             FROM catalogue AS c JOIN {spec.rows_view(ITEM)} AS r ON c.item_key = r.id
@@ -188,7 +200,9 @@ def _fill_single(
             value_column(found, feature.called)[place[known > 0]] = known[known > 0]
 
 
-def _lists(spec: LogSpec, engine: Engine, at: int, feature: FeatureSpec, rows: int, old: PageRows) -> Ragged:
+def _lists(
+    spec: LogSpec, engine: Engine, at: int, feature: FeatureSpec, rows: int, old: PageRows, described: np.ndarray
+) -> Ragged:
     query = f"""
         SELECT row, value
         FROM (
@@ -208,4 +222,4 @@ def _lists(spec: LogSpec, engine: Engine, at: int, feature: FeatureSpec, rows: i
     before = list_column(old, feature.called)
     more = Ragged.from_lengths(before.values, np.append(before.lengths, np.zeros(rows - len(before.lengths), int)))
     both = joined_rows([new, more])
-    return rows_of(both, np.arange(rows) + np.where(new.lengths == 0, rows, 0))
+    return rows_of(both, np.arange(rows) + np.where(described, 0, rows))

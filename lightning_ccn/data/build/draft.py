@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fnmatch
+import glob
 import json
 import re
 import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lightning_ccn.data.build.duckdb_engine import DuckDBEngine
 from lightning_ccn.data.build.engine import FILE, ROW
@@ -17,6 +22,7 @@ from lightning_ccn.data.store_path import StorePath
 from lightning_ccn.errors import DataError
 
 LOOKED_AT = 1000  # rows of each table
+PART = re.compile(r"(.*?)(?:(?<=[_.-])[A-Za-z]|\d[\d_.T:-]*)(\.[A-Za-z].*)")  # the name of a file of several
 CATEGORY = "category|genre|topic|department"
 VALIDITY = {"since": "(^|_)(since|valid_from|from|start)", "until": "(^|_)(until|valid_to|to|end)(_|$)"}  # of a profile
 
@@ -72,19 +78,46 @@ def draft(log: str | Path) -> str:
 
 
 def _tables(folder: Place) -> list[tuple[str, LogFiles]]:
-    """Name and files of each table. A table in a store is named by its whole address."""
+    """Pattern and files of each table. The pattern of a table in a store is its whole address."""
     if isinstance(folder, StorePath):
-        within = [path.relative_to(folder).parts for path in folder.files() if path.name.endswith(PARQUET + CSV)]
-        names = sorted({parts[0] for parts in within if not parts[0].startswith(("_", "."))})
-        addresses = [str(folder / name) for name in names]
-        return [(address, _find(address, Path())) for address in addresses]
-    found = []
+        within = [(path.relative_to(folder).parts[0], path.name.endswith(PARQUET + CSV)) for path in folder.files()]
+        names = sorted({name for name, is_log in within if is_log and not name.startswith(("_", "."))})
+        found = {name: _find(str(folder / name), Path()) for name in names}
+        return [(str(folder / pattern), files) for pattern, files in _united(found, {name for name, _ in within})]
+    found = {}
     for path in sorted(folder.iterdir()):
         inside = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
         is_log = any(each.name.endswith(PARQUET + CSV) for each in inside)
-        if is_log and not path.name.startswith(("_", ".")):
-            found.append((path.name, _find(path.name, folder)))
-    return found
+        is_dataset = (path / "schema.yaml").is_file()  # of an earlier build
+        if is_log and not is_dataset and not path.name.startswith(("_", ".")):
+            found[path.name] = _find(glob.escape(path.name), folder)
+    return [*_united(found, {path.name for path in folder.iterdir()})]
+
+
+def _united(found: dict[str, LogFiles], names: set[str]) -> Iterator[tuple[str, LogFiles]]:
+    """Pattern and files of each table; files of the same columns whose names differ in a number or a letter are one.
+
+    Args:
+        found: What there is, by the name of its file or folder.
+        names: All names in the folder of the log: files are one table only if a pattern fits them and no other name.
+    """
+    parts = {name: PART.fullmatch(name) for name in found}
+    wider = {name: f"{glob.escape(at[1])}*{glob.escape(at[2])}" for name, at in parts.items() if at}
+    patterns: dict[str, str] = {}
+    for name, files in found.items():
+        fits = [each for each in names if fnmatch.fnmatchcase(each, wider.get(name, ""))]
+        alike = all(wider.get(each) == wider[name] and _form(found[each]) == _form(files) for each in fits)
+        patterns[name] = wider[name] if alike and len(fits) > 1 else glob.escape(name)
+    for pattern in dict.fromkeys(patterns.values()):
+        each = [found[name] for name in found if patterns[name] == pattern]
+        paths = tuple(path for files in each for path in files.paths)
+        headers = tuple(header for files in each for header in files.headers)
+        yield pattern, replace(each[0], name=pattern, paths=paths, headers=headers)
+
+
+def _form(files: LogFiles) -> tuple[Any, ...]:
+    """What files of one table have in common."""
+    return files.columns, files.delimiter, files.partitions
 
 
 def _find(pattern: str, folder: Path) -> LogFiles:
@@ -101,13 +134,16 @@ def _look(pattern: str, files: LogFiles, engine: DuckDBEngine, at: int) -> LogTa
 
 def _choose(tables: list[LogTable]) -> dict[str, LogTable]:
     chosen: dict[str, LogTable] = {}
+    if not any(re.search(TABLES["exposures"], table.name) for table in tables):
+        pages = [table for table in tables if table.is_of_pages()]
+        chosen = {"exposures": pages[0]} if pages else {}
     for kind, words in TABLES.items():
         fits = [table for table in tables if table not in chosen.values() and re.search(words, table.name)]
         if fits:
             chosen[kind] = max(fits, key=LogTable.events_first) if kind == "events" else fits[0]
     if "exposures" not in chosen:
         left = [table for table in tables if table not in chosen.values()] or tables
-        chosen["exposures"] = max(left, key=lambda table: len(table.roles()))
+        chosen["exposures"] = max(left, key=lambda table: (table.is_of_pages(), len(table.roles())))
         chosen = {
             kind: table for kind, table in chosen.items() if kind == "exposures" or table is not chosen["exposures"]
         }
@@ -130,19 +166,20 @@ def _files(table: LogTable) -> list[str]:
 
 
 def _time(table: LogTable, column: str | None, key: str = "time") -> str:
-    if column is None or not table.number(column):
+    size = None if column is None else table.usual_number(column)
+    if column is None or size is None:
         return _line(table, key, column)
-    value = table.example(column)
-    size = float(value[0] if isinstance(value, list) else value)
     unit = "ns" if size > 1e17 else "us" if size > 1e14 else "ms" if size > 1e11 else "s"
-    return f"  {key}: {{column: {_word(column)}, unit: {unit}}}  # such as {value!r}"
+    return f"  {key}: {{column: {_word(column)}, unit: {unit}}}  # such as {table.example(column)!r}"
 
 
 def _exposures(table: LogTable, events: LogTable | None) -> list[str]:
     roles = table.roles()
     page = roles.get("page") or roles.get("session")
     key = _line(table, "page", page, "impressions with the same value are one page view")
-    if page is None:
+    if "page" not in roles and table.is_of_pages() and "user" in roles and "time" in roles:
+        key = f"  page: [{_word(roles['user'])}, {_word(roles['time'])}]  # no page id: each row is a page view"
+    elif page is None:
         same = [column for column in (roles.get("user"), roles.get("trigger")) if column]
         columns = ", ".join(map(_word, same)) or TODO
         key = f"  page: {{columns: [{columns}], gap: 30m}}  # no page id: by user, and by time"
@@ -170,8 +207,9 @@ def _exposures(table: LogTable, events: LogTable | None) -> list[str]:
         lines.append(_line(table, "clicks", None))
     if "purchases" in roles:
         lines.append(_line(table, "purchases", roles["purchases"]))
-    rest = [column for column in table.files.columns if column not in roles.values()]
-    return lines + _rest(table, rest, "features", [])
+    used = [column for role, column in roles.items() if role != "type"]  # events have types, and pages features
+    used += [column for column in table.files.columns if table.role(column) == "item" and snake(column).endswith("_id")]
+    return lines + _rest(table, [column for column in table.files.columns if column not in used], "features", [])
 
 
 def _labels(table: LogTable) -> bool:
@@ -235,9 +273,11 @@ def _entities(name: str, key: str, table: LogTable, taken: set[str]) -> list[str
 def _rest(table: LogTable, columns: list[str], features: str, lists: list[str]) -> list[str]:
     """Columns without a role: numbers if they are numbers that hardly repeat, else features if they do, and lists."""
     columns = [c for c in columns if not re.search(TIME, snake(c))]
-    numbers = [c for c in columns if table.number(c) and table.files.columns[c] != "int"]
-    found = [c for c in columns if c not in numbers and table.few(c) and not table.files.columns[c].startswith(LISTS)]
-    lines = [f"  numbers: [{', '.join(map(_word, numbers))}]"] if numbers else []
+    plain = [c for c in columns if not table.is_list(c)]
+    numbers = [c for c in plain if table.number(c) and table.files.columns[c] != "int"]
+    found = [c for c in plain if c not in numbers and table.few(c)]
+    of = "page_numbers" if table.is_of_pages() else "numbers"
+    lines = [f"  {of}: [{', '.join(map(_word, numbers))}]"] if numbers else []
     if found or lists:
         lines.append(f"  {features}: [{', '.join(map(_word, found + lists))}]  # leave out what a page cannot know yet")
     return lines

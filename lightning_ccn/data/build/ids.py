@@ -11,9 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lightning_ccn.data.build.build_report import BuildReport
 from lightning_ccn.data.build.engine import Engine
-from lightning_ccn.data.build.spec import AdmissionSpec
+from lightning_ccn.data.build.spec import USER, AdmissionSpec
 from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.data.page_row import ITEM
 from lightning_ccn.data.splitmix64 import hash_rows
 from lightning_ccn.data.vocabulary import Vocabulary
 from lightning_ccn.errors import DataError
@@ -36,6 +38,7 @@ class Ids:
         self._engine, self._folder, self._older = engine, folder, older
         self.vocabularies: dict[str, Vocabulary] = {}
         self.sizes: dict[str, int] = {}
+        self._known: dict[str, int] = {}  # by table with older ids, how many of them the log has
 
     def add(self, table: str, view: str, seen: str, admission: AdmissionSpec, as_text: bool) -> int:
         """Makes the rows of a table.
@@ -65,6 +68,9 @@ class Ids:
         old = self._old(table, as_text)
         known = ((ids, np.arange(1, len(ids) + 1)) for ids in [old.ids] if len(ids))
         self._save(f"{view}_old", known, as_text)
+        if len(old.ids):
+            both = f"SELECT COUNT(*) AS n FROM ({counted}) AS c JOIN {view}_old AS o ON c.id = o.id"
+            self._known[table] = self._engine.rows(both)[0]["n"]
         new = (
             f"SELECT c.id, c.n FROM ({counted}) AS c LEFT JOIN {view}_old AS o ON c.id = o.id WHERE o.id IS NULL AND "
             f"c.n >= {admission.at_least}"
@@ -81,6 +87,21 @@ class Ids:
         self.vocabularies[table] = Vocabulary(ids)
         self.sizes[table] = max(len(ids) + 1, 2)  # a table needs a row besides the unknown one, even if it stays unused
         return count
+
+    def warn_of_another_log(self, report: BuildReport) -> None:
+        """Warns if the older dataset shares neither a user nor an item with the log: it may be of another one.
+
+        A hashed table says nothing of its ids.
+
+        Args:
+            report: Takes the warning.
+        """
+        known = {table: count for table, count in self._known.items() if table in (USER, ITEM)}
+        if self._older is not None and known and not any(known.values()):
+            report.warnings.append(
+                f"{self._older.folder}: none of its ids in {' and '.join(known)} is in this log, so --extends gives "
+                "all of the log's new rows; is it the dataset of another log?"
+            )
 
     def _old(self, table: str, as_text: bool) -> Vocabulary:
         if self._older is None:

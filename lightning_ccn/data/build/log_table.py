@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
 
-from lightning_ccn.data.build.log_files import LogFiles
+from lightning_ccn.data.build.log_files import LISTS, LogFiles
 
 # Words in the names of tables and of columns, by what they probably are; the first that fits wins.
 TABLES = {
@@ -17,8 +18,8 @@ TABLES = {
 }
 COLUMNS = {
     "user": "user|^uid|^who$|member|customer|visitor|client",
-    "trigger": "trigger|entry|referrer|source_item|from_item",
-    "page": "page|view|request|impression_?id|search_?id",
+    "trigger": "trigger|(^|_)trig(_|$)|entry|referrer|source_item|from_item",
+    "page": r"page|view|request|(^|_)req(_|$)|impression_?id|search_?id",
     "session": "session|visit",
     "clicks": "click",
     "purchases": "purchase|bought|ordered|conversion",
@@ -29,6 +30,8 @@ COLUMNS = {
 }
 TIME = r"(^|_)(at|ts|time|timestamp|date|datetime)$"  # the end of a name, whatever it begins with: clicked_at
 LABELS = f"{COLUMNS['clicks']}|{COLUMNS['purchases']}|order"
+SHOWN = "in_?view|shown|displayed|exposed|impress"  # a list with such a name has the items of a page
+OF_A_ROW = ("user", "trigger", "page", "session")  # roles of columns with one value a row
 
 
 @dataclass
@@ -48,16 +51,22 @@ class LogTable:
     @property
     def name(self) -> str:
         """The last part of the pattern, without its ending or options of a store, in small letters."""
-        return self.pattern.lower().partition("?")[0].rpartition("/")[2].split(".")[0]
+        return self.pattern.lower().partition("?")[0].rpartition("/")[2].split(".")[0].rstrip("*_-")
 
     def example(self, column: str) -> Any:
         """A value of a column; None: it has none."""
         return next((row[column] for row in self.rows if row[column] not in (None, "")), None)
 
     def number(self, column: str) -> bool:
-        """Whether the first values are numbers, also if they are written as text."""
-        found = [row[column] for row in self.rows if row[column] not in (None, "")]
-        return bool(found) and all(isinstance(v, int | float) or _is_number(v) for v in found)
+        """Whether the first values are numbers, also if they are written as text; a truth is none."""
+        found = self._values(column)
+        return bool(found) and all(map(_is_number, found))
+
+    def usual_number(self, column: str) -> float | None:
+        """The median of the first values, if most of them are numbers; else None."""
+        found = self._values(column)
+        numbers = sorted(float(value) for value in found if _is_number(value) and math.isfinite(float(value)))
+        return numbers[len(numbers) // 2] if 2 * len(numbers) > len(found) else None
 
     def few(self, column: str) -> bool:
         """Whether the values repeat, as those of a category do, and not of an id."""
@@ -70,14 +79,37 @@ class LogTable:
         times = [column for column in self.files.columns if re.search(TIME, snake(column))]
         if times:  # when an impression was shown, rather than when it was clicked
             roles["time"] = next((column for column in times if not re.search(LABELS, snake(column))), times[0])
+        found: dict[str, list[str]] = {}
         for column in self.files.columns:
-            if column in times:
-                continue
-            fits = (role for role, words in COLUMNS.items() if re.search(words, snake(column)))
-            role = next(fits, None)
-            if role is not None and role not in roles:
-                roles[role] = column
-        return roles
+            role = None if column in times else self.role(column)
+            if role is not None:
+                found.setdefault(role, []).append(column)
+        if "item" in found:  # a list of the items that were shown, rather than another, or one item
+            found["item"].sort(key=lambda column: not (self.is_list(column) and re.search(SHOWN, snake(column))))
+        return roles | {role: columns[0] for role, columns in found.items() if role not in roles}
+
+    def is_list(self, column: str) -> bool:
+        """Whether a row has a list of values of a column."""
+        return self.files.columns[column].startswith(LISTS)
+
+    def is_of_pages(self) -> bool:
+        """Whether each row is a page view, with lists of its items and of clicks."""
+        roles = self.roles()
+        return all(role in roles and self.is_list(roles[role]) for role in ("item", "clicks"))
+
+    def role(self, column: str) -> str | None:
+        """What a column is by its name."""
+        fits = [role for role, words in COLUMNS.items() if re.search(words, snake(column))]
+        if self.is_list(column):
+            shown = ["item"] if re.search(SHOWN, snake(column)) and "clicks" not in fits else []
+            fits = shown + [role for role in fits if role not in OF_A_ROW]
+        return next(iter(fits), None)
+
+    def _values(self, column: str) -> list[Any]:
+        """The first values that there are, those of lists one by one."""
+        found = [row[column] for row in self.rows]
+        each = [one for value in found for one in (value if isinstance(value, list) else [value])]
+        return [value for value in each if value not in (None, "")]
 
     def types(self) -> list[str]:
         """The types of the first events."""
@@ -100,4 +132,4 @@ def _is_number(value: Any) -> bool:
         float(value)
     except (TypeError, ValueError):
         return False
-    return True
+    return not isinstance(value, bool)

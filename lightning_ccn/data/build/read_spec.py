@@ -129,10 +129,10 @@ def _number(node: Node, where: str) -> int:
 
 
 def _count(node: Node, where: str) -> int:
-    number = _number(node, where)
-    if number == 0:
-        raise PlaceError(node, where, "is 0; it must be 1 or more")
-    return number
+    text = _text(node, where)
+    if re.fullmatch(r"-[0-9_]+|[0_]+", text):
+        raise PlaceError(node, where, f"is {text}; it must be 1 or more")
+    return _number(node, where)
 
 
 def _truth(node: Node, where: str) -> bool:
@@ -186,6 +186,13 @@ def _time(node: Node, where: str) -> TimeSpec:
     if time.unit is not None and time.unit not in UNITS:
         raise PlaceError(node, f"{where}.unit", f"{time.unit!r} is none of {', '.join(UNITS)}")
     if time.zone is not None:
+        of_numbers = [name for name in ("unit", "offset") if getattr(time, name)]
+        if of_numbers:
+            raise PlaceError(
+                node,
+                f"{where}.zone",
+                f"is for dates, and {of_numbers[0]} for numbers, which count in UTC; leave out one of them",
+            )
         try:
             ZoneInfo(time.zone)
         except (ValueError, OSError, KeyError):

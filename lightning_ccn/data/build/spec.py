@@ -192,6 +192,7 @@ class LogSpec:
         Raises:
             DataError: Two values do not go together; the message names both.
         """
+        self._refuse_column_of_two_roles()
         for name, label in self.labels.items():
             if sum([label.column is not None, label.ids is not None, label.of_events or bool(label.types)]) != 1:
                 raise DataError(
@@ -235,3 +236,18 @@ class LogSpec:
                 "be below 1"
             )
         self.schema(dict.fromkeys(self.tables, 2))  # its names
+
+    def _refuse_column_of_two_roles(self) -> None:
+        """A column has the ids of users, or of items shown, or of triggers, or labels: never two of these."""
+        shown, told = self.exposures, self.events
+        roles = {f"exposures.{name}": getattr(shown, name) for name in ("user", "item", "trigger")}
+        roles |= {f"exposures.{name}": label.column for name, label in self.labels.items()}
+        of_events = {f"events.{name}": getattr(told, name) for name in ("user", "item")} if told else {}
+        for of_table in (roles, of_events):
+            first: dict[str, str] = {}
+            for role, column in of_table.items():
+                if column is not None and first.setdefault(column, role) != role:
+                    raise DataError(
+                        f"{role}: is column '{column}', and so is {first[column]}, which is something else; name the "
+                        "column of each"
+                    )

@@ -11,6 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lightning_ccn.data.build.build_report import BuildReport
+from lightning_ccn.data.build.duckdb_engine import DuckDBEngine
+from lightning_ccn.data.build.ids import Ids
+from lightning_ccn.data.build.spec import AdmissionSpec
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.item_vectors import open_vectors
 from lightning_ccn.errors import DataError
@@ -116,6 +120,24 @@ def test_an_item_that_a_later_log_does_not_describe_keeps_its_list(tmp_path: Pat
     assert tags_of(tmp_path / "hashed") == {0: [], 1: ["t3"] * 3}
 
 
+def test_an_item_that_a_later_log_describes_is_as_it_says_also_where_it_says_nothing(tmp_path: Path) -> None:
+    write_rows(tmp_path / "exposures.parquet", four_views())
+    tags: Row = {"column": "labels", "name": "tags", "table": "tag"}
+    keys: Row = {"files": "items.parquet", "item": "id", "attributes": ["topic", tags], "ratio_to_trigger": ["price"]}
+    spec = write_spec(tmp_path, items=keys)
+    types = {"topic": pa.string(), "labels": pa.list_(pa.string()), "price": pa.float64()}
+    both: list[Row] = [{"id": item, "labels": ["a", "b"], "topic": "x", "price": 2.5} for item in ("i0", "i1")]
+    write_rows(tmp_path / "items.parquet", both, types)
+    build(spec, "old")
+    write_rows(tmp_path / "items.parquet", [{"id": "i1", "labels": [], "topic": None, "price": None}], types)
+    build(spec, "new", extends=tmp_path / "old")
+    assert {item: tags_of(tmp_path / "new")[item] for item in ("i0", "i1")} == {"i0": ["a", "b"], "i1": []}
+    ids = [None, *pq.read_table(tmp_path / "new" / "vocabulary" / "item.parquet")["id"].to_pylist()]
+    rows = {ids[row["item"]]: row for row in pq.read_table(tmp_path / "new" / "items.parquet").to_pylist()}
+    assert (rows["i0"]["topic"], rows["i0"]["price"]) == (1, 2.5)
+    assert rows["i1"]["topic"] == 0 and np.isnan(rows["i1"]["price"])
+
+
 def test_items_bring_frozen_vectors_of_their_own_file_or_of_another(tmp_path: Path) -> None:
     write_rows(tmp_path / "exposures.parquet", four_views())
     write_rows(tmp_path / "items.parquet", [{"id": "i0", "text": [0.5, -0.5]}, {"id": "i2", "text": None}])
@@ -185,3 +207,21 @@ def test_vectors_that_are_none_are_refused(tmp_path: Path, items: list[Row], mes
     write_rows(tmp_path / "items.parquet", items, types)
     with pytest.raises(DataError, match=re.escape(message)):
         build(write_spec(tmp_path, items={"files": "items.parquet", "item": "id", "vectors": ["v"]}))
+
+
+def test_an_older_folder_that_shares_no_user_and_no_item_is_probably_of_another_log(tmp_path: Path) -> None:
+    write_rows(tmp_path / "exposures.parquet", four_views())
+    build(write_spec(tmp_path), "old")
+    old = Dataset.open(tmp_path / "old")
+    engine = DuckDBEngine(tmp_path, "1GB", 1, 0)
+    found = {}
+    for case, (user, item) in {"both": ("u0", "i0"), "one": ("new", "i0"), "none": ("new", "new")}.items():
+        ids, report = Ids(engine, tmp_path, old), BuildReport()
+        for table, name in (("user", user), ("item", item)):
+            ids.add(table, f"rows_{table}", f"SELECT '{name}' AS id, 1 AS n", AdmissionSpec(), True)
+        ids.warn_of_another_log(report)
+        found[case] = report.warnings
+    engine.close()
+    assert (found["both"], found["one"]) == ([], [])
+    [warning] = found["none"]
+    assert warning.startswith(f"{tmp_path / 'old'}: none of its ids in user and item is in this log, so --extends")

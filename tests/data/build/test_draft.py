@@ -8,7 +8,7 @@ from lightning_ccn.data.build.draft import draft
 from lightning_ccn.data.build.read_spec import read_spec
 from lightning_ccn.data.build.source_specs import PositionSpec
 from lightning_ccn.errors import DataError
-from tests.data.build.raw_logs import NOON, build, event, exposure, read_pages, write_rows
+from tests.data.build.raw_logs import NOON, Row, build, event, exposure, read_pages, write_rows
 
 
 def test_a_draft_of_a_log_with_clear_names_builds_as_it_is(tmp_path: Path) -> None:
@@ -117,6 +117,59 @@ def test_a_draft_takes_the_time_of_showing_and_leaves_out_that_of_the_click(tmp_
     text = draft(tmp_path)
     assert "  time: {column: shown_at, unit: s}" in text and "  clicks: clicked  #" in text
     assert "clicked_at" not in text
+
+
+def test_files_of_one_table_are_one_and_others_stay_apart(tmp_path: Path) -> None:
+    row = {"view": "v", "user": "u", "item": "a", "time": NOON, "clicked": 1}
+    write_rows(tmp_path / "impressions_1.csv", [row])
+    write_rows(tmp_path / "impressions_2.csv", [dict(reversed(row.items()))])
+    profile: Row = {"user": "u", "city": "Rome"}
+    for name in ("users_a.parquet", "users_b.parquet"):
+        write_rows(tmp_path / name, [profile] * 3)
+    text = draft(tmp_path)
+    assert "  files: 'impressions_*.csv'\n" in text and "  files: 'users_*.parquet'\n" in text
+    assert "not used" not in text and "city" in text
+    (tmp_path / "log.yaml").write_text(text)
+    assert build(tmp_path / "log.yaml").counts["impressions"]["read"] == {"total": 2}
+    write_rows(tmp_path / "impressions_old.csv", [row])  # the pattern would read it
+    assert "# not used: impressions_2.csv\n" in draft(tmp_path)
+    (tmp_path / "impressions_old.csv").unlink()
+    write_rows(tmp_path / "impressions_2.csv", [{**row, "more": 1}])
+    text = draft(tmp_path)
+    assert "  files: impressions_1.csv\n" in text and "# not used: impressions_2.csv\n" in text
+
+
+def test_a_draft_of_lists_takes_the_shown_items_and_a_page_id_and_numbers_of_the_page(tmp_path: Path) -> None:
+    rows: list[Row] = [
+        {"article_ids_inview": [1, 2, 3], "session_id": f"s{at // 2}", "visitor": at % 3, "impression_time": NOON + at,
+         "article_id": at % 5, "article_ids_clicked": [2], "device_type": "phone", "age_of_session": at / 3}
+        for at in range(12)
+    ]  # fmt: skip
+    write_rows(tmp_path / "behaviors_a.parquet", rows[:6])
+    write_rows(tmp_path / "behaviors_b.parquet", rows[6:])
+    write_rows(tmp_path / "history.parquet", [{"visitor": 1, "article_id": 2, "impression_time": NOON - 9}])
+    articles = [{"article_id": at, "premium": at % 2 == 0, "cost": at / 7} for at in range(9)]
+    write_rows(tmp_path / "articles.parquet", articles)
+    (tmp_path / "log.yaml").write_text(draft(tmp_path))
+    spec = read_spec(tmp_path / "log.yaml")
+    shown = spec.exposures
+    assert (shown.files, shown.page.columns, shown.item) == (
+        ("behaviors_*.parquet",), ("visitor", "impression_time"), "article_ids_inview",
+    )  # fmt: skip
+    assert (shown.clicks.ids, shown.trigger, spec.page_numbers) == ("article_ids_clicked", None, ("age_of_session",))
+    assert [feature.column for feature in shown.features] == ["device_type"]
+    assert spec.events is not None and spec.events.files == ("history.parquet",)
+    assert [feature.column for feature in spec.attributes] == ["premium"] and spec.numbers == ("cost",)
+    assert build(tmp_path / "log.yaml").faults == []
+    assert [page["items"] for page in read_pages(tmp_path / "out")] == [[1, 2, 3]] * 12
+
+
+def test_a_draft_takes_the_unit_that_most_times_have(tmp_path: Path) -> None:
+    times = ["unknown", "0", *(NOON * 1000 + at for at in range(9))]
+    rows = [{"req": f"r{at}", "user": "u", "item": "a", "shown_ms": time} for at, time in enumerate(times)]
+    write_rows(tmp_path / "impressions.csv", rows)
+    text = draft(tmp_path)
+    assert "  time: {column: shown_ms, unit: ms}" in text and "  page: req  #" in text
 
 
 def test_a_draft_of_a_table_without_rows_shows_no_value(tmp_path: Path) -> None:

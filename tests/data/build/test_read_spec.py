@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from lightning_ccn.data.build.log_files import find_log, in_words
 from lightning_ccn.data.build.read_spec import read_spec
 from lightning_ccn.errors import DataError
+from tests.data.build.raw_logs import write_rows
 
 ROOT = Path(__file__).parents[3]
 WHOLE = """\
@@ -61,6 +64,13 @@ def test_a_length_of_time_has_a_unit(tmp_path: Path, text: str, seconds: int) ->
         (WHOLE + "  numbers: price\n", "line 8: exposures.numbers: expected a list of columns"),
         (WHOLE + "  numbers: [a, a]\n", "the name 'a' is used twice: names must differ"),
         (WHOLE + "  most_items: 0\n", "line 8: exposures.most_items: is 0; it must be 1 or more"),
+        (WHOLE + EVENTS + "behaviours: {short: 0}\n", "line 9: behaviours.short: is 0; it must be 1 or more"),
+        (WHOLE + EVENTS + "behaviours: {short: -5}\n", "line 9: behaviours.short: is -5; it must be 1 or more"),
+        (WHOLE + "  trigger: item\n", "exposures.trigger: is column 'item', and so is exposures.item, which is some"),
+        (WHOLE + "  purchases: clicked\n", "exposures.purchases: is column 'clicked', and so is exposures.clicks, w"),
+        (WHOLE + EVENTS.replace("user: user", "user: item"), "events.item: is column 'item', and so is events.user,"),
+        (WHOLE.replace("time: at", "time: {column: at, unit: s, zone: UTC}"), "line 6: exposures.time.zone: is for d"),
+        (WHOLE.replace("time: at", "time: {column: at, offset: 5, zone: UTC}"), "zone: is for dates, and offset for"),
         (WHOLE + "  most_items: many\n", "line 8: exposures.most_items: 'many' is not a whole number"),
         (WHOLE + "  without_trigger: yes\n", "line 8: exposures.without_trigger: 'yes' is neither true nor false"),
         (WHOLE + "  position: {column: slot, first: 2}\n", "line 8: exposures.position.first: is 2; the first"),
@@ -122,3 +132,23 @@ def test_all_that_is_still_to_do_is_refused_at_once_before_any_file_is_looked_fo
 
 def test_todo_in_quotes_is_a_name(tmp_path: Path) -> None:
     assert read_spec(write(tmp_path, WHOLE.replace("clicked", "'TODO'"))).exposures.clicks.column == "TODO"
+
+
+@pytest.mark.parametrize("own", ["br[a]cket", "s*"])
+def test_the_folder_of_a_specification_is_no_pattern_whatever_it_is_called(tmp_path: Path, own: str) -> None:
+    for folder in (own, "bracket", "star"):
+        write_rows(tmp_path / folder / "log_1.csv", [{"a": folder}])
+    for pattern in ("log_1.csv", "log_*.csv", ".", "**/*.csv"):
+        assert find_log("exposures", [pattern], tmp_path / own, None).paths == (tmp_path / own / "log_1.csv",)
+    with pytest.raises(DataError, match=rf"{re.escape(own)}/none\*: no such file, but exposures.files names it"):
+        find_log("exposures", ["none*"], tmp_path / own, None)
+
+
+def test_kinds_that_two_files_have_are_said_in_words(tmp_path: Path) -> None:
+    write_rows(tmp_path / "a.parquet", [{"x": [True]}])
+    write_rows(tmp_path / "b.parquet", [{"x": {"y": 1}}])
+    with pytest.raises(
+        DataError, match=r"b.parquet: column x: is a struct, a map, binary or another type that cannot "
+    ):
+        find_log("exposures", ["*.parquet"], tmp_path, None)
+    assert [in_words(kind) for kind in ("list of truth", "int")] == ["list of true/false (boolean)", "int"]
