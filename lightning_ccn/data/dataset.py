@@ -190,8 +190,8 @@ class Dataset:
             if isinstance(folder, StorePath):
                 folder.refuse_missing()
             raise DataError(
-                f"{folder}: no such folder; data.folder names a dataset folder, which `ccn data convert` makes from a "
-                "log and `ccn data world` makes up"
+                f"{folder}: no such folder; data.folder names a dataset folder, which `ccn data build` and "
+                "`ccn data convert` make from a log and `ccn data world` makes up"
             )
         for name in ("schema.yaml", "items.parquet", "stats.json"):
             if not (folder / name).is_file():

@@ -201,6 +201,7 @@ class _Build:
                 seen = " UNION ALL ".join(seen_ids(spec, table, of_users | of_items, cuts))
                 count(ids.add(table, spec.rows_view(table), seen, spec.admission(table), text_ids[table]))
         self._look_at_ids(impressions, text_ids, report)
+        ids.warn_of_another_log(report)
         items = item_columns(spec, engine, ids, of_items, self.older)
         histories = self._histories(visitors)
         schema = spec.schema(ids.sizes, of_users | of_items, widths)

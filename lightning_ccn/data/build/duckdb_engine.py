@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 import shutil
 from collections.abc import Iterator
@@ -134,7 +135,7 @@ class DuckDBEngine:
 
     def file(self, path: Path) -> str:
         """See `Engine`."""
-        return f"SELECT * FROM read_parquet({literal(str(path))}, hive_partitioning = false)"
+        return f"SELECT * FROM read_parquet({literal(_name(path))}, hive_partitioning = false)"
 
     def table(self, name: str, query: str) -> int:
         """See `Engine`."""
@@ -223,7 +224,8 @@ class NoRoomError(DataError):
 
 
 def _name(path: Place) -> str:
-    return path.address if isinstance(path, StorePath) else str(path)
+    """A file as DuckDB takes it, which reads patterns where names are meant."""
+    return path.address if isinstance(path, StorePath) else glob.escape(str(path))
 
 
 def _for_people(error: duckdb.Error) -> DataError:

@@ -128,8 +128,8 @@ def refuse_long(where: str, lines: int, length: int) -> None:
     """
     if lines > 1 and length >= LONGEST:
         raise DataError(
-            f"{where}: a quote begins here, and no line after it can be told from its text; close it, or write two "
-            "quotes for one in a text"
+            f"{where}: a quote begins here, and no line after it can be told from its text; close it, write two quotes "
+            "for one in a text, or write Parquet"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lightning_ccn.data.build.engine import FILE, ROW, Engine, literal, quoted
-from lightning_ccn.data.build.log_files import LISTS, NUMBERS, WIDE, LogFiles
+from lightning_ccn.data.build.log_files import LISTS, NUMBERS, WIDE, LogFiles, in_words
 from lightning_ccn.data.build.source_specs import UNITS, TimeSpec
 from lightning_ccn.data.columns import LARGEST
 from lightning_ccn.errors import DataError
@@ -47,7 +47,8 @@ class LogColumns:
         kind, value = self.kind(column, where), quoted(column)
         if kind in ("timestamp", "instant", "other") or kind.startswith(LISTS):
             raise DataError(
-                f"{self.files.paths[0]}: column {column}: is {kind}, but {where} needs ids; write integers or text"
+                f"{self.files.paths[0]}: column {column}: is {in_words(kind)}, but {where} needs ids; "
+                "write integers or text"
             )
         if kind == "float":  # integers with nulls, as pandas writes them
             begin = literal(f"{self.files.paths[0]}: column {column}: ")
@@ -85,23 +86,28 @@ class LogColumns:
         """Microseconds of a time from one second to another, and null for all others."""
         kind, value = self.kind(time.column, where), quoted(time.column)
         dates = kind in ("date", "timestamp", "instant") or (kind == "text" and time.unit is None)
+        if time.zone is not None and (kind == "instant" or not dates):
+            raise DataError(
+                f"{self.files.paths[0]}: column {time.column}: is {in_words(kind)}, but {where}.zone is for dates "
+                "without one; leave it out"
+            )
         if dates:
             if time.unit is not None:
                 raise DataError(
-                    f"{self.files.paths[0]}: column {time.column}: is {kind}, so {where}.unit cannot be {time.unit}; "
-                    "leave it out"
+                    f"{self.files.paths[0]}: column {time.column}: is {in_words(kind)}, so {where}.unit cannot be "
+                    f"{time.unit}; leave it out"
                 )
             if time.offset:
                 raise DataError(
-                    f"{self.files.paths[0]}: column {time.column}: is {kind}, but {where}.offset is added to numbers; "
-                    + (f"name their unit with {where}.unit" if kind == "text" else "leave it out")
+                    f"{self.files.paths[0]}: column {time.column}: is {in_words(kind)}, but {where}.offset is added to "
+                    "numbers; " + (f"name their unit with {where}.unit" if kind == "text" else "leave it out")
                 )
             micros = self._engine.micros(value, kind, time.zone)
             return f"CASE WHEN {micros} BETWEEN {first * 1_000_000} AND {last * 1_000_000} THEN {micros} END"
         if kind not in ("int", "float", "text"):
             raise DataError(
-                f"{self.files.paths[0]}: column {time.column}: is {kind}, but {where} needs times; write seconds or "
-                "timestamps"
+                f"{self.files.paths[0]}: column {time.column}: is {in_words(kind)}, but {where} needs times; write "
+                "seconds or timestamps"
             )
         factor = UNITS[time.unit or "s"]
         least, most = (int(second * 1_000_000 / factor) - time.offset for second in (first, last))
@@ -197,7 +203,7 @@ class LogColumns:
         if kind == "text":
             one, zero = "('1', '1.0', 'true')", "('0', '0.0', 'false')"  # floats are integers that had nulls in pandas
             return f"CASE WHEN LOWER({value}) IN {one} THEN 1 WHEN LOWER({value}) IN {zero} THEN 0 END"
-        raise DataError(f"{self.files.paths[0]}: column {column}: is {kind}, but {where} needs 0 or 1")
+        raise DataError(f"{self.files.paths[0]}: column {column}: is {in_words(kind)}, but {where} needs 0 or 1")
 
     def text(self, column: str, where: str) -> str:
         """A text.
@@ -224,5 +230,5 @@ class LogColumns:
     def _numeric(self, column: str, where: str) -> str:
         kind = self.kind(column, where)
         if kind not in (*NUMBERS, WIDE, "text"):
-            raise DataError(f"{self.files.paths[0]}: column {column}: is {kind}, but {where} needs numbers")
+            raise DataError(f"{self.files.paths[0]}: column {column}: is {in_words(kind)}, but {where} needs numbers")
         return f"TRY_CAST({quoted(column)} AS DOUBLE)"

@@ -35,11 +35,8 @@ DELIMITERS = (";", "\t", "|", ",")
 LISTS = "list of "
 WIDE = "uint64 or decimal"  # a kind whose values no other number can hold
 NUMBERS = ("int", "float")
-WORDS = {  # for kinds whose names say little
-    "truth": "true/false (boolean)",
-    "instant": "timestamp with a zone",
-    "other": "a struct, a map, binary or another type that cannot be read",
-}
+WORDS = {"truth": "true/false (boolean)", "instant": "timestamp with a zone"}  # for kinds whose names say little
+WORDS["other"] = "a struct, a map, binary or another type that cannot be read"
 
 
 @dataclass(frozen=True)
@@ -113,9 +110,8 @@ def find_log(name: str, patterns: Iterable[str], base: Path, delimiter: str | No
     Raises:
         DataError: There are no files, files of several forms, a file cannot be read, or a column has two kinds.
     """
-    paths: list[Any] = sorted(
-        {path for pattern in patterns for path in _matches(name, pattern, base)}, key=attrgetter("parts")
-    )
+    found_paths = {path for pattern in patterns for path in _matches(name, pattern, base)}
+    paths: list[Any] = sorted(found_paths, key=attrgetter("parts"))
     forms = {"parquet" if path.name.endswith(PARQUET) else "csv" for path in paths}
     if len(forms) > 1:
         raise DataError(f"{name}.files: has Parquet and CSV files, such as {paths[0]} and {paths[-1]}; name one form")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lightning_ccn.data.build.engine import FILE, PLACE, ROW, UNEQUAL, has_zone, literal, refuse_long
+from lightning_ccn.data.build.engine import FILE, LONGEST, PLACE, ROW, UNEQUAL, has_zone, literal, refuse_long
 from lightning_ccn.data.build.log_files import LogFiles
 from lightning_ccn.data.places import Place
 from lightning_ccn.data.store_path import StorePath
@@ -220,6 +220,10 @@ class SparkEngine:
                 columnNameOfCorruptRecord=BROKEN,
             )
             frame = read.schema(columns).csv([_uri(path) for path in alike])
+            # Spark takes an open quote for a text that goes on to the end of the file
+            values = [F.col(_quoted(each)) for each in header]
+            endless = [F.when((F.length(value) >= LONGEST) & value.contains("\n"), value) for value in values]
+            frame = frame.withColumn(BROKEN, F.coalesce(F.col(BROKEN), *endless))
             nothing = F.lit(None).cast("bigint").alias(ROW)
             chosen = frame.select(*(F.col(_quoted(each)) for each in files.columns), BROKEN, self._path(), nothing)
             found = chosen if found is None else found.unionByName(chosen)

@@ -11,7 +11,7 @@ from lightning_ccn.data.build.build_report import BuildReport
 from lightning_ccn.data.build.engine import Engine, quoted
 from lightning_ccn.data.build.ids import Ids
 from lightning_ccn.data.build.log_columns import LogColumns
-from lightning_ccn.data.build.log_files import LISTS, NUMBERS, LogFiles
+from lightning_ccn.data.build.log_files import LISTS, NUMBERS, LogFiles, in_words
 from lightning_ccn.data.build.source_specs import VectorSpec
 from lightning_ccn.data.build.spec import LogSpec
 from lightning_ccn.data.dataset import Dataset
@@ -46,8 +46,8 @@ def read_vectors(
     kind = of.kind(spec.column, WHERE)
     if kind.removeprefix(LISTS) not in NUMBERS or not kind.startswith(LISTS):
         raise DataError(
-            f"{files.paths[0]}: column {spec.column}: is {kind}, but {WHERE} needs lists of floats; write Parquet with "
-            "a list column"
+            f"{files.paths[0]}: column {spec.column}: is {in_words(kind)}, but {WHERE} needs lists of floats; "
+            "write Parquet with a list column"
         )
     table, raw = f"vectors{at}", f"raw_vectors{at}"
     engine.read(raw, files)

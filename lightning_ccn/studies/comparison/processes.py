@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import runpy
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 
 # Prefixes of the variables by which SLURM and torchrun describe a rank.
 RANK_VARIABLES = ("SLURM_", "CCN_", "TORCHELASTIC_", "MASTER_", "RANK", "LOCAL_", "GROUP_", "NODE_RANK", "WORLD_SIZE")
+COMMAND = "lightning_ccn.cli"
 THREADS = "OMP_NUM_THREADS"
 IMPORTS = "lightning_ccn.training.trainer_cli"  # with it comes what a run needs: a quarter of the time of a small cell
 
@@ -48,7 +50,7 @@ def start_ccn(words: list[str], log: Path, environment: dict[str, str], lock: in
         return _Forked(words, log, environment, lock)
     with log.open("wb") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "lightning_ccn.cli", *words],
+            [sys.executable, "-m", COMMAND, *words],
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -148,6 +150,5 @@ def _run(words: list[str], log: str, folder: str, environment: dict[str, str], k
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(output, stream)
-    from lightning_ccn.cli import main
-
-    sys.exit(main(words))
+    sys.argv = ["ccn", *words]
+    runpy.run_module(COMMAND, run_name="__main__")

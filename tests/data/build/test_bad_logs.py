@@ -52,7 +52,7 @@ def dropped(folder: Path, rows: list[Row], kind: str = "impressions", **spec: An
             {"time": "user"},
             "no impression is left of 8: no time, or not one in seconds or as a date: for example .*row 0",
         ),
-        ({"time": "truth"}, "column truth: is truth, but exposures.time needs times"),
+        ({"time": "truth"}, r"column truth: is true/false \(boolean\), but exposures.time needs times"),
         (
             {"time": {"column": "day", "offset": 9}},
             "column day: is timestamp, but exposures.time.offset is added to numbers; leave it out",

@@ -6,6 +6,7 @@ import gzip
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from lightning_ccn.errors import DataError
@@ -17,6 +18,7 @@ from tests.data.build.raw_logs import (
     build,
     event,
     exposure,
+    four_views,
     read_pages,
     write_rows,
     write_spec,
@@ -149,9 +151,7 @@ def test_a_quote_that_swallows_more_lines_than_can_be_counted_is_refused(tmp_pat
     text = "\n".join([header, *lines]).encode() + b"\n"
     (tmp_path / f"exposures{ending}").write_bytes(gzip.compress(text) if ending.endswith("gz") else text)
     keys = {**EXPOSURES, "files": f"exposures{ending}", "time": {"column": "time", "unit": "s"}}
-    with pytest.raises(
-        DataError, match=rf"exposures{ending}: row 102: a quote begins here, .*; close it, or write two"
-    ):
+    with pytest.raises(DataError, match=rf"exposures{ending}: row 102: a quote begins here, .*; close it, write two"):
         build(write_spec(tmp_path, exposures=keys, split=ALL_TRAIN))
 
 
@@ -187,3 +187,33 @@ def test_numbers_that_are_infinite_or_too_large_to_be_one_are_counted(tmp_path: 
     rows = [{**exposure("v", "u", f"i{at}", NOON), "price": price} for at, price in enumerate(prices)]
     report = build_of(tmp_path, rows, exposures={**EXPOSURES, "numbers": ["price"]})
     assert report.counts["numbers"]["dropped"] == {"price: no number, so it counts as unknown": 2}
+
+
+@pytest.mark.parametrize("own", ["s*", "br[a]cket"])
+@pytest.mark.parametrize("ending", [".parquet", ".csv"])
+def test_the_folder_of_a_specification_may_be_called_like_a_pattern(tmp_path: Path, own: str, ending: str) -> None:
+    for folder in (own, "sx", "bracket"):
+        write_rows(tmp_path / folder / f"exposures{ending}", [{**row, "user": folder} for row in four_views()])
+    keys = {**EXPOSURES, "files": f"exposures{ending}", "time": {"column": "time", "unit": "s"}}
+    report = build(write_spec(tmp_path / own, exposures=keys))
+    assert report.counts["impressions"]["read"] == {"total": 8} and not report.faults
+    assert {page["user"] for page in read_pages(tmp_path / own / "out")} == {own}
+
+
+@pytest.mark.parametrize(("kind", "said"), [(pa.int64(), "int"), (pa.timestamp("s", "UTC"), "timestamp with a zone")])
+def test_a_zone_of_times_that_need_none_is_refused(tmp_path: Path, kind: pa.DataType, said: str) -> None:
+    write_rows(tmp_path / "exposures.parquet", four_views(), {"time": kind})
+    keys = {**EXPOSURES, "time": {"column": "time", "zone": "Europe/Copenhagen"}}
+    message = f"column time: is {said}, but exposures.time.zone is for dates without one; leave it out"
+    with pytest.raises(DataError, match=message):
+        build(write_spec(tmp_path, exposures=keys))
+
+
+def test_an_extension_that_shares_no_user_and_no_item_is_warned_of(tmp_path: Path) -> None:
+    write_rows(tmp_path / "exposures.parquet", four_views())
+    spec = write_spec(tmp_path)
+    assert build(spec, "old").warnings == []
+    others = [{**row, "user": "x" + row["user"], "item": "x" + row["item"], "entry": "y"} for row in four_views()]
+    write_rows(tmp_path / "exposures.parquet", others)
+    [warning] = build(spec, "new", extends=tmp_path / "old").warnings
+    assert "none of its ids in user and item is in this log" in warning
