@@ -143,11 +143,12 @@ def test_a_fine_tuning_trains_a_head_alone_on_a_frozen_click_model(folder: Path,
     assert ccn("fit", folder, tmp_path, "new", *short, *WITH_ORDERS, *frozen) == 0
     after = tensors(new)
     assert layers and tables and all(before[key].equal(after[key]) for key in before if "weight" in key)
-    frozen_head = ["--model.freeze", "[order_head]", "--finetune", str(old)]
+    frozen_head = ["--model.freeze", "[order_head]", "--finetune", str(new)]
     assert ccn("fit", folder, tmp_path, "still", *short, *WITH_ORDERS, *frozen_head) == 0
     still = tensors(tmp_path / "default" / "still" / "checkpoints" / "last.ckpt")
     heads = [key for key in after if key.startswith("module.order_head.mlp")]
-    assert heads and not all(after[key].equal(still[key]) for key in heads)
+    assert heads and all(after[key].equal(still[key]) for key in heads)
+    assert not all(still[key].equal(after[key]) for key in after if key.startswith("module.model."))
 
 
 @pytest.mark.slow
