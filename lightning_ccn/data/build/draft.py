@@ -99,7 +99,7 @@ def _united(found: dict[str, LogFiles], names: set[str]) -> Iterator[tuple[str, 
 
     Args:
         found: What there is, by the name of its file or folder.
-        names: All names in the folder of the log: files are one table only if a pattern fits them and no other name.
+        names: All names in the folder of the log. Files are one table only if a pattern matches them and nothing else.
     """
     parts = {name: PART.fullmatch(name) for name in found}
     wider = {name: f"{glob.escape(at[1])}*{glob.escape(at[2])}" for name, at in parts.items() if at}

@@ -72,7 +72,7 @@ def environment(worker: int) -> dict[str, str]:
     gpus = visible_gpus()
     if gpus:
         kept["CUDA_VISIBLE_DEVICES"] = gpus[worker % len(gpus)]
-    return {**kept, THREADS: "1", "CCN_DEBUG": "1"}  # its log is all that is left of a failure
+    return {**kept, THREADS: "1", "CCN_DEBUG": "1"}  # with the traceback: a run that fails leaves only its log
 
 
 def visible_gpus() -> list[str]:
@@ -137,10 +137,12 @@ def _threads_of(environment: dict[str, str]) -> Iterator[None]:
     """The libraries that the process to fork from imports read the number of threads once."""
     mine = os.environ.get(THREADS)
     os.environ[THREADS] = environment[THREADS]
-    yield
-    del os.environ[THREADS]
-    if mine is not None:
-        os.environ[THREADS] = mine
+    try:
+        yield
+    finally:
+        del os.environ[THREADS]
+        if mine is not None:
+            os.environ[THREADS] = mine
 
 
 def _run(words: list[str], log: str, folder: str, environment: dict[str, str], kept: _Kept | None) -> None:
