@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
-from lightning_ccn.data.batch import PageBatch
+from lightning_ccn.data.batch import PackedBatch, PageBatch
 
 
-def copied_ahead(batches: Iterable[PageBatch], device: torch.device) -> Iterator[PageBatch]:
+def copied_ahead(batches: Iterable[PageBatch | PackedBatch], device: torch.device) -> Iterator[PageBatch]:
     """The batches, on a GPU; the next one is read, page-locked and copied when the caller asks for this one.
 
     The copy runs on a stream of its own. Neither the host nor the caller's stream waits for it, unless the caller is
@@ -20,7 +20,9 @@ def copied_ahead(batches: Iterable[PageBatch], device: torch.device) -> Iterator
         device: The GPU.
     """
     stream = torch.cuda.Stream(device)
-    ahead: tuple[PageBatch, PageBatch, torch.cuda.Event] | None = None  # on the host, on the GPU, and when it is there
+    ahead: tuple[PackedBatch, PageBatch, torch.cuda.Event] | None = (
+        None  # on the host, on the GPU, and when it is there
+    )
     for batch in batches:
         pinned = batch.pin_memory()
         with torch.cuda.stream(stream):
@@ -33,7 +35,7 @@ def copied_ahead(batches: Iterable[PageBatch], device: torch.device) -> Iterator
         yield _arrived(ahead, device)
 
 
-def _arrived(ahead: tuple[PageBatch, PageBatch, torch.cuda.Event], device: torch.device) -> PageBatch:
+def _arrived(ahead: tuple[PackedBatch, PageBatch, torch.cuda.Event], device: torch.device) -> PageBatch:
     _, batch, there = ahead
     current = torch.cuda.current_stream(device)
     current.wait_event(there)

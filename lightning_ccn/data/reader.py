@@ -13,7 +13,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler
 
 from lightning_ccn.data import page_row
-from lightning_ccn.data.batch import PageBatch
+from lightning_ccn.data.batch import PackedBatch, PageBatch
 from lightning_ccn.data.collate import Collator
 from lightning_ccn.data.copy_ahead import announced_ahead, copied_ahead
 from lightning_ccn.data.dataset import Dataset
@@ -24,8 +24,10 @@ from lightning_ccn.data.ready_pages import Blocks, ReadyPages, joined
 from lightning_ccn.data.rules import check_columns, check_rows, read_items
 from lightning_ccn.data.shared_reading import SharedReading
 from lightning_ccn.data.stream import PageOrder
-from lightning_ccn.data.workers import Workers
+from lightning_ccn.data.workers import Batches, Workers
 from lightning_ccn.errors import DataError
+
+CPU = torch.device("cpu")
 
 
 class PageBatches(TorchDataset[PageBatch]):
@@ -204,22 +206,22 @@ class PageLoader:
         """
         # A generator, because Lightning calls iter() before it restores the position and sets the epoch.
         self._done = self.sampler.start
-        batches = self._batches(list(self.sampler))
-        if self.gpu is not None:
-            batches = copied_ahead(batches, self.gpu)
+        read = self._batches(list(self.sampler))
+        batches = (batch.to(CPU) for batch in read) if self.gpu is None else copied_ahead(read, self.gpu)
         if self.announce is not None:
             batches = announced_ahead(batches, self.announce)
         for batch in batches:
             self._done += 1
             yield batch
 
-    def _batches(self, steps: list[tuple[int, int]]) -> Iterator[PageBatch]:
+    def _batches(self, steps: list[tuple[int, int]]) -> Iterator[PageBatch | PackedBatch]:
         if not self.workers:
             yield from (self.batches[at] for at in steps)
             return
         # no more than the lanes of the rank that has the fewest: a share is the slice of a larger world's rank
         shares = min(self.workers - 1, self.batches.order.lanes // self.batches.world_size)
-        with Workers(SharedReading(self.batches, steps, shares) if shares else self.batches, steps, 1) as workers:
+        batches = SharedReading(self.batches, steps, shares) if shares else self.batches
+        with Workers(_InOneBuffer(batches), steps, 1) as workers:
             yield from workers
 
     def state_dict(self) -> dict[str, Any]:
@@ -242,6 +244,16 @@ class PageLoader:
         over = state["step"] >= len(self)
         self.sampler.epoch = state["epoch"] + int(over)
         self.sampler.start = 0 if over else state["step"]
+
+
+class _InOneBuffer:
+    """Batches as a worker hands them over."""
+
+    def __init__(self, batches: Batches[tuple[int, int], PageBatch]) -> None:
+        self._batches = batches
+
+    def __getitem__(self, at: tuple[int, int]) -> PackedBatch:
+        return self._batches[at].packed()
 
 
 class GlobalSteps(Sampler[tuple[int, int]]):

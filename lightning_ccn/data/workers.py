@@ -2,12 +2,15 @@
 
 PyTorch's DataLoader hands each tensor over as a file in shared memory. A worker whose batch does not fit there, or that
 may open no more files, then loses the batch, and the training waits for it for ever. A batch that goes through a pipe
-needs neither, and the end of a worker is the end of its pipe.
+needs neither, and the end of a worker is the end of its pipe. Arrays are written to the pipe from where they are, and
+read from it to where they stay: `Connection.send` and `recv` would copy each several times, on the training's time.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
+import fcntl
 import io
 import multiprocessing
 import os
@@ -17,11 +20,13 @@ import signal
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import cycle
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
 import torch
 
 from lightning_ccn.errors import TrainingError
@@ -32,6 +37,7 @@ Batch = TypeVar("Batch", covariant=True)
 FEWER = "lower data.workers (0 reads in the training process)"
 GO_ON = "--ckpt_path last continues a fit from its newest checkpoint"
 END_WITHIN = 5.0  # seconds for a worker whose pipe has ended
+PIPE_BYTES = 1 << 20  # the most that a user may ask for by default; 64 KiB wakes both ends sixteen times as often
 
 
 class Batches(Protocol[Key, Batch]):
@@ -70,6 +76,9 @@ class Workers(Generic[Key, Batch]):
             for number in range(count):
                 ours, theirs = context.Pipe(duplex=False)
                 self._pipes.append(ours)
+                # the user may have too many pipes, or no Linux; it works with a small one
+                with contextlib.suppress(OSError, AttributeError):
+                    fcntl.fcntl(ours.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
                 with theirs:
                     # not a daemon, which could not start processes of its own, see `shared_reading`
                     process = context.Process(
@@ -99,10 +108,9 @@ class Workers(Generic[Key, Batch]):
         """
         for _, number in zip(self._keys, cycle(range(len(self._pipes))), strict=False):
             try:
-                made = self._pipes[number].recv_bytes()
+                batch = receive(self._pipes[number])
             except (EOFError, OSError):  # between two batches, or in the middle of one
                 raise TrainingError(self._end_of(number)) from None
-            batch = pickle.loads(made)
             if isinstance(batch, _Failure):
                 raise batch.error
             yield batch
@@ -148,11 +156,49 @@ class _ByValue(pickle.Pickler):
         return NotImplemented
 
 
-def packed(batch: object) -> bytes:
-    """A batch of CPU tensors as bytes, for `pickle.loads`."""
-    file = io.BytesIO()
-    _ByValue(file, protocol=5).dump(batch)
-    return file.getvalue()
+@dataclass(frozen=True)
+class Message:
+    """A batch, ready to be sent.
+
+    Attributes:
+        text: All but the values of arrays and tensors, for `pickle.loads`.
+        values: Those values, where they are in memory.
+    """
+
+    text: bytes
+    values: list[memoryview]
+
+
+def message(batch: object) -> Message:
+    """A batch of arrays and CPU tensors, ready to be sent."""
+    text, values = io.BytesIO(), list[pickle.PickleBuffer]()
+    _ByValue(text, protocol=5, buffer_callback=values.append).dump(batch)
+    return Message(text.getvalue(), [value.raw() for value in values])
+
+
+def send(message: Message, pipe: Connection) -> None:
+    """Writes a batch to a pipe, and waits until the other end has read all but the pipe's own bytes."""
+    pipe.send((message.text, [value.nbytes for value in message.values]))
+    for value in message.values:
+        while value:
+            value = value[os.write(pipe.fileno(), value) :]
+
+
+def receive(pipe: Connection) -> Any:
+    """The next batch of a pipe.
+
+    Raises:
+        EOFError: The other end was closed.
+    """
+    text, sizes = pipe.recv()
+    values = [np.empty(size, np.uint8) for size in sizes]
+    for value in values:
+        left = value.data
+        while left:
+            if not (read := os.readv(pipe.fileno(), [left])):
+                raise EOFError
+            left = left[read:]
+    return pickle.loads(text, buffers=values)
 
 
 def _work(batches: Batches[Key, Batch], keys: Sequence[Key], pipe: Connection, others: list[Connection]) -> None:
@@ -163,7 +209,7 @@ def _work(batches: Batches[Key, Batch], keys: Sequence[Key], pipe: Connection, o
     for other in others:
         other.close()  # or the training's end would not be the end of these pipes
     torch.set_num_threads(1)
-    ready: queue.Queue[bytes | None] = queue.Queue(maxsize=1)
+    ready: queue.Queue[Message | None] = queue.Queue(maxsize=1)
     sender = threading.Thread(target=_send, args=(ready, pipe), daemon=True)
     sender.start()
     for key in keys:
@@ -172,22 +218,22 @@ def _work(batches: Batches[Key, Batch], keys: Sequence[Key], pipe: Connection, o
     sender.join()
 
 
-def _made(batches: Batches[Key, Batch], key: Key) -> bytes:
+def _made(batches: Batches[Key, Batch], key: Key) -> Message:
     try:
-        return packed(batches[key])
+        return message(batches[key])
     except MemoryError:
-        return packed(_Failure(TrainingError(f"a data worker has too little memory for a batch: {FEWER}")))
+        return message(_Failure(TrainingError(f"a data worker has too little memory for a batch: {FEWER}")))
     except Exception as error:
         error.add_note(f"In a data worker:\n{traceback.format_exc()}")
         try:
-            return packed(_Failure(error))
+            return message(_Failure(error))
         except Exception:  # an error that cannot be written
-            return packed(_Failure(RuntimeError(f"{type(error).__name__}: {error}")))
+            return message(_Failure(RuntimeError(f"{type(error).__name__}: {error}")))
 
 
-def _send(ready: queue.Queue[bytes | None], pipe: Connection) -> None:
+def _send(ready: queue.Queue[Message | None], pipe: Connection) -> None:
     try:
         while (made := ready.get()) is not None:
-            pipe.send_bytes(made)
+            send(made, pipe)
     except OSError:  # the training has ended
         os._exit(0)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import itertools
 import multiprocessing
 import os
-import pickle
 import resource
 import signal
 import time
@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -22,7 +24,7 @@ from torch import Tensor
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.reader import PageBatches, PageLoader
-from lightning_ccn.data.workers import Workers, packed
+from lightning_ccn.data.workers import Workers
 from lightning_ccn.errors import TrainingError
 
 LARGE = 200_000  # numbers: more than a pipe holds, so that a worker is in the middle of a batch most of the time
@@ -109,10 +111,36 @@ def test_batches_take_no_shared_memory_and_no_files(dataset: Path) -> None:
     assert "/torch_" not in maps
 
 
-def test_a_received_tensor_can_be_written_to() -> None:
-    received = pickle.loads(packed({"a": torch.arange(3)}))["a"]
-    received += 1
-    assert received.tolist() == [1, 2, 3]
+class Mixed:
+    """The batch of a key has arrays of many kinds."""
+
+    def __getitem__(self, key: int) -> dict[str, Any]:
+        return {
+            "tensor": torch.arange(3) + key,
+            "nothing": np.zeros((0, 2)),
+            "columns": np.arange(6).reshape(2, 3).T,  # Fortran's order
+            "every second": np.arange(6)[::2],
+            "words": ["a", None],
+        }
+
+
+def test_arrays_of_all_kinds_arrive_and_can_be_written_to() -> None:
+    with Workers(Mixed(), range(3), 2) as workers:
+        for key, received in enumerate(workers):
+            for name, expected in Mixed()[key].items():
+                assert np.array_equal(received[name], expected), name
+            received["tensor"] += 1
+            received["columns"][0, 0] = 7
+            assert received["tensor"].tolist() == [key + 1, key + 2, key + 3]
+
+
+def test_a_small_pipe_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "the user has too many pages of pipes")
+
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    with Workers(Numbers(), range(4), 2) as workers:
+        assert [len(batch) for batch in workers] == [LARGE] * 4
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
