@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Literal
 
 import lightning as L
-from jsonargparse.typing import lazy_instance
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_ccn.callbacks.best_checkpoint import BestCheckpoint
@@ -14,7 +13,6 @@ from lightning_ccn.data.datamodule import PageData
 from lightning_ccn.lightning_private import options_of_type
 from lightning_ccn.loggers.wandb_tracker import Mode
 from lightning_ccn.module import CTRModule
-from lightning_ccn.sharding import TorchRecStrategy
 from lightning_ccn.training.display import Display
 from lightning_ccn.training.finetuning import NewIds
 from lightning_ccn.training.monitors import FOLLOW
@@ -63,7 +61,7 @@ def add_run_options(parser: LightningArgumentParser) -> None:
     parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
     parser.set_defaults(
         {
-            "trainer.strategy": lazy_instance(TorchRecStrategy),
+            "trainer.strategy": {"class_path": "lightning_ccn.sharding.TorchRecStrategy"},
             "trainer.max_epochs": 1,
             "trainer.use_distributed_sampler": False,  # PageLoader gives every rank its own slices
             "trainer.num_sanity_val_steps": 0,

@@ -58,7 +58,7 @@ MOMENTS = [  # a hook's call, and the rank that is asked in it
     ("on_validation_batch_end", 10, 0),  # in the validation that follows the last step
     ("on_test_batch_start", 1, 1),
 ]
-SELDOM = MOMENTS[3:5]  # tested with the slow tests
+SELDOM = MOMENTS[2:5]  # tested with the slow tests
 
 
 @pytest.mark.parametrize(

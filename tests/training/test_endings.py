@@ -16,6 +16,7 @@ import pytest
 from lightning_ccn.cli import CTRL_C, main
 from lightning_ccn.data.new_folder import OWNER, part_of
 from lightning_ccn.sharding import read_manifest
+from tests.conftest import write_dataset
 from tests.data.test_new_folder import written_by_another
 from tests.processes import clean_environment
 
@@ -153,10 +154,12 @@ def test_ctrl_c_in_the_terminal_of_two_ranks_ends_both_without_noise(times: int,
     assert "is_fx_tracing" not in done.stderr
 
 
-def test_a_killed_worker_of_one_rank_ends_both_in_words(dataset: Path, tmp_path: Path) -> None:
+@pytest.mark.slow  # tests/data/test_workers.py has the words, test_resume.py a rank that ends alone
+def test_a_killed_worker_of_one_rank_ends_both_in_words(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "data", pages={"train": 6000, "validation": 24, "test": 24})  # more than a pipe
     killed = happens(hook="on_train_batch_start", call=2, worker=True, rank=1)
     world = ["--trainer.devices", "2", "--trainer.accelerator", "cpu", "--data.workers", "1"]
-    done = in_a_process(command("fit", dataset, tmp_path, "--run_id", "r", *world, *killed, "--data.batch_pages", "2"))
+    done = in_a_process(command("fit", dataset, tmp_path, "--run_id", "r", *world, *killed))
     assert done.returncode != 0
     assert len(re.findall(r"ccn: error: a data worker of this rank .* was killed by SIGKILL", done.stderr)) == 1
     assert "Traceback" not in done.stderr
