@@ -13,14 +13,13 @@ from torchmetrics import Metric
 class SummedMetric(Metric):
     """A metric whose states are sums: over batches, and in `compute` over ranks.
 
-    `compute` covers all batches and ranks since `reset`. Where torch.distributed is initialised, it is a collective
-    call.
+    `compute` covers all batches and ranks since `reset`. With several ranks, it is a collective call.
     """
 
     full_state_update = False
 
     def __init__(self) -> None:
-        super().__init__(dist_sync_fn=_sum_over_ranks)
+        super().__init__(dist_sync_fn=_sum_over_ranks, distributed_available_fn=_several_ranks)
 
     def add_sum(self, name: str, dtype: torch.dtype, *shape: int) -> None:
         """Adds a state that starts at zero; a scalar unless a shape is given."""
@@ -91,6 +90,10 @@ class ClickMetric(SummedMetric):
         if self.clicks == self.items:
             return f"every one of the {self.items} labels is 1"
         return None
+
+
+def _several_ranks() -> bool:
+    return distributed.is_initialized() and distributed.get_world_size() > 1
 
 
 def _sum_over_ranks(state: Tensor, group: Any = None) -> list[Tensor]:

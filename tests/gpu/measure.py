@@ -1,8 +1,9 @@
-"""Measures training steps with batches that are on the host already: `python -m tests.gpu.measure WORLD`.
+"""Measures training steps: `python -m tests.gpu.measure WORLD`.
 
-One line of JSON for each batch size: items a second, waits a step and who asked for them, the share of the time in
-which the GPU is busy, the share of that in table kernels, the slowest kernels, and the peak of its memory beside the
-plan's bytes. `--accelerator cpu` is a rehearsal.
+The batches are on the host already; with `--workers N`, so many processes read them from the world's files, epoch after
+epoch. It prints one line of JSON for each batch size: items a second, waits a step and who asked for them, the share of
+the time in which the GPU is busy, the share of that in table kernels, the slowest kernels, and the peak of its memory
+beside the plan's bytes. `--accelerator cpu` is a rehearsal.
 """
 
 from __future__ import annotations
@@ -89,19 +90,19 @@ class Measured(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: PageBatch, batch_idx: int
     ) -> None:
         """Begins a measurement."""
-        on_gpu = pl_module.device.type == "cuda"
-        if on_gpu and batch_idx >= WARM_UP and (batch_idx - WARM_UP) % STEPS == 0:
+        on_gpu, step = pl_module.device.type == "cuda", trainer.global_step
+        if on_gpu and step >= WARM_UP and (step - WARM_UP) % STEPS == 0:
             torch.cuda.synchronize()
-        if batch_idx == WARM_UP:
+        if step == WARM_UP:
             self._since = time.perf_counter()
-        if on_gpu and batch_idx == WARM_UP + STEPS:
+        if on_gpu and step == WARM_UP + STEPS:
             self._waits = Waits()
             self._waits.__enter__()
-        if on_gpu and batch_idx == WARM_UP + 2 * STEPS:
+        if on_gpu and step == WARM_UP + 2 * STEPS:
             self._profile = profile(activities=[ProfilerActivity.CUDA])
             self._profile.start()
             self._since = time.perf_counter()
-        if on_gpu and batch_idx == LAST and self.trace:
+        if on_gpu and step == LAST and self.trace:
             self._profile = profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA])
             self._profile.start()
 
@@ -109,26 +110,26 @@ class Measured(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: PageBatch, batch_idx: int
     ) -> None:
         """Ends a measurement."""
-        on_gpu = pl_module.device.type == "cuda"
-        if WARM_UP <= batch_idx < WARM_UP + STEPS:
+        on_gpu, step = pl_module.device.type == "cuda", trainer.global_step - 1
+        if WARM_UP <= step < WARM_UP + STEPS:
             self._items += batch.items
-        if batch_idx == WARM_UP + STEPS - 1:
+        if step == WARM_UP + STEPS - 1:
             if on_gpu:
                 torch.cuda.synchronize()
             seconds = time.perf_counter() - self._since
             self.found |= {"items_a_step": self._items / STEPS, "items_per_second": self._items / seconds}
             self.found["milliseconds_a_step"] = 1e3 * seconds / STEPS
-        if on_gpu and batch_idx == WARM_UP + 2 * STEPS - 1:
+        if on_gpu and step == WARM_UP + 2 * STEPS - 1:
             self._waits.__exit__()
             self.found["waits_a_step"] = self._waits.found.total() / STEPS
             self.found["waits"] = {place: count / STEPS for place, count in self._waits.found.most_common()}
-        if on_gpu and batch_idx == LAST - 1:
+        if on_gpu and step == LAST - 1:
             torch.cuda.synchronize()
             seconds = time.perf_counter() - self._since
             self._profile.stop()
             self.found |= of_kernels(self._profile, seconds)
             self.found["peak_mib"] = torch.cuda.max_memory_allocated() / MIB
-        if on_gpu and batch_idx == LAST + TRACED - 1 and self.trace:
+        if on_gpu and step == LAST + TRACED - 1 and self.trace:
             torch.cuda.synchronize()
             self._profile.stop()
             self._profile.export_chrome_trace(str(self.trace))
@@ -164,22 +165,27 @@ def measure(
     precision: Any = "32-true",
     compiled: bool = False,
     trace: Path | None = None,
+    workers: int | None = None,
 ) -> dict[str, Any]:
-    """The figures of one batch size."""
-    data = PageData(world, batch_pages=batch_pages, workers=0, lanes=1)
+    """The figures of one batch size; None for `workers`: with batches that are kept."""
+    data = PageData(world, batch_pages=batch_pages, workers=workers or 0, lanes=workers or 1)
     strategy, measured = TorchRecStrategy(), Measured(trace)
+    module = CTRModule(data.dataset, getattr(models, system), compile_layers=compiled)
     with TemporaryDirectory() as home:
         trainer = bare_trainer(Path(home), strategy, accelerator, 1, LAST + TRACED, measured, precision)
-        kept = Kept(data_loader(data))
-        with (
-            patch.object(PageLoader, "_batches", lambda loader, steps: kept(steps)),
-            patch.object(PageLoader, "__len__", lambda loader: LAST + TRACED),
-        ):
-            trainer.fit(CTRModule(data.dataset, getattr(models, system), compile_layers=compiled), data)
+        if workers is not None:
+            trainer.fit(module, data)
+        else:
+            kept = Kept(data_loader(data))
+            with (
+                patch.object(PageLoader, "_batches", lambda loader, steps: kept(steps)),
+                patch.object(PageLoader, "__len__", lambda loader: LAST + TRACED),
+            ):
+                trainer.fit(module, data)
     device = torch.cuda.get_device_name() if accelerator == "gpu" else "CPU"
     assert strategy.plan is not None and "items_per_second" in measured.found
     about = {"device": device, "torch": torch.__version__, "system": system, "precision": precision}
-    about |= {"compiled": compiled, "batch_pages": batch_pages}
+    about |= {"compiled": compiled, "batch_pages": batch_pages, "workers": workers}
     return {**about, **measured.found, "plan_mib": max(strategy.plan.rank_bytes()) / MIB}
 
 
@@ -197,10 +203,11 @@ if __name__ == "__main__":
     parser.add_argument("--system", default="CCN", help="a class of lightning_ccn.models")
     parser.add_argument("--precision", default="32-true", help="Lightning's, such as bf16-mixed")
     parser.add_argument("--compile", action="store_true", help="with model.compile_layers")
+    parser.add_argument("--workers", type=int, help="processes that read; default: none, batches are kept")
     parser.add_argument("--traces", type=Path, help="a folder for traces of a few steps")
     options = parser.parse_args()
     for pages in options.batch_pages:
         name = f"{options.system}-{options.precision}{'-compiled' * options.compile}-{pages}.json"
         trace = options.traces / name if options.traces else None
-        settings = (options.system, options.precision, options.compile, trace)
+        settings = (options.system, options.precision, options.compile, trace, options.workers)
         print(json.dumps(measure(options.world, options.accelerator, pages, *settings)), flush=True)
