@@ -61,11 +61,13 @@ def _zeros(collection: Any, lookups: dict[str, Lookup]) -> Callable[[KeyedJagged
     def count(features: KeyedJaggedTensor) -> None:
         for config in configs:
             of_table = [features[name] for name in config.feature_names]
+            rows = torch.cat([one.values() for one in of_table])
             lookups[config.name] = Lookup(
-                ids=sum(one.values().numel() for one in of_table),
+                ids=len(rows),
                 bags=sum(one.lengths().numel() for one in of_table),
                 id_bytes=features.values().element_size(),
                 length_bytes=features.lengths().element_size(),
+                rows=rows,
             )
 
     def pooled(features: KeyedJaggedTensor) -> KeyedTensor:

@@ -6,22 +6,26 @@ entry of its features) sends to the other ranks
 
 | placement | ids out | vectors back, pooled | vectors back, unpooled |
 |---|---|---|---|
-| `row_wise` | A I (W - 1) / W + L B (W - 1) | V B (W - 1) | V I (W - 1) / W |
+| `row_wise` | A I (1 - s) + L B (W - 1) | V B (W - 1) | V I s (W - 1) |
 | `column_wise` | (A I + L B) (W - 1) | V B (W - 1) / W | V I (W - 1) / W |
 | `table_wise`, the owner | 0 | V B (W - 1) | V I (W - 1) |
 | `table_wise`, every other rank | A I + L B | 0 | 0 |
 
-The gradients go the way of the vectors in the other direction. In words: a pooled lookup of a table that is split by
+Here s is the share of the ids that are in the rank's own block of rows: 1 / W if popular ids are spread evenly. The
+gradients go the way of the vectors in the other direction. In words: a pooled lookup of a table that is split by
 rows costs every rank a vector for every bag from every other rank, which is what makes `sequence` better on many GPUs.
-The layers' gradients are averaged with an all-reduce, which sends 2 (W - 1) / W of their bytes. Ids are taken to be
-spread evenly over the rows, and all ranks' batches to be alike. What a rank tells the others about sizes, some numbers
-a collection, is not counted.
+The layers' gradients are averaged with an all-reduce, which sends 2 (W - 1) / W of their bytes. All ranks' batches are
+taken to be alike. What a rank tells the others about sizes, some numbers a collection, is not counted.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
 
 from lightning_ccn.sharding.plan import Plan, split_placement
 from lightning_ccn.sharding.tables import EmbeddingTable
@@ -40,12 +44,22 @@ class Lookup:
         bags: Number of bags: entries of the batch times features of the table.
         id_bytes: Bytes of an id.
         length_bytes: Bytes of a bag's length.
+        rows: Int [ids], the ids; None: they are spread evenly over the rows of the table.
     """
 
     ids: int
     bags: int
     id_bytes: int = 8
     length_bytes: int = 8
+    rows: Tensor | None = field(default=None, compare=False, repr=False)
+
+    def shares(self, table_rows: int, ranks: int) -> list[float]:
+        """The share of the ids in each rank's block of rows, if the table is split by rows."""
+        if self.rows is None or not self.ids:
+            return [1 / ranks] * ranks
+        block = math.ceil(table_rows / ranks)
+        counts: list[int] = torch.bincount(self.rows // block, minlength=ranks).tolist()
+        return [count / self.ids for count in counts]
 
 
 @dataclass(frozen=True)
@@ -137,8 +151,11 @@ def _of_table(
         at_others = [0.0 if mine else float(vectors) for mine in own]
         return (to_owner, at_owner), (from_owner, at_others)
     if kind == "row_wise":
-        out = ids * others / ranks + lengths * others
-        back = vectors * others / (1 if pooled else ranks)
-    else:
-        out, back = (ids + lengths) * others, vectors * others / ranks
+        shares = lookup.shares(table.rows, ranks)
+        ids_out = [ids * (1 - share) + lengths * others for share in shares]
+        ids_in = [(ids * share + lengths) * others for share in shares]
+        if pooled:
+            return (ids_out, ids_in), ([float(vectors * others)] * ranks, [float(vectors * others)] * ranks)
+        return (ids_out, ids_in), ([vectors * s * others for s in shares], [vectors * (1 - s) for s in shares])
+    out, back = float((ids + lengths) * others), vectors * others / ranks
     return ([out] * ranks, [out] * ranks), ([back] * ranks, [back] * ranks)

@@ -8,6 +8,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch import Tensor
 from lightning_ccn.sharding import EmbeddingTable, TorchRecStrategy, find_tables, make_plan
 from lightning_ccn.sharding.measure import measure
 from lightning_ccn.sharding.traffic import Lookup, StepTraffic, traffic
-from tests.sharding.dlrm import DIM, Batch, Loader, make_batch
+from tests.sharding.dlrm import ITEMS, Batch, Loader, make_batch
 from tests.sharding.ranks import on_ranks
 from tests.sharding.runs import make_model, make_trainer
 
@@ -79,14 +80,29 @@ def test_the_bytes_of_whole_tables_are_those_that_each_rank_sends(tmp_path: Path
         assert 0 <= ids - sum(t["ids out"][rank] for t in planned.sent.values()) <= 100  # with the sizes, a few numbers
 
 
-def test_the_bytes_of_a_table_split_by_rows_are_those_that_the_ranks_send_together(tmp_path: Path) -> None:
+def test_the_bytes_of_a_table_split_by_rows_are_those_that_each_rank_sends(tmp_path: Path) -> None:
     plan = {"city": "table_wise:0", "tag": "table_wise:0", "item": "row_wise"}
     planned, lookups, results = plan_and_count(tmp_path, plan)
-    # the ids of a small batch are not spread evenly over two ranks, so count also what a rank keeps
-    bags = sum(2 * RANKS * lookups[name].bags * DIM * 4 for name in ("city", "tag"))
-    floats = sum(one.whole for seen in results for one in seen if one.is_float)
-    item = planned.sent["item"]
-    assert floats - bags == RANKS / (RANKS - 1) * (sum(item["vectors back"]) + sum(item["gradients"])) > 0
+    assert lookups["item"].shares(ITEMS, RANKS) != [0.5, 0.5]  # one rank has more to do
+    for rank, seen in enumerate(results):
+        vectors = sum(t[way][rank] for t in planned.sent.values() for way in ("vectors back", "gradients"))
+        assert sum(one.for_others for one in seen if one.is_float) == pytest.approx(vectors) and vectors > 0
+        ids = sum(one.for_others for one in seen if not one.is_float)
+        assert 0 <= ids - sum(t["ids out"][rank] for t in planned.sent.values()) <= 100  # with the sizes, a few numbers
+
+
+def test_the_busiest_link_is_that_of_the_rank_with_the_popular_rows() -> None:
+    plan = make_plan([EmbeddingTable("item", 100, 8, kernel="sequence")], 4, wanted={"item": "row_wise"})
+    rows = torch.tensor([50, 51, 52, 53, 54, 55, 0, 99])  # six of eight on rank 2
+    planned = traffic(plan, {"item": Lookup(8, 8, rows=rows)})
+    assert planned.of_rank(2) == (8 * 2 + 8 * 8 * 3 + 32 * 6 * 3 + 32 * 2, 3 * (8 * 6 + 8 * 8) + 32 * 2 + 32 * 6 * 3)
+    assert planned.busiest == (2, "receives", planned.of_rank(2)[1])
+    even = traffic(plan, {"item": Lookup(8, 8)})
+    for way in ("ids out", "vectors back", "gradients"):
+        assert planned.mean("item", way) == even.mean("item", way)
+    for one in (planned, even):  # what is sent arrives
+        of_ranks = [one.of_rank(rank) for rank in range(4)]
+        assert sum(out for out, _ in of_ranks) == sum(into for _, into in of_ranks)
 
 
 def test_a_pooled_lookup_of_rows_costs_a_vector_for_each_bag_from_every_rank() -> None:
