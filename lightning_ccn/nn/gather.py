@@ -21,6 +21,8 @@ def gather(index: Tensor, rows: Tensor) -> Tensor:
     Returns:
         float [*index.shape, dim].
     """
-    if rows.is_cuda and torch.are_deterministic_algorithms_enabled():
+    if torch.are_deterministic_algorithms_enabled() and rows.is_cuda:
         return embedding(index, rows)
+    if index.dim() == 1:
+        return rows.index_select(0, index)
     return rows.index_select(0, index.flatten()).view(*index.shape, rows.shape[1])
