@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-import torch
 from torchrec import KeyedJaggedTensor
 
 from lightning_ccn.data import page_row
 from lightning_ccn.data.batch import PageBatch
-from lightning_ccn.data.item_features import ItemFeatures, distinct_rows, int64, keyed
+from lightning_ccn.data.item_features import ItemFeatures, distinct_rows, float32, int64, keyed
 from lightning_ccn.data.padding import Places
 from lightning_ccn.data.parquet import PageRows, list_column, value_column
 from lightning_ccn.data.ragged import Ragged, most_recent, take
@@ -190,12 +189,12 @@ class Collator:
             longest_long=_longest(long_lengths) if self.long_length else 0,
             target_group=int64(target[GROUP] + first_group[target_page]),
             trigger_group=int64(page[TRIGGER_GROUP] + first_group),
-            numbers=torch.from_numpy(numbers),
-            page_numbers=torch.from_numpy(page_numbers),
-            clicks=torch.from_numpy(target[CLICK].astype(np.float32)) if len(target) > CLICK else None,
+            numbers=float32(numbers),
+            page_numbers=float32(page_numbers),
+            clicks=float32(target[CLICK]) if len(target) > CLICK else None,
             position=int64(target[POSITION]) if len(target) > POSITION else None,
-            weight=torch.from_numpy(blocks[WEIGHT]) if WEIGHT in blocks else None,
-            orders=torch.from_numpy(blocks[ORDERS]) if ORDERS in blocks else None,
+            weight=float32(blocks[WEIGHT]) if WEIGHT in blocks else None,
+            orders=float32(blocks[ORDERS]) if ORDERS in blocks else None,
             attribute_lists=lists,
             vectors=self._of_items.frozen_vectors(distinct) if self.schema.vectors else None,
             logarithms=self._of_items.logarithms(distinct) if self.schema.ratio_to_trigger else None,

@@ -60,7 +60,7 @@ class ItemFeatures:
         """The logarithms of the numbers whose ratio to the trigger counts: float32 [distinct, names]."""
         names = self._schema.ratio_to_trigger
         logs = np.log(np.stack([value_column(self._items, name)[distinct] for name in names], 1), dtype=np.float32)
-        return torch.from_numpy(logs)
+        return float32(logs)
 
     def frozen_vectors(self, distinct: np.ndarray) -> Tensor:
         """The vectors of items side by side: float32 [distinct, sum of the widths]."""
@@ -73,7 +73,7 @@ class ItemFeatures:
                 if len(wrong := np.flatnonzero(~np.isfinite(part).all(1)))
             )
             raise DataError(f"vectors/{name}.npy: row {row}: {NOT_FINITE}")
-        return torch.from_numpy(joined)
+        return float32(joined)
 
 
 def distinct_rows(places: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -89,6 +89,11 @@ def distinct_rows(places: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray
 def int64(values: np.ndarray) -> Tensor:
     """A tensor of the same values."""
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64))
+
+
+def float32(values: np.ndarray) -> Tensor:
+    """A tensor of the same values, in memory of PyTorch's own: floats at other addresses may be summed up otherwise."""
+    return torch.tensor(values, dtype=torch.float32)
 
 
 def keyed(names: list[str], values: list[np.ndarray], lengths: list[np.ndarray], stride: int) -> KeyedJaggedTensor:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-WORD = 8  # bytes; every tensor but the narrow ones starts at a whole word, so the buffer is split without a copy
+WORD = 8  # bytes; the buffer is split into views, so each part has whole words
+LINE = 8  # words; PyTorch aligns every tensor so, and sums of floats may be rounded otherwise at other addresses
 NARROW = torch.iinfo(torch.int32)
 
 
@@ -29,8 +30,8 @@ class Form:
 
     @property
     def words(self) -> int:
-        """Words of the buffer that it takes; narrow tensors take theirs together."""
-        return 0 if self.narrow else math.ceil(self.shape.numel() * self.dtype.itemsize / WORD)
+        """Words of the buffer that it takes, whole lines; narrow tensors take theirs together."""
+        return 0 if self.narrow else math.ceil(self.shape.numel() * self.dtype.itemsize / WORD / LINE) * LINE
 
     def part_of(self, words: Tensor) -> Tensor:
         """The tensor in its words, flat."""
@@ -84,8 +85,8 @@ def pack(tensors: Sequence[Tensor], pin_memory: bool = False) -> Packed:
 
     >>> some = [torch.tensor([[0.5, 1.5, 2.5]]), torch.tensor([3, 4]), torch.tensor([2**40])]
     >>> packed = pack(some)
-    >>> packed.buffer.nbytes  # 12 bytes and 4 to fill a word, 8 for the large number, 4 for each of the others
-    32
+    >>> packed.buffer.nbytes  # a line each for the floats and for the large number, and 4 bytes for each of the others
+    136
     >>> packed.unpack()[0]
     [tensor([[0.5000, 1.5000, 2.5000]]), tensor([3, 4]), tensor([1099511627776])]
     """
@@ -114,9 +115,9 @@ def _is_narrow(tensor: Tensor) -> bool:
 
 
 def _words(tensor: Tensor) -> Tensor:
-    """The tensor's bytes as int64 [words], the last one filled up with zeros."""
+    """The tensor's bytes as int64 [words], the last line filled up with zeros."""
     if not tensor.numel():
         return torch.empty(0, dtype=torch.int64)
     flat = tensor.flatten().view(torch.uint8)
-    missing = -len(flat) % WORD
+    missing = -len(flat) % (WORD * LINE)
     return (torch.nn.functional.pad(flat, (0, missing)) if missing else flat).view(torch.int64)

@@ -26,7 +26,6 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
-import numpy as np
 import torch
 
 from lightning_ccn.errors import TrainingError
@@ -84,7 +83,8 @@ class Workers(Generic[Key, Batch]):
                     process = context.Process(
                         target=_work, args=(batches, keys[number::count], theirs, self._pipes), daemon=False
                     )
-                    process.start()
+                    with _ctrl_c_waits():
+                        process.start()
                 self._processes.append(process)
         except OSError as error:
             started = len(self._processes)
@@ -139,6 +139,16 @@ class Workers(Generic[Key, Batch]):
         return f"{who} ended {how}: {FEWER} if it happens again; {GO_ON}"
 
 
+@contextlib.contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Within it, Ctrl-C waits, so that it cannot end a new worker before that one ignores it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _Failure:
     """In place of a batch: the error that its worker met."""
 
@@ -191,7 +201,7 @@ def receive(pipe: Connection) -> Any:
         EOFError: The other end was closed.
     """
     text, sizes = pipe.recv()
-    values = [np.empty(size, np.uint8) for size in sizes]
+    values = [torch.empty(size, dtype=torch.uint8).numpy() for size in sizes]  # aligned as PyTorch's own
     for value in values:
         left = value.data
         while left:
@@ -204,6 +214,7 @@ def receive(pipe: Connection) -> Any:
 def _work(batches: Batches[Key, Batch], keys: Sequence[Key], pipe: Connection, others: list[Connection]) -> None:
     """What a worker does: makes the batches, while a thread sends those that are ready."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches workers too; the ranks decide
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the training's handler is not for workers
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a worker that used CUDA would take 500 MB of a GPU: it ends in an error
     for other in others:

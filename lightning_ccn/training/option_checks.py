@@ -144,6 +144,11 @@ def check_options(options: Namespace, command: str | None) -> None:
         check_writable(Path(options.runs) / options.experiment, "--runs")
     if command == "predict" and options.output is not None:
         check_writable(place(options.output).parent, "--output")
+    elif command is not None and options.output is not None:
+        raise OptionError(
+            f"--output {options.output}: only `ccn predict` writes there; --runs, --experiment and --run_id name the "
+            "folder of a run"
+        )
 
 
 def check_writable(folder: Place, option: str) -> None:

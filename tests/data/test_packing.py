@@ -15,15 +15,15 @@ EDGE = 2**31
     ("tensor", "nbytes"),
     [
         (torch.tensor([EDGE - 1, -EDGE]), 8),
-        (torch.tensor([EDGE, 0]), 16),
-        (torch.tensor([-EDGE - 1, 0]), 16),
+        (torch.tensor([EDGE, 0]), 64),
+        (torch.tensor([-EDGE - 1, 0]), 64),
         (torch.tensor([1, 2, 3]), 16),  # and half a word
         (torch.empty(0, dtype=torch.int64), 0),
         (torch.zeros(3, 0), 0),
         (torch.arange(6).view(2, 3), 24),
-        (torch.tensor([True, False, True]), 8),
-        (torch.tensor([[0.5], [torch.nan]]), 8),
-        (torch.arange(5, dtype=torch.float16), 16),
+        (torch.tensor([True, False, True]), 64),
+        (torch.tensor([[0.5], [torch.nan]]), 64),
+        (torch.arange(5, dtype=torch.float16), 64),
         (torch.tensor(7), 8),
     ],
 )
@@ -45,6 +45,12 @@ def test_many_tensors_come_out_in_their_order() -> None:
         given.append(torch.rand(rows, 3, generator=draw) if at % 4 == 0 else whole)
     found, _ = pack(given).unpack()
     assert all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(found, given, strict=True))
+
+
+def test_floats_are_aligned_as_pytorchs_own() -> None:
+    given = [torch.rand(rows) for rows in (1, 3, 16, 17)] + [torch.tensor([EDGE]), torch.rand(2, 5)]
+    for tensor in pack(given).unpack()[0]:
+        assert tensor.data_ptr() % 64 == 0
 
 
 def test_nothing_can_be_packed() -> None:

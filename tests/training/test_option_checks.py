@@ -82,6 +82,7 @@ REFUSED = [
     ("--trainer.check_val_every_n_epoch 0", "trainer.check_val_every_n_epoch is 0"),
     ("--trainer.log_every_n_steps -1", "trainer.log_every_n_steps is -1"),
     ("--trainer.limit_train_batches 1.5", "trainer.limit_train_batches is 1.5: it must be a number of batches"),
+    ("--output scores", "--output scores: only `ccn predict` writes there; --runs, --experiment and --run_id name"),
     ("--trainer.limit_val_batches -2", "trainer.limit_val_batches is -2"),
     ("--trainer.limit_train_batches 0", "trainer.limit_train_batches is 0: nothing would be trained"),
     ("--trainer.max_epochs 0", "trainer.max_epochs is 0: nothing would be trained"),

@@ -272,7 +272,7 @@ def _entities(name: str, key: str, table: LogTable, taken: set[str]) -> list[str
 
 def _rest(table: LogTable, columns: list[str], features: str, lists: list[str]) -> list[str]:
     """Columns without a role: numbers if they are numbers that hardly repeat, else features if they do, and lists."""
-    columns = [c for c in columns if not re.search(TIME, snake(c))]
+    columns = [c for c in columns if not re.search(TIME, snake(c)) and not table.holds_times(c)]
     plain = [c for c in columns if not table.is_list(c)]
     numbers = [c for c in plain if table.number(c) and table.files.columns[c] != "int"]
     found = [c for c in plain if c not in numbers and table.few(c)]

@@ -17,7 +17,7 @@ TABLES = {
     "events": "event|click|order|purchase|behaviour|behavior|action|history|transaction",
 }
 COLUMNS = {
-    "user": "user|^uid|^who$|member|customer|visitor|client",
+    "user": "user|^uid|^who$|member|(^|_)cust(_|$)|customer|visitor|client",
     "trigger": "trigger|(^|_)trig(_|$)|entry|referrer|source_item|from_item",
     "page": r"page|view|request|(^|_)req(_|$)|impression_?id|search_?id",
     "session": "session|visit",
@@ -86,7 +86,14 @@ class LogTable:
                 found.setdefault(role, []).append(column)
         if "item" in found:  # a list of the items that were shown, rather than another, or one item
             found["item"].sort(key=lambda column: not (self.is_list(column) and re.search(SHOWN, snake(column))))
-        return roles | {role: columns[0] for role, columns in found.items() if role not in roles}
+        if not times and "time" not in found:  # a name that tells nothing, with values that do
+            found["time"] = [c for c in self.files.columns if self.role(c) is None and self.holds_times(c)]
+        return roles | {role: columns[0] for role, columns in found.items() if columns and role not in roles}
+
+    def holds_times(self, column: str) -> bool:
+        """Whether the first values are numbers as times are, of the years from 2001 to 2096, in s, ms, us or ns."""
+        found = self._values(column) if self.number(column) and not self.is_list(column) else []
+        return bool(found) and any(all(1e9 <= float(v) / unit < 4e9 for v in found) for unit in (1, 1e3, 1e6, 1e9))
 
     def is_list(self, column: str) -> bool:
         """Whether a row has a list of values of a column."""

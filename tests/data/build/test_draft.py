@@ -119,6 +119,20 @@ def test_a_draft_takes_the_time_of_showing_and_leaves_out_that_of_the_click(tmp_
     assert "clicked_at" not in text
 
 
+def test_a_draft_takes_a_column_as_a_time_by_its_values_if_no_name_tells(tmp_path: Path) -> None:
+    rows = [{"view": "v", "cust": "u", "sku": "a", "ms": 1000 * NOON + at, "price": 1.5 + at} for at in range(3)]
+    write_rows(tmp_path / "impressions.csv", rows)
+    text = draft(tmp_path)
+    assert "  user: cust" in text and "  time: {column: ms, unit: ms}" in text
+    assert "  numbers: [price]\n" in text
+    rows = [
+        {**row, "shown_at": NOON, "price": 10 * NOON} for row in rows
+    ]  # a price of 10 digits is none of s, ms, us, ns
+    write_rows(tmp_path / "impressions.csv", rows)
+    text = draft(tmp_path)
+    assert "  time: {column: shown_at, unit: s}" in text and "  numbers: [price]\n" in text
+
+
 def test_files_of_one_table_are_one_and_others_stay_apart(tmp_path: Path) -> None:
     row = {"view": "v", "user": "u", "item": "a", "time": NOON, "clicked": 1}
     write_rows(tmp_path / "impressions_1.csv", [row])
