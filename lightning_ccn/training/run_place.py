@@ -72,7 +72,7 @@ class PlacedCLI(OpenCLI):
         if found is None and (given == NEWEST or self.subcommand != "fit"):
             anew = ", or leave it out to start a run" if self.subcommand == "fit" else ""
             if anew and holds_a_run(self.run_folder):
-                anew = ", or leave it out to start a run with another --run_id; this one ended before it saved anything"
+                anew = ", or leave it out to start a run with another --run_id"
             raise OptionError(
                 f"--ckpt_path {given}: {folder} has no complete checkpoint; name the run with --experiment and "
                 f"--run_id, or a checkpoint by its path{anew}"
@@ -96,7 +96,7 @@ class PlacedCLI(OpenCLI):
         if found is None and not given:
             go_on = ", or continue this one with --ckpt_path last"
             if newest_whole(self.run_folder / CHECKPOINTS) is None:
-                go_on = "; this one ended before it saved a checkpoint, and may be removed"
+                go_on = "; this one has saved no checkpoint to go on from"
             raise OptionError(f"{self.run_folder} has a run already: name another with --run_id{go_on}")
         if found is not None and not Path(found).resolve().is_relative_to(self.run_folder.resolve()):
             own = ", or continue this one with --ckpt_path last" if self.subcommand == "fit" else ""

@@ -273,9 +273,9 @@ def test_a_run_that_saved_nothing_is_not_told_to_go_on(
     (run / "config.yaml").touch()
     assert fit(dataset, tmp_path, "r") == 2
     said = capsys.readouterr().err
-    assert f"{run} has a run already: name another with --run_id; this one ended before it saved a checkpoint" in said
+    assert f"{run} has a run already: name another with --run_id; this one has saved no checkpoint" in said
     assert fit(dataset, tmp_path, "r", "--ckpt_path", "last") == 2
-    assert "or leave it out to start a run with another --run_id; this one ended before" in capsys.readouterr().err
+    assert "or leave it out to start a run with another --run_id" in capsys.readouterr().err
 
 
 def test_a_run_that_does_not_exist_is_not_continued(

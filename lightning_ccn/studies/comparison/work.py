@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Protocol
 
 from lightning_ccn.errors import CellError
@@ -63,8 +63,11 @@ class Work:
         """
         with ThreadPoolExecutor(workers) as pool:
             try:
-                for future in [pool.submit(self._work, number) for number in range(workers)]:
-                    future.result()
+                left = {pool.submit(self._work, number) for number in range(workers)}
+                while left:  # a signal that comes just before a wait does not end it, so none is long
+                    done, left = wait(left, timeout=1.0, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        future.result()
             finally:  # after Ctrl-C too: no cell's process outlives the comparison
                 self._stop.set()
                 for process in list(self._processes):
