@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
@@ -20,7 +22,7 @@ class BestCheckpoint(ModelCheckpoint):
             return False
         return super().check_monitor_top_k(trainer, current)
 
-    @property
+    @cached_property  # Lightning asks for it at each of a step's hooks
     def state_key(self) -> str:
         """The key of ModelCheckpoint's state in a checkpoint, so that older checkpoints are continued."""
         return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
