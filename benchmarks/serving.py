@@ -40,7 +40,8 @@ from lightning_ccn.export.rebuild import rebuild
 from lightning_ccn.provenance import git_state
 from lightning_ccn.serving import Scorer
 from lightning_ccn.serving.id_lookup import hash_integers, index_of
-from lightning_ccn.serving.package import Package, TableEntry
+from lightning_ccn.serving.manifest import TableEntry
+from lightning_ccn.serving.package import Package
 from lightning_ccn.serving.request import Rows
 from lightning_ccn.training.given_checkpoint import find_checkpoint
 

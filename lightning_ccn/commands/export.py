@@ -7,7 +7,7 @@ from pathlib import Path
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.errors import OptionError
 from lightning_ccn.export.export import export
-from lightning_ccn.serving.package import Manifest
+from lightning_ccn.serving.manifest import Manifest
 from lightning_ccn.training.given_checkpoint import OPTIONS, find_checkpoint, run_of
 from lightning_ccn.training.parsers import CommandParser
 from lightning_ccn.training.words import given

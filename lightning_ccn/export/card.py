@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.evaluation.metrics import ORDER_METRICS
-from lightning_ccn.serving.package import Manifest
+from lightning_ccn.serving.manifest import Manifest
 
 SHOWN = ("auc", "page_gauc", "logloss", "calibration", *ORDER_METRICS)
 

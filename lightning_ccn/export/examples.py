@@ -13,16 +13,19 @@ from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.data.parquet import PageRows
 from lightning_ccn.export.log_ids import LogIds
 from lightning_ccn.export.measure import MeasuredPages, of_page
-from lightning_ccn.serving.package import EXAMPLES, Manifest
+from lightning_ccn.serving.manifest import Manifest
+from lightning_ccn.serving.package import EXAMPLES
 
 MOST = 5  # examples
 
 
 def write_examples(folder: Path, pages: MeasuredPages, dataset: Dataset, manifest: Manifest) -> None:
-    """Writes examples.json: a list of requests."""
+    """Writes examples.json: the body of several requests. Items whose rows are hashes have no ids, and no examples."""
     ids = LogIds(dataset)
+    if not ids.has(page_row.ITEM):
+        return
     found = [_request(rows, page, ids, manifest) for rows, page in pages.first(MOST)]
-    (folder / EXAMPLES).write_text(json.dumps(found, ensure_ascii=False) + "\n")
+    (folder / EXAMPLES).write_text(json.dumps({"requests": found}, ensure_ascii=False) + "\n")
 
 
 def _request(rows: PageRows, page: int, ids: LogIds, manifest: Manifest) -> dict[str, Any]:

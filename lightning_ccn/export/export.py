@@ -39,17 +39,8 @@ from lightning_ccn.export.table_files import StoredDtype, shrink
 from lightning_ccn.nn.crosses import COPIES
 from lightning_ccn.serving import Scorer
 from lightning_ccn.serving.deploy import write_deployment
-from lightning_ccn.serving.package import (
-    COMPILED,
-    FORMAT,
-    GRAPH,
-    MANIFEST,
-    REQUEST,
-    Manifest,
-    Package,
-    StoredTable,
-    TableEntry,
-)
+from lightning_ccn.serving.manifest import FORMAT, Manifest, TableEntry
+from lightning_ccn.serving.package import COMPILED, GRAPH, MANIFEST, REQUEST, Package, StoredTable
 from lightning_ccn.sharding.manifest import MANIFEST as CHECKPOINT
 
 OTHERWISE = "remove it, or name another with --output"

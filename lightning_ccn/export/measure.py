@@ -19,7 +19,7 @@ from lightning_ccn.data.reader import PageBatches
 from lightning_ccn.evaluation.metrics import CTRMetrics
 from lightning_ccn.evaluation.order_metrics import OrderMetrics
 from lightning_ccn.export.rebuild import Model
-from lightning_ccn.serving.package import Manifest
+from lightning_ccn.serving.manifest import Manifest
 from lightning_ccn.serving.request import Rows, standardise
 from lightning_ccn.serving.request_times import Times
 from lightning_ccn.serving.scorer import Scorer

@@ -20,7 +20,8 @@ from lightning_ccn.data.vocabulary import Vocabulary
 from lightning_ccn.export.rebuild import Rebuilt
 from lightning_ccn.export.table_files import load_table, mean_of_columns
 from lightning_ccn.serving.id_lookup import hash_integers, hash_texts, index_of
-from lightning_ccn.serving.package import FeatureEntry, FileEntry, Manifest, NumberEntry, TableEntry, sha256_of
+from lightning_ccn.serving.manifest import FeatureEntry, FileEntry, Manifest, NumberEntry, TableEntry
+from lightning_ccn.serving.package import sha256_of
 from lightning_ccn.serving.request_times import LAST_SECOND
 
 AT_ONCE = 1 << 20  # texts that are hashed at a time

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +77,26 @@ def numbers_of_texts(texts: Sequence[str | None], many: bool) -> list[Any]:
 
 
 def ids_of_floats(values: Sequence[Any], many: bool) -> list[Any]:
-    """The ids of a column of floats, or of lists of them, which stand for integers.
+    """The ids of a column of floats, or of lists of them, which stand for integers; NaN is a missing one, like None.
 
     Raises:
         FieldError: One is no integer, or may be a rounded one.
     """
-    return _each(values, many, _integer_of, frozenset())
+    return _each(values, many, _integer_or_missing, frozenset())
+
+
+def ids_of_decimals(values: Sequence[Any], many: bool) -> list[Any]:
+    """The ids of a column of `Decimal`, or of lists of them.
+
+    Raises:
+        FieldError: One is no integer.
+    """
+    return _each(values, many, _integer_of_decimal, frozenset())
+
+
+def numbers_of_decimals(values: Sequence[Any], many: bool) -> list[Any]:
+    """The numbers of a column of `Decimal`, or of lists of them, as floats."""
+    return _each(values, many, float, frozenset())
 
 
 def _lists(texts: Iterable[str | None], missing: frozenset[str]) -> list[list[str] | None]:
@@ -116,8 +131,22 @@ def _integer_of(value: float) -> int:
     return int(value)
 
 
+def _integer_or_missing(value: float) -> int | None:
+    return None if math.isnan(value) else _integer_of(value)
+
+
+def _integer_of_decimal(value: Decimal) -> int:
+    if value != (whole := int(value)):
+        raise ValueError(f"{value} is not an integer")
+    return whole
+
+
 def _number(text: str) -> float:
+    if text in MISSING:
+        return math.nan
     try:
-        return math.nan if text in MISSING else float(text)
+        if "_" not in text and text.strip().isascii():  # float also reads 1_000, and digits of other scripts
+            return float(text)
     except ValueError:
-        raise ValueError(f"{text[:SHOWN]!r} is not a number") from None
+        pass
+    raise ValueError(f"{text[:SHOWN]!r} is not a number")

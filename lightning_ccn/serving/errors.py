@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,13 +30,19 @@ def check_list(values: Any, where: str, of: str) -> None:
     Raises:
         RequestError: It is none.
     """
+    if values is None:
+        raise RequestError(f"{where}: null is not a list of {of}; give one, or leave the field out")
     if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str | bytes):
         raise RequestError(f"{where}: {short_text(values)} is not a list of {of}")
     if isinstance(values, np.ndarray) and values.ndim != 1:
         raise RequestError(f"{where}: an array of {values.ndim} dimensions is not a list of {of}")
 
 
+_SHORT = reprlib.Repr()  # does not look into what is nested deeply, nor write what is long
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 3, 80, 80, 80
+
+
 def short_text(value: Any) -> str:
     """A value for a message, which is cut if it is long."""
-    text = repr(value)
+    text = _SHORT.repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -7,7 +7,8 @@ import numpy as np
 from lightning_ccn.data.ragged import Ragged, rows_of
 from lightning_ccn.data.search import HardSearch
 from lightning_ccn.data.splitmix64 import splitmix64
-from lightning_ccn.serving.package import FeatureEntry, Package
+from lightning_ccn.serving.manifest import FeatureEntry
+from lightning_ccn.serving.package import Package
 from lightning_ccn.serving.request import Rows
 
 

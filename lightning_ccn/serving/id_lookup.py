@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lightning_ccn.data.splitmix64 import hash_rows, splitmix64
-from lightning_ccn.serving.errors import RequestError
+from lightning_ccn.serving.errors import RequestError, short_text
 
 HASH, CHECK, ROW, START = "hash", "check", "row", "start"  # the arrays of an index
 DIGEST = 16  # bytes of a text's hash: two texts share it with a probability of 1e-22 among a hundred million
@@ -66,7 +66,9 @@ class IdLookup:
         known = np.array([text is not None for text in ids], dtype=bool)
         for at, text in enumerate(ids):
             if text is not None and not isinstance(text, str):
-                raise RequestError(f"{where}[{at}]: {text!r} is not text, as the ids of table '{self.name}' are")
+                raise RequestError(
+                    f"{where}[{at}]: {short_text(text)} is not text, as the ids of table '{self.name}' are"
+                )
         halves = hash_texts([text or "" for text in ids])
         return np.where(known, self._find(halves[:, 0], halves[:, 1]), 0)
 
@@ -130,9 +132,13 @@ def _integers(ids: Sequence[Any] | np.ndarray, where: str, table: str) -> tuple[
         return np.ones(len(ids), bool), ids.astype(np.int64)
     for at, value in enumerate(ids):
         if value is not None and (not isinstance(value, int | np.integer) or isinstance(value, bool)):
-            raise RequestError(f"{where}[{at}]: {value!r} is not an integer, as the ids of table '{table}' are")
+            raise RequestError(
+                f"{where}[{at}]: {short_text(value)} is not an integer, as the ids of table '{table}' are"
+            )
         if value is not None and not -(2**63) <= value < 2**63:
-            raise RequestError(f"{where}[{at}]: {value} does not fit 64 bits, as the ids of table '{table}' do")
+            raise RequestError(
+                f"{where}[{at}]: {short_text(int(value))} does not fit 64 bits, as the ids of table '{table}' do"
+            )
     known = np.array([value is not None for value in ids], dtype=bool)
     return known, np.array([0 if value is None else value for value in ids], dtype=np.int64)
 

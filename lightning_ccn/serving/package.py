@@ -11,7 +11,8 @@ Large arrays are memory-mapped: 80 million rows open at once, and processes on a
     vectors/          frozen vectors of items: NAME.npy
     ids/              where the log's ids are in a table: TABLE.*.npy, see `id_lookup`
     vocabulary/       the log's ids in the order of a table's rows, Parquet
-    examples.json     requests to try, from a split of the data; not in a package that was compared on no page
+    examples.json     requests to try, from a split of the data: a body for `ccn serve`; not in a package that was
+                      compared on no page, or whose item ids nobody can name
     schema.yaml       the schema of the data
     README.md         the model card
 """
@@ -21,147 +22,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.serving.errors import PackageError
 from lightning_ccn.serving.id_lookup import CHECK, HASH, ROW, START, IdLookup
+from lightning_ccn.serving.manifest import FORMAT, FileEntry, Manifest
 
-FORMAT = 1
 MANIFEST, GRAPH, COMPILED = "package.json", "model.onnx", "model.pt2"
 REQUEST, EXAMPLES = "request.json", "examples.json"
 DIGESTED = 64 << 20  # bytes: larger files are compared by size alone when a package is opened
 AGAIN = "export the checkpoint again"
-LATER_FIELDS = {
-    "reads_gaps": False,
-    "gives_orders": False,
-}  # of package.json, which older packages of this format do not have
-
-
-@dataclass(frozen=True)
-class FeatureEntry:
-    """A categorical feature.
-
-    Attributes:
-        name: Its name in a request, or of the array in items/.
-        table: The table whose ids its values are.
-        stored: The table in tables/ that has its rows.
-        many: Whether it has any number of values, which are summed.
-    """
-
-    name: str
-    table: str
-    stored: str
-    many: bool
-
-
-@dataclass(frozen=True)
-class NumberEntry:
-    """A number, and the moments by which it is standardised."""
-
-    name: str
-    mean: float
-    deviation: float
-
-
-@dataclass(frozen=True)
-class TableEntry:
-    """The ids of a table.
-
-    Attributes:
-        rows: Number of rows, row 0 for the unknown id.
-        kind: See `IdLookup`.
-    """
-
-    rows: int
-    kind: str
-
-
-@dataclass(frozen=True)
-class FileEntry:
-    """A file's size and SHA-256."""
-
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What package.json says.
-
-    Attributes:
-        format: Of the package.
-        version: Of lightning_ccn, which wrote it.
-        system: Name of the model's class.
-        checkpoint: Digest of the checkpoint's manifest: equal digests mean the same weights.
-        exported: When, in UTC.
-        table_dtype: Type of the stored rows: fp32, fp16 or int8.
-        short_length, long_length: How many behaviours of each sequence are read.
-        reads_long: Whether the system reads the long sequence.
-        reads_gaps: Whether it reads how long ago behaviours were.
-        gives_orders: Whether the model estimates orders too.
-        user, item: Categorical features.
-        numbers, page_numbers: Numbers of a candidate, and of the page.
-        same_as_trigger: Item features that say whether a candidate is like the trigger.
-        ratio_to_trigger: Numbers of items, of which a candidate has the logarithm of its ratio to the trigger's.
-        category: The attribute by which the long sequence is searched; None: it is not.
-        vectors: Names of the items' frozen vectors.
-        crosses: Rows of Wide & Deep's table of crossed ids; None in other systems.
-        tables: By name in the schema.
-        files: By path in the package.
-        measured: What the export measured on a split of the data, see `export.measure`.
-    """
-
-    format: int
-    version: str
-    system: str
-    checkpoint: str
-    exported: str
-    table_dtype: str
-    short_length: int
-    long_length: int
-    reads_long: bool
-    reads_gaps: bool
-    gives_orders: bool
-    user: tuple[FeatureEntry, ...]
-    item: tuple[FeatureEntry, ...]
-    numbers: tuple[NumberEntry, ...]
-    page_numbers: tuple[NumberEntry, ...]
-    same_as_trigger: tuple[str, ...]
-    ratio_to_trigger: tuple[str, ...]
-    category: str | None
-    vectors: tuple[str, ...]
-    crosses: int | None
-    tables: dict[str, TableEntry]
-    files: dict[str, FileEntry]
-    measured: dict[str, Any]
-
-    def to_json(self) -> str:
-        """The contents of package.json."""
-        return json.dumps(asdict(self), indent=2) + "\n"
-
-    @staticmethod
-    def from_json(text: str) -> Manifest:
-        """The inverse of `to_json`.
-
-        Raises:
-            ValueError, TypeError, KeyError, AttributeError: A field is missing, unknown or of another form.
-        """
-        plain = {**LATER_FIELDS, **json.loads(text)}
-        for name, kind in (("user", FeatureEntry), ("item", FeatureEntry)):
-            plain[name] = tuple(kind(**entry) for entry in plain[name])
-        for name in ("numbers", "page_numbers"):
-            plain[name] = tuple(NumberEntry(**entry) for entry in plain[name])
-        for name in ("same_as_trigger", "ratio_to_trigger", "vectors"):
-            plain[name] = tuple(plain[name])
-        plain["tables"] = {name: TableEntry(**entry) for name, entry in plain["tables"].items()}
-        plain["files"] = {name: FileEntry(**entry) for name, entry in plain["files"].items()}
-        return Manifest(**plain)
 
 
 @dataclass(frozen=True)
@@ -262,36 +137,42 @@ class Package:
 def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     try:
-        text = path.read_text()
-    except OSError:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise PackageError(
             f"{folder}: is not a package, since it has no {MANIFEST}; name a folder that `ccn export` has written"
         ) from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
     try:
-        plain = json.loads(text)
-        if plain["format"] != FORMAT:
+        plain = json.loads(content)
+        if (found := plain["format"]) != FORMAT:
             raise PackageError(
-                f"{path}: the package has format {plain['format']}, and this version serves format {FORMAT}; {AGAIN} "
+                f"{path}: the package has format {found!r:.20}, and this version serves format {FORMAT}; {AGAIN} "
                 "with this version, or serve it with the one that wrote it"
             )
-        known = {field.name for field in fields(Manifest)}
-        if unknown := {*plain, *LATER_FIELDS} ^ known:
-            raise ValueError(f"{', '.join(sorted(unknown))}: missing, or not known here")
-        return Manifest.from_json(text)
-    except PackageError:
-        raise
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        return Manifest.from_json(content.decode())
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        if isinstance(error, PackageError):
+            raise
         raise PackageError(f"{path}: is damaged ({error}); {AGAIN}") from None
 
 
 def _check_file(path: Path, entry: FileEntry) -> None:
-    size = path.stat().st_size if path.is_file() else None
-    if size is None:
-        raise PackageError(f"{path}: is missing; copy the whole package, or {AGAIN}")
-    if size != entry.bytes:
-        raise PackageError(f"{path}: has {size:,} bytes instead of {entry.bytes:,}; copy the package, or {AGAIN}")
-    if size <= DIGESTED and sha256_of(path) != entry.sha256:
+    try:
+        if not path.is_file():
+            raise PackageError(f"{path}: is missing; copy the whole package, or {AGAIN}")
+        if (size := path.stat().st_size) != entry.bytes:
+            raise PackageError(f"{path}: has {size:,} bytes instead of {entry.bytes:,}; copy the package, or {AGAIN}")
+        same = size > DIGESTED or sha256_of(path) == entry.sha256
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if not same:
         raise PackageError(f"{path}: is not the file that was written; copy the package, or {AGAIN}")
+
+
+def _unreadable(path: Path, error: OSError) -> PackageError:
+    return PackageError(f"{path}: cannot be read: {error.strerror}; let this user read the whole package")
 
 
 def sha256_of(path: Path) -> str:

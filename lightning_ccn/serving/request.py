@@ -10,7 +10,7 @@ import numpy as np
 
 from lightning_ccn.serving.errors import RequestError, check_list, short_text
 from lightning_ccn.serving.id_lookup import IdLookup
-from lightning_ccn.serving.package import Manifest, NumberEntry
+from lightning_ccn.serving.manifest import Manifest, NumberEntry
 from lightning_ccn.serving.request_times import Seconds, Times, times_of
 
 MOST_DEVIATIONS = 1e15  # as in training: the squares of larger numbers overflow float32
@@ -120,7 +120,7 @@ def encode(request: Request, manifest: Manifest, ids: Mapping[str, IdLookup]) ->
         try:
             return rows_of(table, [value], where)
         except RequestError as error:
-            raise RequestError(str(error).replace(f"{where}[0]", where, 1)) from None
+            raise _of_one(error, where) from None
 
     _refuse_others(request.user, [feature.name for feature in manifest.user], "user")
     user = []
@@ -179,11 +179,19 @@ def _page_numbers(given: Mapping[str, Any], entries: Sequence[NumberEntry], miss
     values = np.zeros(len(entries), np.float32)
     for at, entry in enumerate(entries):
         where = f"page_numbers.{entry.name}"
-        floats = _floats([given.get(entry.name)], where)
-        values[at] = standardise(floats, entry, where)[0]
+        try:
+            floats = _floats([given.get(entry.name)], where)
+            values[at] = standardise(floats, entry, where)[0]
+        except RequestError as error:
+            raise _of_one(error, where) from None
         if np.isnan(floats[0]):
             missing.append(where)
     return values
+
+
+def _of_one(error: RequestError, where: str) -> RequestError:
+    """The error of a field with one value, which was read as a list of it."""
+    return RequestError(str(error).replace(f"{where}[0]", where, 1))
 
 
 def _floats(values: Sequence[Any] | np.ndarray, where: str) -> np.ndarray:

@@ -14,12 +14,14 @@ from lightning_ccn.errors import DataError
 from lightning_ccn.serving.column_values import (
     SEPARATOR,
     FieldError,
+    ids_of_decimals,
     ids_of_floats,
     ids_of_texts,
+    numbers_of_decimals,
     numbers_of_texts,
     read_csv,
 )
-from lightning_ccn.serving.package import Manifest
+from lightning_ccn.serving.manifest import Manifest
 from lightning_ccn.serving.request import ITEM, Request
 from lightning_ccn.serving.scorer import ORDER
 
@@ -61,24 +63,38 @@ class Block:
         """The rows.
 
         Raises:
-            DataError: The file cannot be read.
+            DataError: The file cannot be read, or was changed since the block was made.
         """
+        self._refuse_changed()
         if self.is_csv:
-            return _read(Path(self.file), read_csv)
-        groups = [] if self.row_group is None else [self.row_group]
-        return _read(Path(self.file), lambda path: pq.ParquetFile(path).read_row_groups(groups))
+            table = _read(Path(self.file), read_csv)
+        else:
+            groups = [] if self.row_group is None else [self.row_group]
+            table = _read(Path(self.file), lambda path: pq.ParquetFile(path).read_row_groups(groups))
+        self._refuse_changed()  # while it was read
+        return table
+
+    def _refuse_changed(self) -> None:
+        about = _read(Path(self.file), Path.stat)
+        if (about.st_size, about.st_mtime_ns) != (self.size, self.changed):
+            raise DataError(
+                f"{self.file}: was changed while it was scored; when it is complete, run the same command again, which "
+                "scores it from the beginning"
+            )
 
 
 def blocks_of(requests: Path) -> Iterator[Block]:
     """The blocks of a file, or of all files in a folder, in the order of their names.
+
+    Files and folders whose names begin with a dot or an underscore, such as Spark's `_SUCCESS` and `_temporary`, are
+    left out.
 
     Raises:
         DataError: There is no file, or one is neither Parquet nor CSV.
     """
     if not requests.exists():
         raise DataError(f"{requests}: no such file or folder; name requests in Parquet or CSV")
-    files = [requests] if requests.is_file() else sorted(path for path in requests.rglob("*") if path.is_file())
-    files = [file for file in files if not file.name.startswith((".", "_"))]
+    files = [requests] if requests.is_file() else _files_in(requests)
     if not files:
         raise DataError(f"{requests}: has no files; name requests in Parquet or CSV")
     for file in files:
@@ -88,6 +104,11 @@ def blocks_of(requests: Path) -> Iterator[Block]:
         count = _read(file, pq.read_metadata).num_row_groups if file.suffix == PARQUET else 0
         for group in range(count) if count else [None]:
             yield Block(str(file), group, about.st_size, about.st_mtime_ns)
+
+
+def _files_in(folder: Path) -> list[Path]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [file for file in files if not any(name.startswith((".", "_")) for name in file.relative_to(folder).parts)]
 
 
 class RequestColumns:
@@ -163,13 +184,18 @@ class RequestColumns:
             if self._block.is_csv:
                 texts = column.to_pylist()
                 return numbers_of_texts(texts, many) if kind is None else ids_of_texts(texts, kind, many)
+            values = column.to_pylist()
+            if pa.types.is_null(column.type):  # as pandas writes a column in which all is missing
+                return values
             if (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)) != many:
                 form = "a list" if many else "no list"
                 raise DataError(f"{self._block.file}: column {name}: is {column.type}, and must be {form}")
             of_one = column.type.value_type if many else column.type
-            if kind is None or kind == "text" or not pa.types.is_floating(of_one):
-                return column.to_pylist()
-            return ids_of_floats(column.to_pylist(), many)
+            if pa.types.is_decimal(of_one) and kind != "text":
+                return (numbers_of_decimals if kind is None else ids_of_decimals)(values, many)
+            if pa.types.is_floating(of_one) and kind not in (None, "text"):
+                return ids_of_floats(values, many)
+            return values
         except FieldError as error:
             form = f"; write a list as 1{SEPARATOR}2{SEPARATOR}3" if many and self._block.is_csv else ""
             row = self._block.first_row + error.at
@@ -177,9 +203,10 @@ class RequestColumns:
 
     def _item_type(self, of_column: pa.DataType) -> pa.DataType:
         """One type for all files of a form, so that the scores have one."""
-        if self._block.is_csv:
+        of_one = pa.null() if self._block.is_csv or pa.types.is_null(of_column) else of_column.value_type
+        if pa.types.is_null(of_one):  # CSV, or no candidate at all
             return pa.int64() if self._kinds[ITEM] in ("integer", "row") else pa.string()
-        return pa.int64() if pa.types.is_floating(of_column.value_type) else of_column.value_type
+        return pa.int64() if pa.types.is_floating(of_one) or pa.types.is_decimal(of_one) else of_one
 
 
 def _read(file: Path, read: Callable[[Path], Read]) -> Read:

@@ -10,7 +10,7 @@ import numpy as np
 
 from lightning_ccn.data.time_gaps import gap_buckets
 from lightning_ccn.serving.errors import RequestError, check_list, short_text
-from lightning_ccn.serving.package import Manifest
+from lightning_ccn.serving.manifest import Manifest
 
 if TYPE_CHECKING:
     from lightning_ccn.serving.request import Ids, Request

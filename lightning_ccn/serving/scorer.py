@@ -13,7 +13,8 @@ from lightning_ccn.errors import OptionError
 from lightning_ccn.serving.errors import PackageError
 from lightning_ccn.serving.graph_inputs import GraphInputs
 from lightning_ccn.serving.id_lookup import IdLookup
-from lightning_ccn.serving.package import COMPILED, GRAPH, Manifest, Package
+from lightning_ccn.serving.manifest import Manifest
+from lightning_ccn.serving.package import AGAIN, COMPILED, GRAPH, Package
 from lightning_ccn.serving.request import Ids, Request, Rows, encode
 from lightning_ccn.serving.request_times import Seconds
 
@@ -139,8 +140,15 @@ class _Serving:
 
     def __init__(self, package: Package, threads: int, engine: Engine) -> None:
         self.package = package
-        self._inputs = GraphInputs(package)
-        self._run = (_onnx if engine == "onnx" else _compiled)(package, threads)
+        try:
+            self._inputs = GraphInputs(package)
+            self._run = (_onnx if engine == "onnx" else _compiled)(package, threads)
+            self.answer(Request(items=[None]))  # opens the tables, and shows whether the graph takes them
+        except PackageError:
+            raise
+        except Exception as error:  # numpy and ONNX Runtime have many ways to say that parts do not fit
+            said = f"{type(error).__name__}: {' '.join(str(error).split()):.300}"
+            raise PackageError(f"{package.folder}: its parts do not fit together ({said}); {AGAIN}") from None
 
     def answer(self, request: Request) -> Scores:
         return self.score(encode(request, self.package.manifest, self.package.ids))

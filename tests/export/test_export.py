@@ -188,7 +188,7 @@ def test_item_vectors_are_what_the_graph_gets_by_the_ids_of_the_log(int8_package
 
 
 def test_the_examples_are_pages_of_the_split_that_can_be_asked_for(package: Path, package_data: Path) -> None:
-    examples = json.loads((package / "examples.json").read_text())
+    examples = json.loads((package / "examples.json").read_text())["requests"]
     scorer, rows = Scorer(package), pq.read_table(package_data / "test").to_pylist()
     assert len(examples) == 5
     with_items = [row for row in rows if row["items"]]

@@ -74,7 +74,7 @@ def package_of_times(run: Path, package_data: Path, tmp_path_factory: pytest.Tem
 def test_examples_and_files_of_raw_times_score_as_their_pages(
     package_of_times: Path, package_data: Path, tmp_path: Path
 ) -> None:
-    examples = json.loads((package_of_times / "examples.json").read_text())
+    examples = json.loads((package_of_times / "examples.json").read_text())["requests"]
     scorer, expected = Scorer(package_of_times), served(package_of_times, package_data)
     asked = np.concatenate([scorer.answer(Request.from_plain(example)).probability for example in examples])
     np.testing.assert_allclose(asked, expected[: len(asked)], atol=CLOSE)

@@ -64,7 +64,7 @@ def scores(run: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def check_served(package: Path, folder: Path, scores: pa.Table, off: float, engine: Engine = "onnx") -> None:
     """Compares the answers to the examples, which are the first pages, with what predict wrote."""
     scorer = Scorer(package, engine=engine)
-    examples = json.loads((package / "examples.json").read_text())
+    examples = json.loads((package / "examples.json").read_text())["requests"]
     answers = [scorer.answer(Request.from_plain(plain)) for plain in examples]
     for name in ("probability", "order_probability"):
         found = np.concatenate([getattr(answer, name) for answer in answers])
@@ -139,7 +139,7 @@ def test_a_graph_whose_orders_are_not_the_models_is_not_written(
 
 def test_the_service_answers_with_both(selling: Path) -> None:
     service, loop = Service(selling, ServiceLimits(most_seconds=3600)), Loop()
-    plain = json.loads((selling / "examples.json").read_text())[0]
+    plain = json.loads((selling / "examples.json").read_text())["requests"][0]
     try:
         answered = loop.run(post(service, plain)).plain
     finally:

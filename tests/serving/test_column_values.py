@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from lightning_ccn.serving.column_values import FieldError, ids_of_floats, ids_of_texts, numbers_of_texts, read_csv
+from lightning_ccn.serving.column_values import (
+    FieldError,
+    ids_of_decimals,
+    ids_of_floats,
+    ids_of_texts,
+    numbers_of_decimals,
+    numbers_of_texts,
+    read_csv,
+)
 
 
 def test_csv_is_text_until_its_kind_is_known(tmp_path: Path) -> None:
@@ -26,6 +35,18 @@ def test_integers_are_read_in_the_forms_that_pandas_writes() -> None:
     assert ids_of_texts(["9223372036854775807"], "integer", many=False) == [2**63 - 1]
     assert ids_of_floats([1003.0, None, -(2.0**52)], many=False) == [1003, None, -(2**52)]
     assert ids_of_floats([[1.0, None], None], many=True) == [[1, None], None]
+
+
+def test_nan_in_a_column_of_floats_is_a_missing_id() -> None:
+    assert ids_of_floats([1003.0, float("nan")], many=False) == [1003, None]
+    assert ids_of_floats([[1.0, float("nan")]], many=True) == [[1, None]]
+
+
+def test_decimals_are_integers_of_any_size_or_floats() -> None:
+    assert ids_of_decimals([Decimal("9007199254740993.00"), None], many=False) == [2**53 + 1, None]
+    with pytest.raises(FieldError, match=r"1\.5 is not an integer"):
+        ids_of_decimals([[Decimal("1.5")]], many=True)
+    assert numbers_of_decimals([[Decimal("3.5"), None], None], many=True) == [[3.5, None], None]
 
 
 def test_texts_stay_as_they_are_written() -> None:
@@ -54,10 +75,14 @@ def test_numbers_may_be_missing_also_within_a_list() -> None:
         (["1", None, "1|x"], "integer", True, 2, "'x' is not an integer"),
         (["1||2"], "integer", True, 0, "'' is not an integer"),
         (["[1, 2]"], "integer", True, 0, "'[1, 2]' is not an integer"),
+        (["1_000"], "integer", False, 0, "'1_000' is not an integer"),
+        (["\u0661"], "row", False, 0, "is not an integer"),
         (["1" * 5000], "integer", False, 0, "1' is not an integer"),
         (["9007199254740993.0"], "integer", False, 0, "may be a rounded integer"),
         (["1.5", "dear"], None, False, 1, "'dear' is not a number"),
         (["1.5|dear"], None, True, 0, "'dear' is not a number"),
+        (["1_000"], None, False, 0, "'1_000' is not a number"),
+        (["1|\uff11\uff12"], None, True, 0, "is not a number"),
     ],
 )
 def test_what_is_no_value_names_its_row(
@@ -70,7 +95,7 @@ def test_what_is_no_value_names_its_row(
     assert len(str(error.value)) < 150
 
 
-@pytest.mark.parametrize("value", [1.5, float("nan"), float("inf"), 2.0**53])
+@pytest.mark.parametrize("value", [1.5, float("inf"), 2.0**53])
 def test_floats_that_are_no_integers_or_rounded_ones_are_refused(value: float) -> None:
     with pytest.raises(FieldError, match="integer"):
         ids_of_floats([1.0, value], many=False)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from lightning_ccn.serving.errors import PackageError
-from lightning_ccn.serving.package import Manifest, Package, StoredTable
+from lightning_ccn.serving.manifest import Manifest
+from lightning_ccn.serving.package import Package, StoredTable
 
 
 @pytest.fixture
@@ -53,6 +54,11 @@ def _flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def _loop(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path)
+
+
 @pytest.mark.parametrize(
     ("name", "damage", "said"),
     [
@@ -62,6 +68,8 @@ def _flip(path: Path) -> None:
         ("model.onnx", _flip, "model.onnx: is not the file that was written"),
         ("package.json", Path.unlink, "is not a package, since it has no package.json"),
         ("package.json", _cut, "package.json: is damaged"),
+        ("package.json", lambda path: path.write_bytes(b"\xff\x00"), "package.json: is damaged"),
+        ("package.json", _loop, "package.json: cannot be read: Too many levels of symbolic links"),
     ],
 )
 def test_a_damaged_package_names_the_file(name: str, damage: Callable[[Path], object], said: str, copied: Path) -> None:
@@ -77,7 +85,16 @@ def test_a_damaged_package_names_the_file(name: str, damage: Callable[[Path], ob
         (lambda plain: plain.update(format=2), "the package has format 2, and this version serves format 1"),
         (lambda plain: plain.pop("user"), "user: missing, or not known here"),
         (lambda plain: plain.update(extra=1), "extra: missing, or not known here"),
-        (lambda plain: plain.update(user=[{"name": 1}]), "is damaged"),
+        (lambda plain: plain.update(user=[{"name": 1}]), "user[0]"),
+        (lambda plain: plain.update(user="city"), "user: 'city' is not"),
+        (lambda plain: plain.update(short_length="x"), "short_length: 'x' is not int"),
+        (lambda plain: plain.update(short_length=True), "short_length: True is not int"),
+        (lambda plain: plain.update(short_length=-3), "short_length: -3 is below 1"),
+        (lambda plain: plain.update(item=[]), "item: has no feature"),
+        (lambda plain: plain.update(category="nope"), "nope: is no feature of an item with one value"),
+        (lambda plain: plain["numbers"][0].update(deviation=0), "price: a mean of"),
+        (lambda plain: plain["tables"]["item"].update(kind="texts"), "tables.item.kind: 'texts' is none of"),
+        (lambda plain: plain["item"][0].update(table="nope"), "'nope' is no table of the package"),
     ],
 )
 def test_a_manifest_of_another_version_is_refused(

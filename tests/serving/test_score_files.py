@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 from lightning_ccn.cli import main
 from lightning_ccn.errors import DataError
 from lightning_ccn.serving import Scorer
+from lightning_ccn.serving.request_files import blocks_of
 from lightning_ccn.serving.score_files import score_files
 
 REQUESTS = pa.table(
@@ -88,6 +91,34 @@ def test_what_pandas_makes_of_integers_with_gaps_scores_as_the_integers(package:
         for name in ("requests", "integers"):
             score_files(package, tmp_path / f"{name}.{kind}", tmp_path / f"{name}_{kind}")
         assert pq.read_table(tmp_path / f"requests_{kind}").equals(pq.read_table(tmp_path / f"integers_{kind}"))
+
+
+@pytest.mark.parametrize(
+    ("column", "as_written", "plain"),
+    [
+        ("short", pa.nulls(2), pa.array([None, None], pa.list_(pa.int64()))),
+        ("items", pa.nulls(2), pa.array([None, None], pa.list_(pa.int64()))),
+        ("items", pa.array([[], []], pa.list_(pa.null())), pa.array([[], []], pa.list_(pa.int64()))),
+        ("user", pa.array([1003.0, float("nan")]), pa.array([1003, None])),
+        ("trigger", pa.array([float("nan"), 1004.0]), pa.array([None, 1004])),
+        ("short", pa.array([[1001.0, float("nan")], None]), pa.array([[1001, None], None])),
+        ("items", pa.array([[1001.0, float("nan")], [1002.0]]), pa.array([[1001, None], [1002]])),
+        ("items", pa.array([[Decimal(1001), Decimal(1002)], [Decimal(1003)]]), pa.array([[1001, 1002], [1003]])),
+        ("user", pa.array([Decimal(1003), None]), pa.array([1003, None])),
+        ("price", pa.array([[Decimal("3.5"), None], [Decimal("7.0")]]), pa.array([[3.5, None], [7.0]])),
+        ("age", pa.array([Decimal("99.5"), None]), pa.array([99.5, None])),
+    ],
+)
+def test_what_pandas_and_duckdb_write_scores_as_the_plain_values(
+    column: str, as_written: pa.Array, plain: pa.Array, package: Path, tmp_path: Path
+) -> None:
+    said = []
+    for name, values in (("written", as_written), ("plain", plain)):
+        requests = {"user": [1003, 1004], "items": pa.array([[1001, 1002], [1003]]), "short": [[1001], [1002]]}
+        pq.write_table(pa.table({**requests, column: values}), tmp_path / f"{name}.parquet")
+        said.append(score_files(package, tmp_path / f"{name}.parquet", tmp_path / name))
+    assert said[0] == said[1]
+    assert pq.read_table(tmp_path / "written").equals(pq.read_table(tmp_path / "plain"))
 
 
 def test_columns_of_csv_are_copied_as_they_are_written(package: Path, tmp_path: Path) -> None:
@@ -167,6 +198,28 @@ def test_what_is_finished_is_not_scored_again(
     monkeypatch.undo()
     assert score_files(package, requests, tmp_path / "scores").candidates == 2  # the candidates of the second row group
     assert pq.read_table(tmp_path / "scores").num_rows == 6
+
+
+def test_scores_are_not_written_among_the_requests(package: Path, requests: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    requests.rename(folder / "0.parquet")
+    (tmp_path / "link").symlink_to(folder)
+    for output in (folder / "scores", folder / "new" / "scores", tmp_path / "link" / "scores", folder):
+        with pytest.raises(DataError, match=r"is in the folder of the requests, .*; name a folder outside of it"):
+            score_files(package, folder, output)
+    assert [path.name for path in folder.iterdir()] == ["0.parquet"]
+
+
+def test_hidden_files_and_folders_are_no_requests(requests: Path, tmp_path: Path) -> None:
+    folder = tmp_path / ".hidden" / "requests"  # that the folder itself lies in a hidden one is fine
+    for name in ("_temporary/0", ".ipynb_checkpoints", "day"):
+        (folder / name).mkdir(parents=True)
+        shutil.copy(requests, folder / name / "0.parquet")
+    (folder / "_SUCCESS").touch()
+    assert {block.file for block in blocks_of(folder)} == {str(folder / "day" / "0.parquet")}
+    requests.rename(tmp_path / "_named.parquet")
+    assert len(list(blocks_of(tmp_path / "_named.parquet"))) == 2
 
 
 def _second_fails(replace: object) -> object:

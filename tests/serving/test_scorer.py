@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import subprocess
@@ -145,6 +146,11 @@ def test_many_requests_get_the_scores_of_each(scorer: Scorer) -> None:
         ({"items": [1001], "numbers": {"price": [float("inf")]}}, "numbers.price[0]: inf is too far from the mean"),
         ({"items": [1001], "page_numbers": {"size": 1}}, "page_numbers.'size': no such feature; the model reads age"),
         ({"items": 5}, "items: 5 is not a list"),
+        ({"items": [{"a": "x" * 1000}]}, "xxx... is not an integer"),
+        ({"items": [functools.reduce(lambda inner, _: [inner], range(5000), [])]}, "[[[[...]]]] is not an integer"),
+        ({"items": [1001], "numbers": {"price": None}}, "numbers.price: null is not a list of numbers; give one, or"),
+        ({"items": [1001], "page_numbers": {"age": "x"}}, "page_numbers.age: 'x' is not a number"),
+        ({"items": [1001], "page_numbers": {"age": 1e300}}, "page_numbers.age: 1e+300 is too far from the mean"),
         ({}, "items: missing"),
         ({"items": [], "shorts": []}, "'shorts': no such field"),
         ([], "a request is an object"),

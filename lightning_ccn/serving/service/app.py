@@ -26,7 +26,7 @@ from lightning_ccn.serving.service.limits import Refusal, ServiceLimits
 from lightning_ccn.serving.service.metrics import ServiceMetrics
 from lightning_ccn.serving.service.plain_json import answer, place, read_document, read_requests
 from lightning_ccn.serving.service.scoring_threads import ScoringThreads, late
-from lightning_ccn.serving.service.served_package import ServedPackage, form_texts, open_package
+from lightning_ccn.serving.service.served_package import ServedPackage, fits_form, form_texts, open_package
 from lightning_ccn.serving.service.try_page import PAGE, POLICY
 
 log = logging.getLogger("ccn.serve")
@@ -85,8 +85,10 @@ class Service:
         """
         try:
             served = open_package(self._path, self._one_request)
-        except PackageError as error:
+        except Exception as error:  # whatever is wrong with the new package, the old one is right
             log.error("reload failed, and the old package stays in service: %s", error)
+            if not isinstance(error, PackageError):
+                log.error("this is an error of the program, not of the package:", exc_info=error)
             self._metrics.reloaded(False)
             return False
         self._served = served
@@ -112,7 +114,8 @@ class Service:
             if self._is_allowed(scope):
                 await self._app(scope, receive, answering)
             else:
-                words = "a token is needed, in the header `Authorization: Bearer TOKEN`"
+                wrong = "this token is wrong; " if b"authorization" in dict(scope["headers"]) else ""
+                words = f"{wrong}a token is needed, in the header `Authorization: Bearer TOKEN`"
                 await _error(401, words, {"www-authenticate": "Bearer"})(scope, receive, answering)
         finally:
             for status in statuses:
@@ -189,7 +192,7 @@ class Service:
                 "digest": served.digest,
                 "limits": asdict(self._limits),
                 "request": served.request,
-                "examples": [form_texts(each) for each in served.examples],
+                "examples": [form_texts(each) for each in served.examples if fits_form(each)],
             }
         )
 

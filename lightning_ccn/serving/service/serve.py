@@ -17,11 +17,12 @@ import uvicorn
 
 from lightning_ccn.errors import OptionError
 from lightning_ccn.serving.service.app import Service, words
+from lightning_ccn.serving.service.connection import bounded
 from lightning_ccn.serving.service.limits import ServiceLimits
 
 ENDED = 0  # in the queue of signals: the server has ended
-SHORTEST_TOKEN = 16  # characters
 BACKLOG = 1024  # connections that wait to be accepted
+SHORTEST_TOKEN = 16  # characters
 
 log = logging.getLogger("ccn.serve")
 
@@ -77,26 +78,37 @@ def serve(
         thread = threading.Thread(target=_run, args=(server, listening, signals), name="server")
         thread.start()
         _announce(listening, service, token is not None)
-        code = _until_the_end(signals, service, server, drain_seconds)
-        thread.join()
-        return code
+        try:
+            return _until_the_end(signals, service, server, drain_seconds)
+        finally:
+            server.should_exit = True  # after an error of this thread too: nobody would hear the signals
+            thread.join()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
+class _Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts, and lets more connections wait than asyncio may accept at a time."""
+        await super().startup(sockets)
+        for listening in sockets or []:
+            listening.listen(BACKLOG)
+
+
 def _server(service: Service, limits: ServiceLimits) -> uvicorn.Server:
-    return uvicorn.Server(
+    connection, accepted = bounded(limits.most_seconds)
+    return _Server(
         uvicorn.Config(
             service,
-            http="h11",
+            http=connection,
             ws="none",
             lifespan="off",
             loop="asyncio",
             log_config=None,
             log_level="error",
             access_log=False,
-            backlog=BACKLOG,
+            backlog=accepted,
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=math.ceil(limits.most_seconds) + 1,

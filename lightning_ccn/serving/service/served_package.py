@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from lightning_ccn.serving.errors import PackageError, RequestError
-from lightning_ccn.serving.package import EXAMPLES, MANIFEST, REQUEST, Manifest
+from lightning_ccn.serving.manifest import Manifest
+from lightning_ccn.serving.package import EXAMPLES, MANIFEST, REQUEST
 from lightning_ccn.serving.request import Request
 from lightning_ccn.serving.scorer import Scorer
 
@@ -48,10 +49,8 @@ def open_package(path: Path, threads: int) -> ServedPackage:
     try:
         scorer = Scorer(folder, threads)
         request = _read(folder / REQUEST)
-        examples = _read(folder / EXAMPLES) if (folder / EXAMPLES).exists() else []
-        if not isinstance(examples, list):
-            raise PackageError(f"{folder / EXAMPLES}: is not a list of requests; export the checkpoint again")
-        for plain in ({"items": [None]}, *examples):  # opens the tables, which a request would otherwise do
+        examples = _examples(folder / EXAMPLES) if (folder / EXAMPLES).exists() else []
+        for plain in ({"items": [None]}, *examples):
             _try(scorer, plain, folder)
         said = (folder / MANIFEST).read_bytes()
         if Manifest.from_json(said.decode()) != scorer.manifest:
@@ -59,6 +58,15 @@ def open_package(path: Path, threads: int) -> ServedPackage:
     except OSError as error:
         raise PackageError(f"{error.filename or folder}: cannot be read: {error.strerror}") from None
     return ServedPackage(scorer, hashlib.sha256(said).hexdigest(), request, tuple(examples))
+
+
+def _examples(path: Path) -> list[Any]:
+    """The requests of examples.json: a body for /score, or a list, as older packages have it."""
+    read = _read(path)
+    found = read.get("requests") if isinstance(read, dict) else read
+    if not isinstance(found, list):
+        raise PackageError(f"{path}: has no list of requests; export the checkpoint again")
+    return found
 
 
 def _try(scorer: Scorer, plain: Any, folder: Path) -> None:
@@ -78,8 +86,18 @@ def _read(path: Path) -> Any:
         raise PackageError(f"{path}: is not JSON: {error}; export the checkpoint again") from None
 
 
+def fits_form(plain: Mapping[str, Any]) -> bool:
+    """Whether the page's form can hold a request: a line has one id, and `null` is an unknown one."""
+    values = [each for value in plain.values() for each in (value.values() if isinstance(value, dict) else [value])]
+    ids = [each for value in values for each in (value if isinstance(value, list) else [value])]
+    return not any(isinstance(each, str) and (not each or each == "null" or len(each.splitlines()) > 1) for each in ids)
+
+
 def form_texts(plain: Mapping[str, Any]) -> dict[str, str]:
-    """A request as texts by field, as `user.city`, since a browser's numbers would round long ids."""
+    """A request as texts by field, as `user.city`, since a browser's numbers would round long ids.
+
+    Ids that are text have a line each: they may have commas and spaces.
+    """
     texts: dict[str, str] = {}
     for name, value in plain.items():
         if isinstance(value, dict):

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from lightning_ccn.serving.package import sha256_of
+from lightning_ccn.export.package_files import request_schema
+from lightning_ccn.serving.id_lookup import hash_texts, index_of
+from lightning_ccn.serving.manifest import TableEntry
+from lightning_ccn.serving.package import Package, sha256_of
+from lightning_ccn.serving.request import ITEM
 from lightning_ccn.serving.service.app import Service
 from lightning_ccn.serving.service.limits import ServiceLimits
 from tests.serving.service.asgi import Loop
@@ -46,7 +51,7 @@ def service(package: Path) -> Service:
     return Service(package, ServiceLimits(most_bytes=20_000, most_items=50, most_requests=4, most_seconds=3600))
 
 
-def changed(package: Path, folder: Path, change: Callable[[Path], object], **fields: str) -> Path:
+def changed(package: Path, folder: Path, change: Callable[[Path], object], **fields: object) -> Path:
     """A copy of a package with other files and fields of package.json, as if it had been exported so."""
     shutil.copytree(package, folder)
     change(folder)
@@ -85,6 +90,32 @@ def newer(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return changed(package, tmp_path_factory.mktemp("packages") / "newer", change, exported=later)
 
 
+TEXTS = [f'sku «{number}», a "b"' for number in range(1, 64)]  # the ids of a log that is not ours
+
+
+@pytest.fixture(scope="package")
+def of_texts(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package with texts as ids, which have commas, spaces and quotes; its example has several of each."""
+    manifest = Package(package).manifest
+    tables = dict(manifest.tables)
+    for name in (ITEM, *(feature.table for feature in manifest.user)):
+        tables[name] = TableEntry(tables[name].rows, "text")
+    texts = TEXTS[: tables[ITEM].rows - 1]
+    page = {"items": texts[3:6], "user": {"interests": texts[1:3], "city": texts[1]}, "trigger": texts[4]}
+
+    def change(folder: Path) -> None:
+        for name, entry in tables.items():
+            if entry.kind == "text":
+                halves = hash_texts(TEXTS[: entry.rows - 1])
+                for part, values in index_of(halves[:, 0], halves[:, 1]).items():
+                    np.save(folder / "ids" / f"{name}.{part}.npy", values)
+        (folder / "request.json").write_text(request_schema(manifest, tables))
+        set_examples(json.dumps({"requests": [page]}))(folder)
+
+    plain = {name: asdict(entry) for name, entry in tables.items()}
+    return changed(package, tmp_path_factory.mktemp("packages") / "texts", change, tables=plain)
+
+
 @pytest.fixture(scope="package")
 def broken(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package with a table that was not copied to its end."""
@@ -100,8 +131,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
     """Starts servers, which end with the test."""
     started: list[ServerProcess] = []
 
-    def start(package: Path, *options: str) -> ServerProcess:
-        started.append(ServerProcess(package, tmp_path / f"server{len(started)}.log", *options))
+    def start(package: Path, *options: str, **limits: Any) -> ServerProcess:
+        started.append(ServerProcess(package, tmp_path / f"server{len(started)}.log", *options, **limits))
         return started[-1]
 
     yield start

@@ -31,18 +31,26 @@ class ServerProcess:
         package: The package.
         log: The file.
         options: More options of the command.
+        descriptors: Its limit of file descriptors, or the soft and the hard one; None: that of this process.
 
     Attributes:
+        pid: Of the process.
         port: Its port.
         url: Where it is.
     """
 
-    def __init__(self, package: Path, log: Path, *options: str) -> None:
+    def __init__(
+        self, package: Path, log: Path, *options: str, descriptors: int | tuple[int, int] | None = None
+    ) -> None:
         self._log = log
         patient = ("--most_seconds", "3600")  # the machine may be slow; what comes later on the line wins
         command = [sys.executable, "-c", MAIN, str(package), "--port", "0", *patient, *options]
+        if descriptors is not None:
+            both = (descriptors, descriptors) if isinstance(descriptors, int) else descriptors
+            command = ["prlimit", f"--nofile={both[0]}:{both[1]}", *command]
         with log.open("w") as file:
             self._process = subprocess.Popen(command, stderr=file, env=clean_environment(OMP_NUM_THREADS="1"))
+        self.pid = self._process.pid
         self.port = int(self.wait_for(r"http://\S+?:(\d+)/ serves"))
         self.url = f"http://127.0.0.1:{self.port}/"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -16,6 +17,9 @@ import pytest
 
 from lightning_ccn.cli import main
 from lightning_ccn.serving import Request, Scorer
+from lightning_ccn.serving.service.app import Service
+from lightning_ccn.serving.service.limits import ServiceLimits
+from lightning_ccn.serving.service.serve import serve
 from tests.serving.service.conftest import EXAMPLES
 from tests.serving.service.process import Client, ServerProcess
 
@@ -97,6 +101,40 @@ def test_reloads_under_load_lose_nothing(
         expected = Scorer(folder).answer(Request.from_plain(PAGE)).probability.tolist()
         assert probability == pytest.approx(expected, rel=1e-6)
     assert given[0] != given[1]
+
+
+@pytest.mark.parametrize("content", [b"\xff\x00", b'{"format": 1}', None])
+def test_a_damaged_package_never_takes_the_place_of_a_good_one(
+    package: Path, tmp_path: Path, start: Start, content: bytes | None
+) -> None:
+    folder = shutil.copytree(package, tmp_path / "package")
+    server = start(folder, "--drain_seconds", "0")
+    plain = json.loads((folder / "package.json").read_text())
+    without_users = json.dumps({**plain, "user": []}).encode()  # which the graph reads
+    (folder / "package.json").write_bytes(without_users if content is None else content)
+    server.send(signal.SIGHUP)
+    server.wait_for("reload failed, and the old package stays in service")
+    client = Client(server.port)
+    assert client.ask("/score", PAGE)[0] == 200
+    assert "ccn_reload_failed 1.0" in client.ask("/metrics")[1]
+    assert "Traceback" not in server.said()
+    server.send(signal.SIGTERM)
+    assert server.end() == 0
+
+
+def test_an_error_of_the_program_leaves_no_server_that_nobody_can_stop(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(service: Service) -> bool:
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(Service, "reload", fail)
+    hup = threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGHUP])
+    hup.start()
+    with pytest.raises(RuntimeError, match="unforeseen"):
+        serve(package, "127.0.0.1", 0, None, ServiceLimits(), 1, 1, 0.0)
+    hup.join()
+    assert "server" not in [thread.name for thread in threading.enumerate()]
 
 
 def half_sent(port: int) -> tuple[http.client.HTTPConnection, bytes]:

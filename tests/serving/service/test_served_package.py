@@ -53,7 +53,8 @@ def test_a_package_that_is_not_whole_is_refused(
     ("text", "words"),
     [
         ("{", "examples.json: is not JSON"),
-        ('{"items": []}', "examples.json: is not a list"),
+        ('{"items": []}', "examples.json: has no list of requests"),
+        ('{"requests": [{"items": ["x"]}]}', "does not score a request of its own, items[0]: 'x'"),
         ('[{"items": ["x"]}]', "does not score a request of its own, items[0]: 'x'"),
     ],
 )

@@ -108,6 +108,35 @@ def test_an_example_is_ranked_as_the_scorer_does(browser: Browser, server: Serve
         assert "user.user, user.city, user.interests" in page.locator("#answer").inner_text()
 
 
+def test_ids_that_are_text_are_sent_as_they_are(browser: Browser, of_texts: Path, tmp_path: Path) -> None:
+    example = json.loads((of_texts / "examples.json").read_text())["requests"][0]
+    server = ServerProcess(of_texts, tmp_path / "log")
+    try:
+        with visited(browser, server) as page:
+            with page.expect_request("**/score") as sent:
+                rows = rank(page)
+            body = json.loads(sent.value.post_data or "")
+            assert {name: body[name] for name in example} == example
+            assert sorted(row[0] for row in rows) == sorted(example["items"])
+            page.get_by_label("Candidates").fill(f" {example['items'][0]}\n\n{example['items'][1]}")
+            page.get_by_label("Trigger").fill("")
+            assert sorted(row[0] for row in rank(page)) == sorted(
+                [f"{example['items'][0]} unknown", example["items"][1]]
+            )
+    finally:
+        server.stop()
+
+
+def test_an_error_takes_the_old_ranking_away(browser: Browser, server: ServerProcess) -> None:
+    with visited(browser, server) as page:
+        page.get_by_label("Candidates").wait_for()
+        assert rank(page)
+        page.get_by_label("Candidates").fill("abc")
+        page.get_by_role("button", name="Rank the candidates").click()
+        page.get_by_role("alert").filter(has_text="is not an integer").wait_for()
+        assert page.locator("tbody tr").count() == 0
+
+
 def test_a_person_fills_in_the_form_with_the_keyboard_alone(
     browser: Browser, server: ServerProcess, newer: Path
 ) -> None:
