@@ -127,7 +127,7 @@ def _head(figure: Figure, height: float, attainable: float) -> None:
     figure.text(
         0.022,
         up(0.60),
-        "Synthetic world; mean of five seeds without the best and the worst, ± standard error; "
+        "Synthetic world; mean of ten seeds without the best and the worst, ± standard error; "
         f"best attainable: {_decimal(attainable)}",
         fontsize=9.5,
         color=FAINT,
