@@ -25,7 +25,7 @@ from lightning_ccn.callbacks.prediction_parts import (
 )
 from lightning_ccn.data import page_row
 from lightning_ccn.data.batch import PageBatch
-from lightning_ccn.data.new_folder import PLAN, NewFolder, is_of, part_of, refuse_filled
+from lightning_ccn.data.new_folder import PLAN, NewFolder, is_of, naming, part_of, refuse_filled
 from lightning_ccn.data.new_store_folder import WHOLE, NewStoreFolder, refuse_filled_store
 from lightning_ccn.data.places import Place
 from lightning_ccn.data.raw_ids import USER, RawIds
@@ -137,7 +137,8 @@ class PredictionWriter(BasePredictionWriter):
                 assert isinstance(batch, PageBatch)
                 user = batch.user[self._raw.user].values()[batch.page]  # [items]
                 columns[USER_ID] = self._raw.of(USER, user.cpu().numpy())
-        self._parts.write(batch_idx, columns)
+        with naming(self.folder):
+            self._parts.write(batch_idx, columns)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Closes the last part, and uploads all to a store; rank 0 gives the folder its final name, or its mark.
@@ -147,8 +148,9 @@ class PredictionWriter(BasePredictionWriter):
         """
         if self._parts is None:  # it was finished
             return
-        self._parts.close()
-        self._parts.write_one_at_least()
+        with naming(self.folder):
+            self._parts.close()
+            self._parts.write_one_at_least()
         if isinstance(self.folder, StorePath):
             for part in sorted(self._place.iterdir()):
                 (self.folder / part.name).write(part)

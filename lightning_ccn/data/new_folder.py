@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lightning_ccn.data.file_lock import FileLock, HeldError
 from lightning_ccn.data.places import on_disk
+from lightning_ccn.data.store_path import StorePath
 from lightning_ccn.errors import DataError
 
 PLAN = "plan.json"  # the file in an unfinished folder by which a work that can go on says what it makes
@@ -21,6 +23,17 @@ def part_of(folder: Path) -> Path:
     """Where a folder is written: hidden beside it, so that it can be renamed."""
     named = folder if folder.name not in ("", "..") else Path(os.path.abspath(folder))
     return named.with_name(f".{named.name}.part")
+
+
+@contextmanager
+def naming(folder: Path | StorePath) -> Iterator[None]:
+    """Within it, an error of the disk that names no file, as that of a full disk, names the folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(folder)) from error
 
 
 class NewFolder:

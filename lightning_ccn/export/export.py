@@ -14,7 +14,7 @@ import numpy as np
 
 from lightning_ccn import __version__
 from lightning_ccn.data.dataset import Dataset
-from lightning_ccn.data.new_folder import OWNER, NewFolder
+from lightning_ccn.data.new_folder import OWNER, NewFolder, naming
 from lightning_ccn.errors import OptionError
 from lightning_ccn.export.card import card
 from lightning_ccn.export.compare_packages import PackageComparison, compare_packages
@@ -110,19 +110,20 @@ def export(
     chosen = MeasuredPages(dataset, split, pages, manifest) if pages else None
     new = NewFolder(output, OTHERWISE)
     try:
-        manifest = replace(manifest, tables=_write(rebuilt, manifest, checkpoint, dataset, new.part, compiled))
-        manifest = _measure(rebuilt, chosen, new.part, manifest, table_dtype)
-        comparison = None if against is None else compare_packages(against, new.part, dataset, split, pages)
-        if chosen is not None:
-            write_examples(new.part, chosen, dataset, manifest)
-        if vectors:
-            write_item_vectors(new.part, dataset)
-        write_deployment(new.part)
-        (new.part / CARD).write_text(card(manifest, dataset, data_licence))
-        files = file_entries(new.part, (OWNER, MANIFEST))
-        manifest = replace(manifest, files=files)
-        (new.part / MANIFEST).write_text(manifest.to_json())
-        new.finish()
+        with naming(output):
+            manifest = replace(manifest, tables=_write(rebuilt, manifest, checkpoint, dataset, new.part, compiled))
+            manifest = _measure(rebuilt, chosen, new.part, manifest, table_dtype)
+            comparison = None if against is None else compare_packages(against, new.part, dataset, split, pages)
+            if chosen is not None:
+                write_examples(new.part, chosen, dataset, manifest)
+            if vectors:
+                write_item_vectors(new.part, dataset)
+            write_deployment(new.part)
+            (new.part / CARD).write_text(card(manifest, dataset, data_licence))
+            files = file_entries(new.part, (OWNER, MANIFEST))
+            manifest = replace(manifest, files=files)
+            (new.part / MANIFEST).write_text(manifest.to_json())
+            new.finish()
     except BaseException:  # Ctrl-C, too: nothing half-written stays
         new.discard()
         raise

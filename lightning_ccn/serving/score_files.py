@@ -9,10 +9,9 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lightning_ccn.data.new_folder import PLAN, NewFolder, is_of
+from lightning_ccn.data.new_folder import PLAN, NewFolder, is_of, naming
 from lightning_ccn.errors import DataError, OptionError
 from lightning_ccn.serving.errors import PackageError, RequestError
 from lightning_ccn.serving.manifest import Manifest
@@ -126,7 +125,7 @@ def score_files(package: Path, requests: Path, output: Path, processes: int = 1)
     paths = [new.part / f"part-{number:05d}.parquet" for number in range(len(blocks))]
     tasks = [Task(package, digest, block, path, output) for block, path in zip(blocks, paths, strict=True)]
     try:
-        with _writing(output):
+        with naming(output):
             (new.part / PLAN).write_text(json.dumps(plan))
         left = [task for task in tasks if not task.part.exists()]
         scored = [_score_block(task) for task in left] if processes == 1 else _in_processes(left, processes)
@@ -206,17 +205,6 @@ def _refuse_exchanged(scorer: Scorer, package: Path, digest: str) -> None:
         )
 
 
-@contextmanager
-def _writing(output: Path) -> Iterator[None]:
-    """Within it, errors of the disk name the folder of the scores; that of a full disk names no file."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise OSError(error.errno, os.strerror(error.errno), str(output)) from error
-
-
 def _score_block(task: Task) -> Scored:
     """Writes the part of a block."""
     block, scorer, table = task.block, _scorer(task.package, task.digest), task.block.read()
@@ -230,7 +218,7 @@ def _score_block(task: Task) -> Scored:
     scores = _scores(table, columns, answers, scorer.answer(Request(items=[])))
     _refuse_exchanged(scorer, task.package, task.digest)
     unfinished = task.part.with_suffix(".unfinished")
-    with _writing(task.output):
+    with naming(task.output):
         pq.write_table(scores, unfinished, compression="zstd")
         os.replace(unfinished, task.part)
     unknown: Counter[str] = Counter()

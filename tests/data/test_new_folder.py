@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_ccn.data.new_folder import NewFolder, part_of
+from lightning_ccn.data.new_folder import NewFolder, naming, part_of
 from lightning_ccn.errors import DataError
 
 WRITER = """
@@ -86,3 +86,12 @@ def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"file/out: cannot be made: Not a directory; name another folder"):
         NewFolder(tmp_path / "file" / "out", "x")
+
+
+def test_a_full_disk_is_said_with_the_folder_and_other_errors_as_they_are(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left on device") as full, naming(tmp_path / "out"):
+        Path("/dev/full").write_bytes(b"some")
+    assert full.value.filename == str(tmp_path / "out")
+    with pytest.raises(FileNotFoundError) as missing, naming(tmp_path / "out"):
+        (tmp_path / "input").read_bytes()
+    assert missing.value.filename == str(tmp_path / "input")
