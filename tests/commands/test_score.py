@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -35,8 +36,8 @@ def test_sigterm_ends_it_like_ctrl_c(
 ) -> None:
     replace = os.replace
 
-    def and_terminate(source: object, target: object) -> None:
-        replace(source, target)  # type: ignore[arg-type]
+    def and_terminate(source: Path, target: Path) -> None:
+        replace(source, target)
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(os, "replace", and_terminate)
@@ -101,7 +102,7 @@ def test_processes_end_quietly_with_the_command(
     else:
         os.kill(command.pid if to == "command" else _running(command.pid, "spawn_main")[0], number)
     try:
-        assert command.wait(30) == code
+        assert command.wait(120) == code
         _wait_until(lambda: not _running(command.pid))
     finally:
         for left in _running(command.pid):
@@ -112,9 +113,9 @@ def test_processes_end_quietly_with_the_command(
     assert finished.exists()
 
 
-def _wait_until(true: object) -> None:
+def _wait_until(true: Callable[[], bool]) -> None:
     until = time.monotonic() + 60
-    while not true():  # type: ignore[operator]
+    while not true():
         assert time.monotonic() < until
         time.sleep(0.05)
 
