@@ -39,6 +39,7 @@ NOT_DECIDING = (
     "data.folder",
     "data.cache",
     "data.workers",
+    "data.evaluation_factor",
     "data.predict_split",
     "data.same_ids",
     "data.lanes",

@@ -33,6 +33,8 @@ class PageData(L.LightningDataModule):
         seed: Seed of the order of the training pages.
         workers: Number of processes per rank that make batches ahead: 0 reads in the training process; one reads and
             collates; of several, one collates what the others read.
+        evaluation_factor: A global batch of validation and test has so many times `batch_pages` page views. Without
+            gradients they need less memory, and small batches are scored faster together. No metric depends on it.
         predict_split: Split that `ccn predict` scores.
         same_ids: Vouch that the rows of tables without a file in vocabulary/ mean the same ids as in the checkpoint.
             Nothing else can show it for a folder that the checkpoint was not trained on.
@@ -53,6 +55,7 @@ class PageData(L.LightningDataModule):
         lanes: int = 64,
         seed: int = 0,
         workers: int = 1,
+        evaluation_factor: int = 1,
         predict_split: Literal["train", "validation", "test"] = "test",
         same_ids: bool = False,
         cache: Path | None = None,
@@ -65,6 +68,7 @@ class PageData(L.LightningDataModule):
             ("lanes", lanes, 1),
             ("seed", seed, 0),
             ("workers", workers, 0),
+            ("evaluation_factor", evaluation_factor, 1),
         ):
             if value < least:
                 raise OptionError(f"data.{name} is {value}: it must be {least} or more")
@@ -73,7 +77,7 @@ class PageData(L.LightningDataModule):
         self.dataset.same_ids = same_ids
         self.batch_pages, self.lanes, self.seed, self.workers = batch_pages, lanes, seed, workers
         self.short_length, self.long_length = short_length, long_length
-        self.predict_split = predict_split
+        self.predict_split, self.evaluation_factor = predict_split, evaluation_factor
         self._training: PageLoader | None = None
 
     def train_dataloader(self) -> PageLoader:
@@ -95,11 +99,11 @@ class PageData(L.LightningDataModule):
 
     def val_dataloader(self) -> PageLoader:
         """Validation pages in the order of the files."""
-        return self._loader("validation")
+        return self._loader("validation", factor=self.evaluation_factor)
 
     def test_dataloader(self) -> PageLoader:
         """Test pages in the order of the files."""
-        return self._loader("test")
+        return self._loader("test", factor=self.evaluation_factor)
 
     def predict_dataloader(self) -> PageLoader:
         """Pages to score, without their clicks."""
@@ -113,7 +117,7 @@ class PageData(L.LightningDataModule):
         """
         PageOrder(np.zeros(0), self.batch_pages, self.lanes, self.seed).lanes_of(0, world_size)
 
-    def _loader(self, split: str, seed: int | None = None, with_clicks: bool = True) -> PageLoader:
+    def _loader(self, split: str, seed: int | None = None, with_clicks: bool = True, factor: int = 1) -> PageLoader:
         module = self.trainer.lightning_module if self.trainer else None
         reads_long = getattr(module, "reads_long", True)  # what `CTRModule` says; `data/` knows no module
         reads_gaps = getattr(module, "reads_gaps", False)
@@ -126,7 +130,7 @@ class PageData(L.LightningDataModule):
         batches = PageBatches(
             self.dataset,
             split,
-            batch_pages=self.batch_pages,
+            batch_pages=self.batch_pages * factor,
             short_length=self.short_length,
             long_length=self.long_length if reads_long else 0,
             lanes=self.lanes,

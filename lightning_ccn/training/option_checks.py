@@ -69,6 +69,7 @@ RANGES: dict[str, Range] = {
     "data.batch_pages": ONE_OR_MORE,
     "data.lanes": ONE_OR_MORE,
     "data.workers": NOT_NEGATIVE,
+    "data.evaluation_factor": ONE_OR_MORE,
     "data.short_length": ONE_OR_MORE,
     "data.long_length": ONE_OR_MORE,
     "data.seed": NOT_NEGATIVE,

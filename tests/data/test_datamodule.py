@@ -40,6 +40,18 @@ def test_times_are_read_for_a_module_that_asks(dataset: Path, reads_gaps: bool) 
     assert ("short_times" in data.test_dataloader().batches.columns) == reads_gaps
 
 
+def test_batches_of_validation_and_test_are_larger_by_the_factor(dataset: Path) -> None:
+    one, three = PageData(dataset, batch_pages=4), PageData(dataset, batch_pages=4, evaluation_factor=3)
+    for split in ("train", "predict"):
+        assert getattr(three, f"{split}_dataloader")().batches.order.lane_pages == 1
+    for split in ("val", "test"):
+        larger, usual = (getattr(data, f"{split}_dataloader")().batches for data in (three, one))
+        assert len(larger) == -(-len(usual) // 3) < len(usual)
+        assert sum(larger[0, step].pages for step in range(len(larger))) == sum(
+            usual[0, step].pages for step in range(len(usual))
+        )
+
+
 def test_a_search_for_more_than_a_folder_was_cut_to_is_refused(
     make_dataset: Callable[..., Path], tmp_path: Path
 ) -> None:

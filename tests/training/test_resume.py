@@ -105,16 +105,19 @@ def test_one_run_on_1_2_3_and_1_ranks_trains_every_page_of_every_epoch_once(data
 
 
 @pytest.mark.slow
-def test_two_ranks_test_to_the_metrics_of_one(dataset: Path, tmp_path: Path) -> None:
+def test_neither_more_ranks_nor_larger_batches_change_the_metrics(dataset: Path, tmp_path: Path) -> None:
     small = ["--data.folder", str(dataset), "--data.batch_pages", "8", "--model.system.dim", "8", "--data.workers", "0"]
     place = ["--runs", str(tmp_path), "--experiment", "test", "--run_id"]
     assert main(["fit", *small, *place, "one", "--trainer.enable_progress_bar", "false"]) == 0
     checkpoint = ["--ckpt_path", str(tmp_path / "test" / "one" / "checkpoints" / "last.ckpt")]
     done = in_a_process("test", *small, *place, "two", *checkpoint, "--trainer.devices", "2")
     assert done.returncode == 0, done.stderr[-3000:]
-    one, two = (json.loads((tmp_path / "test" / run / "metrics.json").read_text()) for run in ("one", "two"))
-    assert two == pytest.approx({name: one[name] for name in two}, abs=1e-6)
-    assert two["pages"] == one["pages"]
+    assert main(["test", *small, *place, "larger", *checkpoint, "--data.evaluation_factor", "3"]) == 0
+    runs = [tmp_path / "test" / name for name in ("one", "two", "larger")]
+    one, *others = (json.loads((run / "metrics.json").read_text()) for run in runs)
+    for other in others:
+        assert other == pytest.approx({name: one[name] for name in other}, abs=1e-6)
+        assert other["pages"] == one["pages"]
 
 
 def test_when_a_rank_is_killed_the_other_ends_with_one_line(dataset: Path, tmp_path: Path) -> None:

@@ -16,11 +16,12 @@ import numpy as np
 from lightning_ccn.callbacks.page_effects_file import USER, PageEffectsFile
 from lightning_ccn.data.leave_out import FILE
 from lightning_ccn.errors import CellError, DataError
-from lightning_ccn.studies.comparison.processes import CcnProcess, start_ccn
+from lightning_ccn.studies.comparison.processes import CcnProcess, start_ccn, visible_gpus
 from lightning_ccn.studies.comparison.protocol import Cell, LeftOut
 
 PAGE_EFFECTS = "page_effects.npz"
 LEFT_OUT = "left_out"  # beside the folder of the cells: the dataset folders that leave something out
+WORKERS = "--data.workers"
 RESULT = "cell.json"  # written last: a run folder with this file is finished
 
 
@@ -137,7 +138,13 @@ class Cells:
             *("--trainer.devices", "1", "--trainer.enable_progress_bar", "false", "--wandb", "off"),
             *("--trainer.callbacks+", f"{PageEffectsFile.__module__}.{PageEffectsFile.__name__}"),
             *("--trainer.callbacks.file", str(path / PAGE_EFFECTS)),
+            *self._workers(),
         ]
+
+    def _workers(self) -> tuple[str, ...]:
+        """On CPUs, cells take all cores already: one that reads its own batches is faster than one beside a worker."""
+        named = any(word.partition("=")[0] == WORKERS for word in self.shared)
+        return () if named or visible_gpus() else (WORKERS, "0")
 
     def page_effects(self, cell: Cell) -> dict[str, np.ndarray]:
         """Effects of the test split's pages on a finished cell's metrics, float64 [pages] each; see `page_effects`.

@@ -241,6 +241,21 @@ def test_an_impossible_option_is_refused_by_name_and_value(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("gpus", "shared", "added"), [("", [], True), ("0", [], False), ("", ["--data.workers=2"], False)]
+)
+def test_cells_on_cpus_read_their_own_batches(
+    gpus: str, shared: list[str], added: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    monkeypatch.setattr("lightning_ccn.studies.comparison.cell.start_ccn", lambda words, *_: started.append(words))
+    cells, cell = Cells(tmp_path, shared, CONFIGS), Cell("sim", "seed1", ())
+    cells.path(cell).parent.mkdir()
+    cells.start(cell, 0, {})
+    assert ("--data.workers" in started[0]) == added
+
+
 @pytest.mark.usefixtures("soon")
 def test_a_worker_that_waits_for_others_names_their_cells(tmp_path: Path) -> None:
     cells, cell = Cells(tmp_path, [], CONFIGS), Cell("sim", "seed1", ())
