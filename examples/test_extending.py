@@ -53,12 +53,14 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_tests_of_the_recipes_pass(copy: Path) -> None:
     new = [name for name, _, _ in FILE.findall(RECIPES) if name.startswith("tests/")]
     printed = run(["pytest", "-q", "-p", "no:cacheprovider", *new], copy, copy)
     assert re.search(r"\d+ passed", printed) or set(printed.split("\n")[0].split()[0]) == {"."}
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_recipes_run(copy: Path) -> None:
     blocks = [line for block in COMMANDS.findall(RECIPES) for line in block.splitlines()]
     commands = [shlex.split(line) for line in blocks if line.startswith("ccn fit") and "own_system" not in line]

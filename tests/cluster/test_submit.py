@@ -49,6 +49,7 @@ def test_a_dry_run_shows_the_plan_and_the_command(make_dataset: Callable[..., Pa
     assert list((tmp_path / "runs").glob("*/*")) == []
 
 
+@pytest.mark.slow
 def test_a_comparison_is_shown_as_an_array_and_a_report_after_it(
     make_dataset: Callable[..., Path], tmp_path: Path
 ) -> None:

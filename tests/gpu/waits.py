@@ -10,14 +10,19 @@ from __future__ import annotations
 import inspect
 import traceback
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import lightning as L
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+
+from lightning_ccn.nn.tables import PageEmbedding
 
 ASK = {"item", "tolist", "__int__", "__float__", "__bool__", "__index__", "cpu", "numpy"}
 ASK |= {"unique", "unique_consecutive", "nonzero", "masked_select", "bincount"}
@@ -44,6 +49,7 @@ class Waits(TorchFunctionMode):
         found: Number of waits by (package, call, file:line).
         collectives: Number of collective operations by (package, name).
         calls: Number of all calls of torch's functions and of tensors' methods and attributes.
+        counts: Whether calls are counted now.
     """
 
     def __init__(self) -> None:
@@ -51,6 +57,7 @@ class Waits(TorchFunctionMode):
         self.found: Counter[tuple[str, str, str]] = Counter()
         self.collectives: Counter[tuple[str, str]] = Counter()
         self.calls = 0
+        self.counts = True
 
     def of(self, package: str) -> dict[str, int]:
         """Waits that a package asked for, by call and place."""
@@ -59,6 +66,8 @@ class Waits(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Counts a call, and makes it."""
         kwargs = kwargs or {}
+        if not self.counts:
+            return func(*args, **kwargs)
         self.calls += 1
         name = getattr(func, "__name__", str(func))
         if name in COLLECTIVES:
@@ -87,6 +96,32 @@ def asked_by() -> tuple[str, str]:
             if home in frame.f_code.co_filename:
                 return package, f"{frame.f_code.co_filename.rpartition(home)[2]}:{line}"
     return "elsewhere", ""
+
+
+@contextmanager
+def compiled_calls_left_out(waits: Waits) -> Iterator[None]:
+    """Leaves out what torch.compile would take from Python; it runs as written.
+
+    That is all that is given to torch.compile, but for the lookups. The real thing cannot be counted: it would compile
+    the counting too.
+    """
+
+    def counting(value: bool, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            before, waits.counts = waits.counts, value
+            try:
+                return function(*args, **kwargs)
+            finally:
+                waits.counts = before
+
+        return call
+
+    lookups = counting(True, PageEmbedding.forward)
+    with (
+        mock.patch("torch.compile", lambda function, **_: counting(False, function)),
+        mock.patch.object(PageEmbedding, "forward", lambda self, batch: lookups(self, batch)),
+    ):
+        yield
 
 
 class CountStep(L.Callback):

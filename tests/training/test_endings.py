@@ -141,6 +141,7 @@ def test_a_second_ctrl_c_ends_at_once(dataset: Path, tmp_path: Path, capsys: pyt
 
 
 # the first press alone is tested on ranks in tests/callbacks/test_save_and_stop.py too
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.large), 2])
 def test_ctrl_c_in_the_terminal_of_two_ranks_ends_both_without_noise(times: int, dataset: Path, tmp_path: Path) -> None:
     pressed = happens(hook="on_train_batch_start", call=4, times=times, group=True)

@@ -120,6 +120,7 @@ def test_neither_more_ranks_nor_larger_batches_change_the_metrics(dataset: Path,
         assert other["pages"] == one["pages"]
 
 
+@pytest.mark.slow  # tests/sharding/test_process_group.py has the words of every rank that ends alone
 def test_when_a_rank_is_killed_the_other_ends_with_one_line(dataset: Path, tmp_path: Path) -> None:
     options = ["--data.workers", "0", "--trainer.devices", "2", "--trainer.callbacks.kill_rank", "1"]
     done = in_a_process(*arguments(dataset, tmp_path, "killed", 7, *options))

@@ -45,7 +45,7 @@ def run(words: list[str], folder: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.slow), 2])  # two print all that one does
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_fit_prints_only_what_its_user_needs(ranks: int, dataset: Path, tmp_path: Path) -> None:
     place = ["--data.folder", str(dataset), "--runs", str(tmp_path), "--run_id", "quiet"]
     # row-wise tables use the most kinds of collective operations
