@@ -81,7 +81,8 @@ def test_a_plan_has_the_kernels_of_the_accelerator_that_the_run_will_have(
     assert main(["plan", "--data.folder", str(dataset), "--trainer.accelerator", accelerator]) == 0
     said = capsys.readouterr().out
     assert re.search(rf"^item +61 +16 +float32 +{kernel} ", said, re.MULTILINE)
-    assert re.search(r"^user +41 +16 +float32 +bag ", said, re.MULTILINE)
+    assert re.search(rf"^user +41 +16 +float32 +{kernel} ", said, re.MULTILINE)
+    assert re.search(r"^user_category +6 +16 +float32 +bag ", said, re.MULTILINE)  # it has many values a page
     assert "planned for" not in said
     assert main(["plan", "--data.folder", str(dataset)]) == 0
     assert "planned for" in capsys.readouterr().out

@@ -225,8 +225,10 @@ def _compared(by_graph: PageScores, by_model: PageScores) -> dict[str, float]:
 def looking_up(rebuilt: Rebuilt, package: Package) -> Model:
     """The model as in training, with lookups in the package's files."""
     entries = package.manifest
-    rebuilt.embedding.users.collection = StoredBags({f.name: package.tables[f.stored] for f in entries.user})
-    rebuilt.embedding.items.collection = StoredBags({f.name: package.tables[f.stored] for f in entries.item})
+    users, items = rebuilt.embedding.users, rebuilt.embedding.items
+    users.collection = StoredBags({f.name: package.tables[f.stored] for f in entries.user})
+    items.collection = StoredBags({f.name: package.tables[f.stored] for f in entries.item})
+    users.unpooled, items.kernel = None, "bag"  # whatever the kernel of the training
     if rebuilt.crosses is not None:
         assert package.crosses is not None
         weights = np.broadcast_to(package.crosses[:, None], (len(package.crosses), COPIES))

@@ -39,7 +39,7 @@ class CCN(TAN):
         gain: Factor on the product of item and trigger in the collaborative module.
         head_reads: What the head reads of a bounded degree: `degree` or `logit`, see `models.tan.TAN`.
         direct_degree: Whether the degree, without its bound, is also added to the head's output, see `models.tan.TAN`.
-        item_kernel: Lookup kernel of the item tables, see `nn.tables.ItemTables`; `auto` chooses by device.
+        item_kernel: Lookup kernel of the tables, see `nn.tables.ItemTables`; `auto` chooses by device.
         table_dtype: Type of the tables' values in memory, see `nn.tables.PageEmbedding`.
         contrast_weight: Lambda of Eq. 12, the weight of both contrastive losses.
         temperature: Tau of the repulsion loss.

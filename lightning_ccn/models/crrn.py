@@ -43,7 +43,7 @@ class CRRN(System):
         hidden: Widths of the hidden layers of the head, and of the intent's network.
         intent_weight: Weight of the intent's cross entropy; data without categories or triggers have no label for it.
         tier_weight: Weight of the pairwise loss.
-        item_kernel: Lookup kernel of the item tables, see `nn.tables.ItemTables`; `auto` chooses by device.
+        item_kernel: Lookup kernel of the tables, see `nn.tables.ItemTables`; `auto` chooses by device.
         table_dtype: Type of the tables' values in memory, see `nn.tables.PageEmbedding`.
     """
 

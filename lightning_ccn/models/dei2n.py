@@ -37,7 +37,7 @@ class DEI2N(System):
         heads: Number of heads of each attention.
         hidden: Widths of the head's hidden layers.
         time: Whether the time of behaviours counts. Leave it out where a log's times are made up.
-        item_kernel: Lookup kernel of the item tables, see `nn.tables.ItemTables`; `auto` chooses by device.
+        item_kernel: Lookup kernel of the tables, see `nn.tables.ItemTables`; `auto` chooses by device.
         table_dtype: Type of the tables' values in memory, see `nn.tables.PageEmbedding`.
     """
 

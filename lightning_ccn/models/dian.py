@@ -29,7 +29,7 @@ class DIAN(System):
         heads: Number of heads of each attention.
         hidden: Widths of the hidden layers of both nets' heads; the intent net has one layer, of the last width.
         intent_weight: Weight of the intent's cross entropy.
-        item_kernel: Lookup kernel of the item tables, see `nn.tables.ItemTables`; `auto` chooses by device.
+        item_kernel: Lookup kernel of the tables, see `nn.tables.ItemTables`; `auto` chooses by device.
         table_dtype: Type of the tables' values in memory, see `nn.tables.PageEmbedding`.
     """
 

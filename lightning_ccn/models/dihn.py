@@ -30,7 +30,7 @@ class DIHN(System):
         heads: Number of heads of each attention.
         hidden: Widths of the head's hidden layers; the intent net has one layer, of the last width.
         intent_weight: Weight of the intent's cross entropy.
-        item_kernel: Lookup kernel of the item tables, see `nn.tables.ItemTables`; `auto` chooses by device.
+        item_kernel: Lookup kernel of the tables, see `nn.tables.ItemTables`; `auto` chooses by device.
         table_dtype: Type of the tables' values in memory, see `nn.tables.PageEmbedding`.
     """
 

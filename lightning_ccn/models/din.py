@@ -22,7 +22,7 @@ class DIN(System):
         dim: Width of each feature's embedding.
         hidden: Widths of the head's hidden layers.
         activation: Activation of the activation unit: `prelu`, or `dice`, which adapts to the data (see `nn.dice`).
-        item_kernel: Lookup kernel of the item tables, see `nn.tables.ItemTables`; `auto` chooses by device.
+        item_kernel: Lookup kernel of the tables, see `nn.tables.ItemTables`; `auto` chooses by device.
         table_dtype: Type of the tables' values in memory, see `nn.tables.PageEmbedding`.
     """
 

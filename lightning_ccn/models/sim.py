@@ -25,7 +25,7 @@ class SIM(System):
         dim: Width of each feature's embedding.
         heads: Number of attention heads.
         hidden: Widths of the head's hidden layers.
-        item_kernel: Lookup kernel of the item tables, see `nn.tables.ItemTables`; `auto` chooses by device.
+        item_kernel: Lookup kernel of the tables, see `nn.tables.ItemTables`; `auto` chooses by device.
         table_dtype: Type of the tables' values in memory, see `nn.tables.PageEmbedding`.
     """
 

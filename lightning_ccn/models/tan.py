@@ -32,7 +32,7 @@ class TAN(System):
         direct_degree: Whether the degree, without its bound, is also added to the head's output. Through the head alone
             its gradient starts at almost nothing, and the seed decides when it starts to learn, see
             docs/reproduction.md.
-        item_kernel: Lookup kernel of the item tables, see `nn.tables.ItemTables`; `auto` chooses by device.
+        item_kernel: Lookup kernel of the tables, see `nn.tables.ItemTables`; `auto` chooses by device.
         table_dtype: Type of the tables' values in memory, see `nn.tables.PageEmbedding`.
     """
 

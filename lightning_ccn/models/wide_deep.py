@@ -26,7 +26,7 @@ class WideDeep(System):
         dim: Width of each feature's embedding.
         hidden: Widths of the head's hidden layers.
         cross_rows: Rows of the wide part's table.
-        item_kernel: Lookup kernel of the item tables, see `nn.tables.ItemTables`; `auto` chooses by device.
+        item_kernel: Lookup kernel of the tables, see `nn.tables.ItemTables`; `auto` chooses by device.
         table_dtype: Type of the tables' values in memory, see `nn.tables.PageEmbedding`.
     """
 

@@ -86,14 +86,14 @@ class PageEmbedding(nn.Module):
     Args:
         schema: Tables and features.
         dim: Width of each feature's embedding.
-        kernel: Lookup kernel of the item tables, see `ItemTables`.
+        kernel: Lookup kernel of the tables, see `ItemTables` and `UserTables`.
         dtype: Type of the tables' values in memory; the embeddings are float32 with either. `fp16` halves the memory
             of the weights (the optimizer's state stays float32). A checkpoint of one type loads as the other.
     """
 
     def __init__(self, schema: Schema, dim: int, kernel: ItemKernel = "auto", dtype: TableDtype = "fp32") -> None:
         super().__init__()
-        self.users = UserTables(schema, dim, dtype)
+        self.users = UserTables(schema, dim, kernel, dtype)
         self.items = ItemTables(schema, dim, kernel, dtype)
         self.user_dim = self.users.dim + len(schema.page_numbers)
         self.vectors = ItemVectors(schema.vectors, dim) if schema.vectors else None
@@ -125,24 +125,35 @@ class UserTables(nn.Module):
     A profile feature whose values are item ids or item attributes (favourite categories, say) has a table of its own,
     named `user_<table>`: plans and checkpoints need unique table names.
 
+    With the kernel `sequence`, tables whose features all have one value a page are looked up unpooled: row by row over
+    many ranks, each vector then travels once, as in `ItemTables`. The others are bags with either kernel.
+
+    Args:
+        kernel: `auto` chooses by the device that will look the tables up, see `tables_on`.
+
     Shape: batch -> float [pages, features * dim].
     """
 
-    def __init__(self, schema: Schema, dim: int, dtype: TableDtype = "fp32") -> None:
+    def __init__(self, schema: Schema, dim: int, kernel: ItemKernel = "auto", dtype: TableDtype = "fp32") -> None:
         super().__init__()
         of_items = {feature.table for feature in schema.item}
         own = {f.table: f"user_{f.table}" if f.table in of_items else f.table for f in schema.user}
         self.tables = {f.name: own[f.table] for f in schema.user}  # by feature
         self.frozen: set[str] = set()  # names of tables without a gradient, see `nn.freezing`
         self.dim = len(self.tables) * dim
-        if self.tables:
-            self.collection = _bags(schema, schema.user, dim, dtype, own)
+        pooled = {f.table for f in schema.user if f.many or _chosen(kernel) == "bag"}
+        bags, single = ([f for f in schema.user if (f.table in pooled) == of_bags] for of_bags in (True, False))
+        self.collection: nn.Module | None = _bags(schema, bags, dim, dtype, own) if bags else None
+        self.unpooled: nn.Module | None = _sequences(schema, single, dim, dtype, own) if single else None
 
     def forward(self, batch: PageBatch) -> Tensor:
         """float [pages, features * dim]."""
         if not self.tables:  # a log without any profile feature, not even a user id
             return torch.zeros(batch.pages, 0, device=batch.page_lengths.device)
-        return _concatenate(self.collection(batch.user).to_dict(), self.tables, self.frozen)
+        vectors: dict[str, Tensor] = self.collection(batch.user).to_dict() if self.collection is not None else {}
+        if self.unpooled is not None:
+            vectors |= {name: found.values() for name, found in self.unpooled(batch.user).items()}
+        return _concatenate(vectors, self.tables, self.frozen)
 
 
 class ItemTables(nn.Module):
@@ -166,10 +177,8 @@ class ItemTables(nn.Module):
         self.many = [feature.name for feature in schema.attributes if feature.many]
         self.frozen: set[str] = set()
         self.dim = len(self.tables) * dim
-        if kernel == "auto":
-            kernel = "sequence" if lookup_device_type() == "cuda" else "bag"
-        self.kernel = kernel
-        make = _bags if kernel == "bag" else _sequences
+        self.kernel = _chosen(kernel)
+        make = _bags if self.kernel == "bag" else _sequences
         self.collection = make(schema, schema.item, dim, dtype)
 
     def forward(self, batch: PageBatch) -> Tensor:
@@ -234,6 +243,12 @@ def _concatenate(vectors: Mapping[str, Tensor], tables: Mapping[str, str], froze
     return joined if joined.dtype == torch.float32 else joined.float()  # an unsharded fp16 table returns fp16
 
 
+def _chosen(kernel: ItemKernel) -> ItemKernel:
+    if kernel != "auto":
+        return kernel
+    return "sequence" if lookup_device_type() == "cuda" else "bag"
+
+
 def _bags(
     schema: Schema,
     features: Sequence[Feature],
@@ -258,12 +273,18 @@ def _bags(
     )
 
 
-def _sequences(schema: Schema, features: Sequence[Feature], dim: int, dtype: TableDtype) -> EmbeddingCollection:
+def _sequences(
+    schema: Schema,
+    features: Sequence[Feature],
+    dim: int,
+    dtype: TableDtype,
+    names: Mapping[str, str] | None = None,
+) -> EmbeddingCollection:
     return EmbeddingCollection(
         device=table_device(),
         tables=[
             EmbeddingConfig(
-                name=table,
+                name=names[table] if names else table,
                 embedding_dim=dim,
                 num_embeddings=schema.tables[table].rows,
                 feature_names=[f.name for f in features if f.table == table],

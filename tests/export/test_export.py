@@ -43,8 +43,10 @@ class ReadsClicks(System):
 
 
 @pytest.mark.slow
-def test_a_checkpoint_of_two_ranks_is_exported_by_one_process(package_data: Path, tmp_path: Path) -> None:
-    run = train(package_data, tmp_path / "runs", "ccn", "--trainer.devices", "2")
+@pytest.mark.parametrize("kernel", ["bag", "sequence"])
+def test_a_checkpoint_of_two_ranks_is_exported_by_one_process(kernel: str, package_data: Path, tmp_path: Path) -> None:
+    options = ["--trainer.devices", "2", "--model.system.item_kernel", kernel]
+    run = train(package_data, tmp_path / "runs", "ccn", *options)
     package = export_run(run, tmp_path / "package", "--data.folder", str(package_data))
     of_model = predicted(run, package_data, tmp_path / "scores")
     np.testing.assert_allclose(served(package, package_data), of_model, atol=CLOSE)

@@ -34,7 +34,14 @@ PAPER: dict[str, tuple[str, dict[str, Any]]] = {
 OF_THE_RUN = {"train_items_per_second", "train_seconds", "world_size"}
 
 
-def fitted(ranks: int, model: Path, dataset: Path, runs: Path) -> Path:
+def fitted(
+    ranks: int,
+    model: Path,
+    dataset: Path,
+    runs: Path,
+    plan: str = '{"item": "row_wise", "user": "table_wise:0"}',
+    kernel: str = "auto",
+) -> Path:
     """Fits on so many ranks, with the two largest tables cut and elsewhere; the run's folder."""
     options = {
         "--config": model,
@@ -47,7 +54,8 @@ def fitted(ranks: int, model: Path, dataset: Path, runs: Path) -> Path:
         "--trainer.devices": ranks,
         "--trainer.enable_progress_bar": "false",
         "--trainer.enable_model_summary": "false",
-        "--trainer.strategy.plan": '{"item": "row_wise", "user": "table_wise:0"}',
+        "--trainer.strategy.plan": plan,
+        "--model.system.item_kernel": kernel,
     }
     words = [str(word) for pair in options.items() for word in pair]
     assert on_ranks(ranks, main, args=["fit", *words]) == [0] * ranks
@@ -108,3 +116,14 @@ def test_two_ranks_learn_what_one_does(
         assert found[metric] == pytest.approx(expected[metric], rel=1e-3), metric
     plan = json.loads((two / "plan.json").read_text())["tables"]
     assert plan["item"]["placement"] == "row_wise"
+
+
+def test_unpooled_lookups_learn_what_bags_do(alone: Callable[[Path], Path], dataset: Path, tmp_path: Path) -> None:
+    (model,) = (model for model in MODELS if model.stem == "best")
+    both = '{"item": "row_wise", "user": "row_wise"}'
+    one, two = alone(model), fitted(2, model, dataset, tmp_path, plan=both, kernel="sequence")
+    kernels = {name: table["kernel"] for name, table in json.loads((two / "plan.json").read_text())["tables"].items()}
+    assert kernels["user"] == kernels["item"] == "sequence"
+    assert kernels["user_category"] == "bag"  # it has many values a page
+    assert loss(two) == pytest.approx(loss(one), rel=1e-5)
+    assert metrics(two)["auc"] == pytest.approx(metrics(one)["auc"], rel=1e-3)
