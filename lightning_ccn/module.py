@@ -23,7 +23,7 @@ from lightning_ccn.data.identity import check_same_data, data_identity, saved_nu
 from lightning_ccn.errors import DataError, OptionError
 from lightning_ccn.evaluation.finite_loss import FiniteLoss
 from lightning_ccn.evaluation.item_means import DEGREES, ItemMeans
-from lightning_ccn.evaluation.segments import SegmentMetrics, item_impressions
+from lightning_ccn.evaluation.segments import SegmentMetrics, item_impressions, pages_for_trigger
 from lightning_ccn.evaluation.split_metrics import SplitMetrics
 from lightning_ccn.lightning_private import epoch_was_left, log_interval
 from lightning_ccn.losses import LossWeights, PositionBias, auxiliary_factor, batch_losses
@@ -278,7 +278,9 @@ class CTRModule(L.LightningModule):
             mine = item_impressions(self.dataset, self.trainer.global_rank, self.trainer.world_size)
             cold = self._sum_over_ranks(mine.to(self.device)) < self.cold_below
             cold[0] = True  # the unknown item stands for all items without a row
-            self.test_metrics.segments = SegmentMetrics(cold, self.dataset.schema.category).to(self.device)
+            for_trigger = pages_for_trigger(self.dataset)
+            for_trigger = None if for_trigger is None else for_trigger.to(self.device)
+            self.test_metrics.segments = SegmentMetrics(cold, self.dataset.schema.category, for_trigger).to(self.device)
 
     def test_step(self, batch: PageBatch, batch_idx: int) -> None:
         """Adds a batch to the test metrics."""

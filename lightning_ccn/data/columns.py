@@ -82,6 +82,7 @@ def page_columns(schema: Schema) -> list[Column]:
         Column(page_row.LONG_ITEMS, "id", many=True, table=page_row.ITEM),
         Column(page_row.LONG_TIMES, "time", many=True, beside=page_row.LONG_ITEMS),
         *(Column(name, "probability", many=True, beside=page_row.ITEMS, optional=True) for name in truths),
+        Column(page_row.FOR_TRIGGER, "binary", optional=True),
     ]
 
 

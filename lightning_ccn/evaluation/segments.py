@@ -1,4 +1,4 @@
-"""Metrics of parts of a test split: cold items and others, items of the trigger's category and others."""
+"""Metrics of parts of a test split: by how often an item was shown, by the trigger's category, by the user's intent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.dataset import Dataset
-from lightning_ccn.data.page_row import ITEM, ITEMS
+from lightning_ccn.data.page_row import FOR_TRIGGER, ITEM, ITEMS, PAGE_ID
 from lightning_ccn.data.parquet import decode, list_column, open_part
 from lightning_ccn.errors import DataError
 from lightning_ccn.evaluation.click_metric import ClickMetric, SummedMetric
@@ -44,16 +44,20 @@ class SegmentMetrics(nn.Module):
     - `cold` and `warm`: items that training seldom showed, the unknown item among them, and the others.
     - `alike` and `unlike`: items of the trigger's category, and those of another one; an item is in neither if one of
       the two categories is unknown. Without categories, there are none.
+    - `for_trigger` and `for_promotion`: items of pages whose user came for the trigger, or for the promotion. Only a
+      synthetic world knows.
 
     Args:
         cold: Bool [rows of the item table], which items are cold.
         category: Name of the item attribute that is the category; None: there are no categories.
+        came_for_trigger: Int64 [.], ids of the pages whose user came for the trigger; None: nobody knows.
     """
 
-    def __init__(self, cold: Tensor, category: str | None) -> None:
+    def __init__(self, cold: Tensor, category: str | None, came_for_trigger: Tensor | None = None) -> None:
         super().__init__()
-        self.cold, self.category = cold, category
+        self.cold, self.category, self.came_for_trigger = cold, category, came_for_trigger
         segments = ["cold", "warm", *(["alike", "unlike"] if category else [])]
+        segments += ["for_trigger", "for_promotion"] if came_for_trigger is not None else []
         kinds: dict[str, type[SummedMetric]] = {**SEGMENT_METRICS, "items": ItemCount}
         self.metrics = nn.ModuleDict(
             {f"{segment}_{name}": metric() for segment in segments for name, metric in kinds.items()}
@@ -74,8 +78,11 @@ class SegmentMetrics(nn.Module):
             of_target, of_trigger = category[batch.target], category[batch.trigger][batch.page]
             known = (of_target != 0) & (of_trigger != 0)
             parts = {**parts, "alike": known & (of_target == of_trigger), "unlike": known & (of_target != of_trigger)}
+        if self.came_for_trigger is not None:
+            for_trigger = torch.isin(batch.page_id, self.came_for_trigger)[batch.page]
+            parts = {**parts, "for_trigger": for_trigger, "for_promotion": ~for_trigger}
         for key, metric in self.metrics.items():
-            part = parts[key.partition("_")[0]]
+            part = parts[key.rpartition("_")[0]]
             assert isinstance(metric, SummedMetric)
             metric.update(logits[part], batch.clicks[part])
 
@@ -118,3 +125,17 @@ def item_impressions(dataset: Dataset, rank: int = 0, world_size: int = 1) -> Te
                 if row_groups % world_size == rank:
                     shown += np.bincount(list_column(decode(file, group, [ITEMS]), ITEMS).values, minlength=len(shown))
     return torch.from_numpy(shown)
+
+
+def pages_for_trigger(dataset: Dataset) -> Tensor | None:
+    """Ids of the test pages whose user came for the trigger, int64; None if the test split does not say, as a log's."""
+    found = []
+    for path in dataset.parts("test"):
+        with open_part(path) as file:
+            if FOR_TRIGGER not in file.schema_arrow.names:
+                return None
+            for group in range(file.num_row_groups):
+                rows = decode(file, group, [PAGE_ID, FOR_TRIGGER])
+                page_id, for_trigger = (np.asarray(rows[name]) for name in (PAGE_ID, FOR_TRIGGER))
+                found.append(page_id[for_trigger == 1])
+    return torch.from_numpy(np.concatenate(found)) if found else None

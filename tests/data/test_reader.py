@@ -15,6 +15,7 @@ import pytest
 
 from lightning_ccn.data.batch import PageBatch
 from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.data.page_row import HIDDEN
 from lightning_ccn.data.ragged import Ragged, take
 from lightning_ccn.data.reader import PageBatches, PageLoader, needed_columns
 from lightning_ccn.errors import DataError
@@ -206,8 +207,8 @@ def test_a_position_at_the_end_of_an_epoch_is_the_start_of_the_next(dataset: Pat
     assert (other.sampler.epoch, other.sampler.start) == (1, 0)
 
 
-def test_no_batch_has_the_probabilities_of_a_world(dataset: Path) -> None:
-    assert not {"click_probability", "attainable_probability"} & set(needed_columns(Dataset.open(dataset)))
+def test_no_batch_has_what_a_world_hides(dataset: Path) -> None:
+    assert not HIDDEN & set(needed_columns(Dataset.open(dataset)))
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -101,12 +101,12 @@ def test_another_seed_writes_another_world(folder: Path, tmp_path: Path) -> None
         assert (other / name).read_bytes() != (folder / name).read_bytes()
 
 
-def test_probabilities_are_only_in_the_test_split(folder: Path) -> None:
-    truth = {"click_probability", "attainable_probability"}
+def test_what_is_hidden_is_only_in_the_test_split(folder: Path) -> None:
+    truth = {"click_probability", "attainable_probability", "for_trigger"}
     for split in SPLITS:
         names = set(pq.read_schema(folder / split / "part-00000.parquet").names)
         assert names & truth == (truth if split == "test" else set())
-    assert not {"for_trigger", "intent", "clickiness", "taste"} & names
+    assert not {"intent", "clickiness", "taste"} & names
 
 
 def test_behaviours_precede_the_page_in_order_and_the_trigger_is_one_of_the_recent(folder: Path) -> None:

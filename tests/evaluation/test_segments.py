@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -16,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 from lightning_ccn.cli import main
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.errors import DataError
-from lightning_ccn.evaluation.segments import SegmentMetrics, item_impressions
+from lightning_ccn.evaluation.segments import SegmentMetrics, item_impressions, pages_for_trigger
 from tests.conftest import write_dataset
 from tests.models.pages import ITEMS, planted
 
@@ -24,7 +25,8 @@ from tests.models.pages import ITEMS, planted
 def test_each_segment_has_the_metrics_of_its_items() -> None:
     pages = planted(1, pages=60)
     cold = torch.arange(ITEMS + 1) < 20
-    metrics, halves = SegmentMetrics(cold, "category"), []
+    for_trigger = torch.tensor([3, 7, 30, 8, 59, 31])
+    metrics, halves = SegmentMetrics(cold, "category", for_trigger), []
     for part in (slice(0, 25), slice(25, 60)):
         columns = ("user", "mood", "trigger", "items", "clicks", "short", "long")
         half = replace(pages, **{name: getattr(pages, name)[part] for name in columns})
@@ -35,7 +37,10 @@ def test_each_segment_has_the_metrics_of_its_items() -> None:
     found, undefined = metrics.finish()
     is_cold = pages.items.ravel() < 20
     alike = (pages.category[pages.items] == pages.category[pages.trigger][:, None]).ravel()
-    for name, part in {"cold": is_cold, "warm": ~is_cold, "alike": alike, "unlike": ~alike}.items():
+    page_id = np.concatenate([np.arange(25), np.arange(35)])  # each half is numbered from 0 on
+    came = np.isin(page_id, for_trigger).repeat(6)
+    segments = {"cold": is_cold, "warm": ~is_cold, "alike": alike, "unlike": ~alike}
+    for name, part in {**segments, "for_trigger": came, "for_promotion": ~came}.items():
         assert found[f"{name}_items"] == part.sum()
         assert found[f"{name}_auc"].item() == pytest.approx(roc_auc_score(clicks[part], logits[part]), abs=1e-5)
         predicted = (1 / (1 + np.exp(-logits[part].astype(float)))).sum()
@@ -79,6 +84,17 @@ def test_a_folder_without_training_pages_is_refused(dataset: Path) -> None:
         DataError, match="train: no page views, so no item's impressions can be counted; leave out model"
     ):
         item_impressions(opened)
+
+
+def test_the_intents_of_a_world_are_read_and_a_log_has_none(dataset: Path) -> None:
+    assert pages_for_trigger(Dataset.open(dataset)) is None
+    (path,) = (dataset / "test").glob("*.parquet")
+    table = pq.read_table(path)
+    for_trigger = np.arange(len(table)) % 3 == 0
+    pq.write_table(table.append_column("for_trigger", pa.array(for_trigger.astype(np.int8))), path, row_group_size=7)
+    found = pages_for_trigger(Dataset.open(dataset))
+    assert found is not None
+    assert found.tolist() == np.asarray(table["page_id"])[for_trigger].tolist()
 
 
 @pytest.mark.slow

@@ -33,7 +33,6 @@ from lightning_ccn.errors import DataError
 
 FILES = ("schema.yaml", "items.parquet", "stats.json", "vocabulary", "vectors", *SPLITS)
 BESIDE_DATA = ("world.yaml", "report.json", "page_ids")  # what a world, a converter and `ccn data build` add for people
-TRUTHS = (page_row.TRUE_PROBABILITY, page_row.ATTAINABLE_PROBABILITY)
 
 
 def check(folder: str | Place, write_stats: bool = False) -> CheckReport:
@@ -177,7 +176,7 @@ class _Check:
         columns = page_columns(self.schema)
         if split == "test":
             return [replace(c, optional=c.optional or c.name == page_row.CLICKS) for c in columns]
-        return [c for c in columns if c.name not in TRUTHS]
+        return [c for c in columns if c.name not in page_row.HIDDEN]
 
     def _file(self, split: str, path: Place, file: pq.ParquetFile, columns: list[Column]) -> None:
         """Checks the footer of a file: columns and types; sizes of row groups are looked at together."""
@@ -185,8 +184,8 @@ class _Check:
         for text in type_problems(columns, stored, path):
             self.errors.add((split, "columns"), [text])
         for name in sorted(set(stored.names) - {c.name for c in columns}):
-            if name in TRUTHS:
-                text = "a true probability, which a model must not see; write it only to the test split"
+            if name in page_row.HIDDEN:
+                text = "what only a synthetic world knows, and a model must not see; write it only to the test split"
                 self.errors.add((split, name), [f"{path}: column {name}: {text}"])
             else:
                 text = "not in schema.yaml, so it is not read; leave it out, or add it to schema.yaml"

@@ -135,7 +135,7 @@ class World:
         Args:
             visits: The page views.
             items: Exposed items of each page, in order of position.
-            truth: Whether to add the true and the attainable click probability.
+            truth: Whether to add the true and the attainable click probability, and the intent.
         """
         clicks, purchases = self.outcomes(visits, items)
         long_items, long_times = self.population.histories(visits.users, visits.time)
@@ -158,6 +158,7 @@ class World:
         if truth:
             rows[page_row.TRUE_PROBABILITY] = Ragged(self.click_probability(visits, items), items.offsets)
             rows[page_row.ATTAINABLE_PROBABILITY] = Ragged(self.attainable_probability(visits, items), items.offsets)
+            rows[page_row.FOR_TRIGGER] = visits.for_trigger.astype(np.int8)
         return rows
 
     def _click_terms(self, visits: Visits, items: Ragged) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -332,8 +332,8 @@ def test_true_probabilities_are_rejected_outside_the_test_split(make_dataset: Ed
     truth = pa.array([[0.5] * len(items) for items in table.column("items").to_pylist()])
     pq.write_table(table.append_column("attainable_probability", truth), path)
     assert check(folder).errors == [
-        f"{path}: column attainable_probability: a true probability, which a model must not see; "
-        "write it only to the test split"
+        f"{path}: column attainable_probability: what only a synthetic world knows, and a model must not "
+        "see; write it only to the test split"
     ]
     path = edit(folder, "test", lambda columns: columns["click_probability"][0].__setitem__(0, 1.5))
     assert check(folder).errors[1] == (
