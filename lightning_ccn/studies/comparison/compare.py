@@ -27,6 +27,7 @@ from lightning_ccn.studies.comparison.entries import (
     count_chosen_parameters,
     read_entry,
     read_settings,
+    read_tried,
     refuse_no_labels,
 )
 from lightning_ccn.studies.comparison.left_out import by_value, make_folders, refuse_other_pages, values_to_leave_out
@@ -148,7 +149,7 @@ def _study(options: argparse.Namespace, shared: Sequence[str]) -> tuple[Study, D
         source = f"--settings_from {options.settings_from}" if system in protocol.chosen else f"--space {options.space}"
         for settings in tried:
             given = entries[system].rates.with_settings(settings)
-            read_entry([*of_system, *given], f"{source}, which tries {', '.join(given)} for {system}")
+            read_tried([*of_system, *given], f"{source}, which tries {', '.join(given)} for {system}")
     assert dataset is not None
     if protocol.spaces:
         refuse_no_labels(dataset)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -78,12 +79,19 @@ def read_entry(args: Sequence[str], source: str) -> tuple[Entry, Dataset]:
     return Entry(display, Rates(preflight.model.lr, preflight.strategy.table_lr), tables, dense), dataset
 
 
+def read_tried(args: Sequence[str], source: str) -> Entry:
+    """A system that was read before, with other settings; what it warns of has been said. See `read_entry`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return read_entry(args, source)[0]
+
+
 def count_chosen_parameters(study: Study, shared: Sequence[str]) -> None:
     """Counts the parameters of each system with the settings that its reported runs use: a trial may change widths."""
     for system, entry in study.entries.items():
         if settings := study.settings(system):
             of_system = [*shared, "--config", str(study.cells.configs[system])]
-            found, _ = read_entry([*of_system, *entry.rates.with_settings(settings)], f"the settings of {system}")
+            found = read_tried([*of_system, *entry.rates.with_settings(settings)], f"the settings of {system}")
             study.entries[system] = replace(
                 entry, table_parameters=found.table_parameters, dense_parameters=found.dense_parameters
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,12 @@ from lightning_ccn.models import CCN, SIM
 from lightning_ccn.sharding import find_tables
 from lightning_ccn.studies.comparison import work
 from lightning_ccn.studies.comparison.cell import Cells
+from lightning_ccn.studies.comparison.compare import check
 from lightning_ccn.studies.comparison.protocol import Cell, Protocol, Rates, default_systems
 from lightning_ccn.studies.comparison.study import Entry, Study
 from lightning_ccn.studies.comparison.work import Work
 from lightning_ccn.training.display import Display
+from tests.models.pages import planted
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = {name: ROOT / f"conf/model/{name}.yaml" for name in ("sim", "ccn")}
@@ -239,6 +242,16 @@ def test_an_impossible_option_is_refused_by_name_and_value(
     assert compare(data, tmp_path / "out", *wrong) == 2
     assert f"{wrong[0]} " in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_system_warns_once_however_many_settings_are_tried(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    pages = planted(1, pages=50)
+    folder = replace(pages, schema=replace(pages.schema, category=None)).write(tmp_path / "data")
+    check(["--data.folder", str(folder), "--output", str(tmp_path / "out"), "--systems", "sim", *SMALL])
+    said = [str(warning.message) for warning in recwarn if "has no category" in str(warning.message)]
+    assert len(said) == 1 and said[0].startswith("SIM: ")
 
 
 @pytest.mark.parametrize(
