@@ -228,7 +228,7 @@ def looking_up(rebuilt: Rebuilt, package: Package) -> Model:
     users, items = rebuilt.embedding.users, rebuilt.embedding.items
     users.collection = StoredBags({f.name: package.tables[f.stored] for f in entries.user})
     items.collection = StoredBags({f.name: package.tables[f.stored] for f in entries.item})
-    users.unpooled, items.kernel = None, "bag"  # whatever the kernel of the training
+    users.kernel = items.kernel = "bag"  # whatever the kernel of the training
     if rebuilt.crosses is not None:
         assert package.crosses is not None
         weights = np.broadcast_to(package.crosses[:, None], (len(package.crosses), COPIES))

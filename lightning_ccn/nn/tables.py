@@ -125,8 +125,8 @@ class UserTables(nn.Module):
     A profile feature whose values are item ids or item attributes (favourite categories, say) has a table of its own,
     named `user_<table>`: plans and checkpoints need unique table names.
 
-    With the kernel `sequence`, tables whose features all have one value a page are looked up unpooled: row by row over
-    many ranks, each vector then travels once, as in `ItemTables`. The others are bags with either kernel.
+    With the kernel `sequence`, each value is looked up unpooled, and pooled here: row by row over many ranks, each
+    vector then travels once, as in `ItemTables`. One collection has all features: a further one costs an exchange.
 
     Args:
         kernel: `auto` chooses by the device that will look the tables up, see `tables_on`.
@@ -141,18 +141,23 @@ class UserTables(nn.Module):
         self.tables = {f.name: own[f.table] for f in schema.user}  # by feature
         self.frozen: set[str] = set()  # names of tables without a gradient, see `nn.freezing`
         self.dim = len(self.tables) * dim
-        pooled = {f.table for f in schema.user if f.many or _chosen(kernel) == "bag"}
-        bags, single = ([f for f in schema.user if (f.table in pooled) == of_bags] for of_bags in (True, False))
-        self.collection: nn.Module | None = _bags(schema, bags, dim, dtype, own) if bags else None
-        self.unpooled: nn.Module | None = _sequences(schema, single, dim, dtype, own) if single else None
+        self.many = {feature.name for feature in schema.user if feature.many}
+        self.kernel = _chosen(kernel)
+        if self.tables:
+            make = _bags if self.kernel == "bag" else _sequences
+            self.collection = make(schema, schema.user, dim, dtype, own)
 
     def forward(self, batch: PageBatch) -> Tensor:
         """float [pages, features * dim]."""
         if not self.tables:  # a log without any profile feature, not even a user id
             return torch.zeros(batch.pages, 0, device=batch.page_lengths.device)
-        vectors: dict[str, Tensor] = self.collection(batch.user).to_dict() if self.collection is not None else {}
-        if self.unpooled is not None:
-            vectors |= {name: found.values() for name, found in self.unpooled(batch.user).items()}
+        looked_up = self.collection(batch.user)
+        if self.kernel == "bag":
+            return _concatenate(looked_up.to_dict(), self.tables, self.frozen)
+        vectors = {name: looked_up[name].values() for name in self.tables}  # [values, dim], or [pages, dim]
+        for name in self.many:
+            each = torch.arange(vectors[name].shape[0], device=vectors[name].device)
+            vectors[name] = _summed(vectors[name], each, batch.user[name].lengths())
         return _concatenate(vectors, self.tables, self.frozen)
 
 
@@ -192,7 +197,9 @@ class ItemTables(nn.Module):
         for name, place in zip(self.single, batch.attribute, strict=True):
             rows[name] = gather(place, rows[name])
         for name in self.many:
-            rows[name] = _summed(batch, name, rows[name])
+            assert batch.attribute_lists is not None  # the schema has this attribute
+            lists = batch.attribute_lists[name]
+            rows[name] = _summed(rows[name], lists.values(), lists.lengths())
         return _concatenate(rows, self.tables, self.frozen)
 
 
@@ -222,18 +229,15 @@ class ItemVectors(nn.Module):
         return torch.cat([linear(part) for linear, part in parts], 1)
 
 
-def _summed(batch: PageBatch, name: str, values: Tensor) -> Tensor:
-    """Float [distinct, dim], the sum over each item's values of an attribute with many; zeros for an item with none.
+def _summed(vectors: Tensor, index: Tensor, lengths: Tensor) -> Tensor:
+    """Float [rows, dim], the sum of each row's vectors; zeros for a row without any.
 
     Args:
-        batch: The batch.
-        name: Name of the attribute.
-        values: Float [values, dim], the vectors of the attribute's distinct values.
+        vectors: Float [vectors, dim].
+        index: Int64 [values], the vector of each value, row by row.
+        lengths: Int64 [rows], how many values each row has.
     """
-    assert batch.attribute_lists is not None  # the schema has this attribute
-    lists = batch.attribute_lists[name]
-    starts = lists.lengths().cumsum(0) - lists.lengths()
-    return embedding_bag(lists.values(), values.float(), starts, mode="sum")
+    return embedding_bag(index, vectors.float(), lengths.cumsum(0) - lengths, mode="sum")
 
 
 def _concatenate(vectors: Mapping[str, Tensor], tables: Mapping[str, str], frozen: set[str]) -> Tensor:

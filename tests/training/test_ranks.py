@@ -123,7 +123,6 @@ def test_unpooled_lookups_learn_what_bags_do(alone: Callable[[Path], Path], data
     both = '{"item": "row_wise", "user": "row_wise"}'
     one, two = alone(model), fitted(2, model, dataset, tmp_path, plan=both, kernel="sequence")
     kernels = {name: table["kernel"] for name, table in json.loads((two / "plan.json").read_text())["tables"].items()}
-    assert kernels["user"] == kernels["item"] == "sequence"
-    assert kernels["user_category"] == "bag"  # it has many values a page
+    assert set(kernels.values()) == {"sequence"}
     assert loss(two) == pytest.approx(loss(one), rel=1e-5)
     assert metrics(two)["auc"] == pytest.approx(metrics(one)["auc"], rel=1e-3)
