@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +20,9 @@ import torch.distributed as dist
 from lightning_ccn import __version__
 from lightning_ccn.cli import COMMANDS, CTRL_C, OVERVIEW, main
 from lightning_ccn.data.dataset import Dataset
+from lightning_ccn.training.preflight import Preflight
 from tests.processes import clean_environment
+from tests.sharding.ranks import on_ranks
 
 KNOBS = ["--users", "200", "--items", "150", "--categories", "5", "--sellers", "9"]
 KNOBS += ["--train_pages", "300", "--validation_pages", "50", "--test_pages", "60"]
@@ -82,7 +86,6 @@ def test_a_plan_has_the_kernels_of_the_accelerator_that_the_run_will_have(
     said = capsys.readouterr().out
     assert re.search(rf"^item +61 +16 +float32 +{kernel} ", said, re.MULTILINE)
     assert re.search(rf"^user +41 +16 +float32 +{kernel} ", said, re.MULTILINE)
-    assert re.search(r"^user_category +6 +16 +float32 +bag ", said, re.MULTILINE)  # it has many values a page
     assert "planned for" not in said
     assert main(["plan", "--data.folder", str(dataset)]) == 0
     assert "planned for" in capsys.readouterr().out
@@ -97,6 +100,56 @@ def test_a_plan_shows_what_a_step_costs(dataset: Path, capsys: pytest.CaptureFix
     assert re.search(r"busiest link: rank \d (sends|receives) \d+\.\d{3} MiB$", said, re.MULTILINE)
     assert re.search(r"^ +8 +8( +\d+\.\d\d){7}$", said, re.MULTILINE)
     assert "a training step on 256 ranks: 256 ranks cannot share a global batch of 64 pages" in said
+
+
+@pytest.mark.parametrize("automatic", ["balanced", "torchrec"])
+def test_the_plan_is_the_runs_with_either_planner(dataset: Path, tmp_path: Path, automatic: str) -> None:
+    same = ["--data.folder", str(dataset), "--trainer.strategy.automatic", automatic, "--trainer.accelerator", "cpu"]
+    place = ["--runs", str(tmp_path), "--experiment", "e", "--run_id", "r", "--trainer.devices", "3", "--wandb", "off"]
+    short = ["--trainer.max_steps", "1", "--trainer.limit_val_batches", "0", "--test_after_fit", "false"]
+    assert on_ranks(3, main, args=["fit", *same, *place, *short, "--data.workers", "0"]) == [0] * 3
+    tables = json.loads((tmp_path / "e" / "r" / "plan.json").read_text())["tables"]
+    planned = Preflight(["fit", *same]).plan(3, "cpu").placement
+    assert planned == {name: table["placement"] for name, table in tables.items()}
+    assert (planned == Preflight(["fit", *same[:2]]).plan(3, "cpu").placement) == (automatic == "balanced")
+
+
+def test_a_plan_of_torchrecs_planner_says_for_which_machines(
+    dataset: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    options = ["--data.folder", str(dataset), "--trainer.strategy.automatic", "torchrec", "--world_size", "2"]
+    assert main(["plan", *options, "--trainer.accelerator", "gpu", "--gpu_memory", "40"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^item +61 +16 +float32 +sequence +row_wise ", said, re.MULTILINE)
+    assert re.search(r"^item +row_wise ", said, re.MULTILINE)  # in what a step costs
+    assert said.endswith(
+        "placed by TorchRec's planner for 8 ranks on a node and 40 GiB on a GPU; a run asks its own machines, so its "
+        "plan can differ\n"
+    )
+    assert [line for line in caplog.messages if "TopologyFactory" in line or "dry run scenarios" in line] == []
+    assert [warning for warning in recwarn if "StorageReservation" in str(warning.message)] == []
+    assert main(["plan", *options, "--headroom", "0.99999999"]) == 1
+    assert "it does not fit on up to 2 ranks" in capsys.readouterr().err
+    assert main(["plan", *options, "--trainer.accelerator", "gpu", "--gpu_memory", "0.000001"]) == 2
+    assert "its planner finds no plan" in capsys.readouterr().err
+
+
+def test_torchrecs_planner_gets_the_gpus_memory_for_any_number_of_ranks(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[int, set[int]] = {}
+
+    def placement(module: Any, ranks: int, *more: Any) -> dict[str, str]:
+        asked.setdefault(ranks, set()).add(more[-1])
+        return {}
+
+    monkeypatch.setattr("lightning_ccn.sharding.torchrec_plan.torchrec_placement", placement)
+    options = ["--data.folder", str(dataset), "--trainer.strategy.automatic", "torchrec"]
+    assert main(["plan", *options, "--trainer.accelerator", "gpu", "--gpu_memory", "40"]) == 0
+    assert asked == {ranks: {40 * 2**30} for ranks in (1, 8, 64, 256)}
 
 
 def test_a_plan_that_cannot_work_is_one_line(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,7 +56,7 @@ def run(args: list[str]) -> int:
     experiment = options.resume.parent if options.resume else first.runs / first.experiment
     memory = float(options.gpu_memory) if options.gpus else node.memory_gib if node else None
     device_type = "cuda" if options.gpus else "cpu"  # as job_config sets the job's accelerator
-    _check(preflight, options.nodes * max(options.gpus, 1), memory, device_type)
+    _check(preflight, options.nodes, max(options.gpus, 1), memory, device_type)
     check_writable(experiment, "--runs")
     if options.resume:
         preflight.check_resume(options.resume)
@@ -98,13 +98,14 @@ def _site_options(options: argparse.Namespace) -> list[str]:
     return [*own, f"--signal=B:USR1@{options.signal_seconds}", *shlex.split(options.sbatch or "")]
 
 
-def _check(preflight: Preflight, world_size: int, memory_gib: float | None, device_type: str) -> None:
+def _check(preflight: Preflight, nodes: int, per_node: int, memory_gib: float | None, device_type: str) -> None:
     """Checks the data, and whether the tables fit; prints the plan."""
+    world_size = nodes * per_node
     preflight.check_data(world_size)
     if memory_gib is None:
-        print(preflight.plan(world_size, device_type))
+        print(preflight.plan(world_size, device_type, per_node=per_node))
         return
-    answer = preflight.fits(world_size, memory_gib, device_type)
+    answer = preflight.fits(world_size, memory_gib, device_type, per_node=per_node)
     print(answer)
     if not answer.fits:
         raise SubmitError(f"the tables do not fit on {world_size} ranks of {memory_gib:g} GiB, see above")

@@ -46,14 +46,14 @@ class StepCost(NamedTuple):
     buffers: float
 
 
-def step_cost(run: Preflight, batches: PageBatches, world_size: int, device_type: str) -> StepCost:
+def step_cost(run: Preflight, batches: PageBatches, world_size: int, device_type: str, memory_gib: float) -> StepCost:
     """The cost of a training step on `world_size` ranks, from the first of `batches`.
 
     Raises:
         DataError: The batch cannot be read, or cannot be cut for so many ranks.
         ShardingError: The plan cannot work on so many ranks.
     """
-    plan = run.plan(world_size, device_type)
+    plan = run.plan(world_size, device_type, memory_gib)
     batches.order.lanes_of(0, world_size)
     batches.rank, batches.world_size = 0, world_size
     batch: PageBatch = batches[0, 0]
@@ -71,7 +71,7 @@ def step_cost(run: Preflight, batches: PageBatches, world_size: int, device_type
     return StepCost(batch.pages, batch.items, distinct, exchanged, activations, buffers)
 
 
-def describe_steps(run: Preflight, world_size: int, device_type: str) -> str:
+def describe_steps(run: Preflight, world_size: int, device_type: str, memory_gib: float) -> str:
     """The bytes of every table on `world_size` ranks (or on 8 if it is 1), and the totals on `RANKS`."""
     shown = world_size if world_size > 1 else RANKS[0]
     try:
@@ -82,7 +82,7 @@ def describe_steps(run: Preflight, world_size: int, device_type: str) -> str:
     notes = []
     for ranks in dict.fromkeys((shown, *RANKS)):
         try:
-            costs[ranks] = step_cost(run, batches, ranks, device_type)
+            costs[ranks] = step_cost(run, batches, ranks, device_type, memory_gib)
         except (DataError, ShardingError) as error:
             notes.append(f"a training step on {ranks} ranks: {error}")
     lines = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lightning_ccn.sharding.errors import ShardingError
@@ -22,13 +22,15 @@ class Estimate:
         plan: The plan for the given world size.
         memory_gib: Memory of one rank in GiB.
         headroom: Share of the memory that is kept free for layers, activations, communication and the runtime.
-        needed: The smallest of `WORLD_SIZES` at which every rank's tables fit, or None.
+        needed: The smallest number of ranks that was tried at which every rank's tables fit, or None.
+        tried: The largest number of ranks that was tried.
     """
 
     plan: Plan
     memory_gib: float
     headroom: float
     needed: int | None
+    tried: int = WORLD_SIZES[-1]
 
     @property
     def fits(self) -> bool:
@@ -42,7 +44,7 @@ class Estimate:
         if self.needed is not None:
             needed = f"the fewest ranks that it fits on: {self.needed}"
         else:
-            needed = f"it does not fit on up to {WORLD_SIZES[-1]} ranks: place the largest tables row_wise"
+            needed = f"it does not fit on up to {self.tried} ranks: place the largest tables row_wise"
         return (
             f"{self.plan}\n{answer} on {self.plan.world_size} rank(s) of {self.memory_gib:g} GiB, of which tables may "
             f"take {room:.2f} GiB ({self.headroom:.0%} headroom); {needed}"
@@ -66,20 +68,34 @@ def estimate(
     Raises:
         ShardingError: The plan does not work with `world_size` ranks.
     """
+    return estimate_plans(lambda ranks: make_plan(tables, ranks, optimizer, plan), world_size, memory_gib, headroom)
+
+
+def estimate_plans(
+    plan_for: Callable[[int], Plan],
+    world_size: int,
+    memory_gib: float,
+    headroom: float = HEADROOM,
+    sizes: Sequence[int] = WORLD_SIZES,
+) -> Estimate:
+    """`estimate`, of the plans that a function makes for a number of ranks; `sizes` are the numbers to try.
+
+    Raises:
+        ShardingError: The plan does not work with `world_size` ranks.
+    """
     room = _room(memory_gib, headroom)
     return Estimate(
-        plan=make_plan(tables, world_size, optimizer, plan),
+        plan=plan_for(world_size),
         memory_gib=memory_gib,
         headroom=headroom,
-        needed=next((w for w in WORLD_SIZES if _fits(tables, w, optimizer, plan, room)), None),
+        needed=next((ranks for ranks in sizes if _fits(plan_for, ranks, room)), None),
+        tried=sizes[-1],
     )
 
 
-def _fits(
-    tables: Sequence[EmbeddingTable], world_size: int, optimizer: str, plan: Mapping[str, str] | None, room: float
-) -> bool:
+def _fits(plan_for: Callable[[int], Plan], ranks: int, room: float) -> bool:
     try:
-        return max(make_plan(tables, world_size, optimizer, plan).rank_bytes()) <= room
+        return max(plan_for(ranks).rank_bytes()) <= room
     except ShardingError:  # for example, the plan names a rank that does not exist at this world size
         return False
 

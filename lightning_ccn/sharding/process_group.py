@@ -39,7 +39,7 @@ TIMED_OUT = (  # of gloo, NCCL's watchdog, and the store
     "wait timeout after",
     "Timed out after",
 )
-LOST = (  # of gloo, and of NCCL
+LOST = (  # of gloo, of NCCL, and of TorchRec, which asks NCCL before it reads sizes (`dist_data.py`)
     "Connection closed by peer",
     "Connection reset by peer",
     "Broken pipe",
@@ -48,6 +48,7 @@ LOST = (  # of gloo, and of NCCL
     "remote process exited",
     "Some NCCL operations have failed or timed out",
     "possible application crash on rank 0",
+    "NCCL error detected on ProcessGroup",
     *TIMED_OUT,
 )
 DUMPS = ("TORCH_FR_DUMP_TEMP_FILE", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE")  # where NCCL's flight recorder writes

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -32,7 +35,12 @@ from lightning_ccn.sharding.tables import collections, find_tables
 
 
 def torchrec_placement(
-    module: nn.Module, world_size: int, local_size: int, device: torch.device, batch: int | None = None
+    module: nn.Module,
+    world_size: int,
+    local_size: int,
+    device: torch.device,
+    batch: int | None = None,
+    gpu_memory: int | None = None,
 ) -> dict[str, str]:
     """The placement that TorchRec's planner chooses for every table of `module`, in the notation of a plan.
 
@@ -42,14 +50,21 @@ def torchrec_placement(
         local_size: Number of ranks on a machine.
         device: This rank's device; its memory is the limit if it is a GPU.
         batch: Rows of a rank's batch; TorchRec assumes 512 if None.
+        gpu_memory: Bytes of each GPU's memory; None asks `device`, which must be there.
 
     Raises:
         ShardingError: The planner finds no plan, because the tables do not fit, for example.
     """
-    memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
-    topology = Topology(world_size=world_size, local_world_size=local_size, compute_device=device.type, hbm_cap=memory)
+    if device.type != "cuda":
+        gpu_memory = None
+    elif gpu_memory is None:
+        gpu_memory = torch.cuda.get_device_properties(device).total_memory
     try:
-        chosen = EmbeddingShardingPlanner(topology=topology, batch_size=batch).plan(module, sharders({}))
+        with _without_advice():
+            topology = Topology(
+                world_size=world_size, local_world_size=local_size, compute_device=device.type, hbm_cap=gpu_memory
+            )
+            chosen = EmbeddingShardingPlanner(topology=topology, batch_size=batch).plan(module, sharders({}))
     except PlannerError as error:
         reason = " ".join(str(error).split())
         raise ShardingError(f"trainer.strategy.automatic is torchrec: its planner finds no plan: {reason}") from error
@@ -64,6 +79,20 @@ def torchrec_placement(
                 kind = "table_wise"
             placement[name] = kind + (UVM if sharding.compute_kernel == FUSED_UVM else "")
     return placement
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Hides what TorchRec's planner says to programmers in each call; its errors are raised."""
+    logger = logging.getLogger("torchrec.distributed.planner")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "HeuristicalStorageReservation", FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def torchrec_plan(module: nn.Module, plan: Plan, local_size: int, device: torch.device) -> ShardingPlan:
@@ -101,8 +130,11 @@ def module_plan(
     wanted: Mapping[str, str] | None,
     automatic: Automatic,
     planner_batch: int | None = None,
+    gpu_memory: int | None = None,
 ) -> Plan:
     """The plan for `module`. It depends on the arguments only, so it is the same on every rank.
+
+    Without ranks, give `gpu_memory`, see `torchrec_placement`.
 
     Raises:
         ShardingError: The plan cannot work.
@@ -111,5 +143,5 @@ def module_plan(
     chosen = dict(wanted or {})
     refuse_uvm(chosen, device.type)
     if automatic == "torchrec":
-        chosen = torchrec_placement(module, world_size, local_size, device, planner_batch) | chosen
+        chosen = torchrec_placement(module, world_size, local_size, device, planner_batch, gpu_memory) | chosen
     return make_plan(tables, world_size, optimizer, chosen)

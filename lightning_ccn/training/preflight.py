@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,17 @@ from lightning_ccn.module import CTRModule
 from lightning_ccn.sharding import (
     Plan,
     TorchRecStrategy,
-    find_tables,
-    make_plan,
     newest_whole,
     read_trainer_state,
 )
-from lightning_ccn.sharding.estimate import HEADROOM, Estimate, estimate
-from lightning_ccn.sharding.plan import refuse_uvm
+from lightning_ccn.sharding.estimate import HEADROOM, WORLD_SIZES, Estimate, estimate_plans
+from lightning_ccn.sharding.plan import GIB
+from lightning_ccn.sharding.torchrec_plan import module_plan
 from lightning_ccn.training.given_checkpoint import CHECKPOINTS, NEWEST, NEWEST_IF_ANY
 from lightning_ccn.training.trainer_cli import TrainingCLI
+
+GPU_MEMORY = 80.0  # GiB of a GPU, if nothing else is said
+RANKS_OF_A_NODE = 8
 
 
 class Preflight(TrainingCLI):
@@ -92,16 +95,48 @@ class Preflight(TrainingCLI):
             return "cuda" if torch.cuda.is_available() else "cpu"
         return "cuda" if accelerator in ("gpu", "cuda") else "cpu"
 
-    def plan(self, world_size: int, device_type: str) -> Plan:
-        """Which rank will hold which table, on devices of this type. No table is allocated."""
-        tables = find_tables(self.model.new_system(device_type))
-        refuse_uvm(self.strategy.wanted_plan or {}, device_type)
-        return make_plan(tables, world_size, self.strategy.table_optimizer, self.strategy.wanted_plan)
+    def plan(
+        self, world_size: int, device_type: str, memory_gib: float = GPU_MEMORY, per_node: int = RANKS_OF_A_NODE
+    ) -> Plan:
+        """Which rank will hold which table, on devices of this type. No table is allocated.
 
-    def fits(self, world_size: int, memory_gib: float, device_type: str, headroom: float = HEADROOM) -> Estimate:
+        Args:
+            world_size: Number of ranks.
+            device_type: `cuda` or `cpu`.
+            memory_gib: Memory of a GPU; TorchRec's planner uses it.
+            per_node: Ranks of a node, which that planner uses too; fewer if they would not divide `world_size`.
+        """
+        return self._plans(device_type, memory_gib, per_node)(world_size)
+
+    def _plans(self, device_type: str, memory_gib: float, per_node: int) -> Callable[[int], Plan]:
+        """Makes the plan for any number of ranks, as `TorchRecStrategy` does."""
+        system, strategy = self.model.new_system(device_type), self.strategy
+        return lambda ranks: module_plan(
+            system,
+            ranks,
+            next(on_node for on_node in range(min(per_node, ranks), 0, -1) if ranks % on_node == 0),
+            torch.device(device_type),
+            strategy.table_optimizer,
+            strategy.wanted_plan,
+            strategy.automatic,
+            strategy.planner_batch,
+            round(memory_gib * GIB),
+        )
+
+    def fits(
+        self,
+        world_size: int,
+        memory_gib: float,
+        device_type: str,
+        headroom: float = HEADROOM,
+        per_node: int = RANKS_OF_A_NODE,
+    ) -> Estimate:
         """The plan, compared with the memory of a rank in GiB."""
-        plan = self.plan(world_size, device_type)
-        return estimate(plan.tables, world_size, memory_gib, plan.optimizer, self.strategy.wanted_plan, headroom)
+        sizes: tuple[int, ...] = WORLD_SIZES
+        if self.strategy.automatic == "torchrec":  # its planner takes 10 s for 1,000 ranks
+            sizes = tuple(ranks for ranks in WORLD_SIZES if ranks <= world_size)
+        plans = self._plans(device_type, memory_gib, per_node)
+        return estimate_plans(plans, world_size, memory_gib, headroom, sizes)
 
     def check_data(self, world_size: int) -> None:
         """Opens the splits that the command reads, and the header of every Parquet part.

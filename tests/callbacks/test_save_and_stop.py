@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
+from lightning_ccn.callbacks.save_and_stop import SaveAndStop
 from lightning_ccn.cli import CTRL_C, STOPPED
-from lightning_ccn.sharding import read_manifest
+from lightning_ccn.sharding import TorchRecStrategy, read_manifest
 from lightning_ccn.sharding.checkpoint import load_tensors
 from tests.callbacks.interrupted_fit import CRASHED, agreements, fit
+from tests.sharding.dlrm import Loader
 from tests.sharding.ranks import on_ranks
+from tests.sharding.runs import make_model, make_trainer
 
 RANKS = 2
 
@@ -129,3 +133,18 @@ def test_a_crash_loses_no_more_than_the_interval_between_saves(dataset: Path, tm
     crash = ("--trainer.callbacks.crash_at", "3", "--save_every", "0")
     assert on_ranks(RANKS, fit, folder=dataset, runs=tmp_path, run_id="run", options=crash) == [CRASHED] * RANKS
     assert read_manifest(tmp_path / "test" / "run" / "checkpoints" / "last.ckpt")["global_step"] == 3
+
+
+def timeouts_of_the_groups(folder: Path, seconds: float) -> list[float]:
+    """Seconds after which an operation fails: of saves, and of the agreement to save or stop."""
+    strategy, stopping = TorchRecStrategy(timeout_seconds=seconds), SaveAndStop(folder, save_every=1e9)
+    make_trainer(folder, strategy, callbacks=[stopping]).fit(make_model(), Loader(1))
+    found = []
+    for group in (strategy.saver.group, stopping._group):
+        assert isinstance(group, dist.ProcessGroup)
+        found.append(group._get_backend(torch.device("cpu")).options._timeout.total_seconds())
+    return found
+
+
+def test_the_ranks_wait_for_one_another_no_longer_than_the_strategys_timeout(tmp_path: Path) -> None:
+    assert on_ranks(1, timeouts_of_the_groups, folder=tmp_path, seconds=77.0) == [[77.0, 77.0]]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,26 @@ def test_a_dry_run_shows_the_plan_and_the_command(make_dataset: Callable[..., Pa
     assert done.returncode == 0, done.stderr
     assert done.stdout.replace(str(tmp_path), "/tmp") == GOLDEN.read_text()
     assert list((tmp_path / "runs").glob("*/*")) == []
+
+
+def test_torchrecs_planner_gets_the_jobs_nodes_and_gpus(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def placement(module: Any, world_size: int, local_size: int, device: Any, *more: Any) -> dict[str, str]:
+        asked.append((world_size, local_size, device.type, *more))
+        return {}
+
+    monkeypatch.setattr("lightning_ccn.sharding.torchrec_plan.torchrec_placement", placement)
+    fit = ["fit", "--data.folder", str(dataset), "--runs", str(tmp_path), "--trainer.strategy.automatic", "torchrec"]
+    fit += ["--trainer.strategy.planner_batch", "64"]
+    monkeypatch.setattr("lightning_ccn.cluster.submit.read_site", lambda path: {"GPU_MEMORY": "40"})
+    assert main(["submit", "--dry_run", "--nodes", "2", "--gpus", "4", *fit]) == 0
+    assert asked[0] == (8, 4, "cuda", 64, 40 * 2**30)
+    asked.clear()
+    assert main(["submit", "--dry_run", "--nodes", "2", "--gpus", "0", *fit]) == 0
+    assert asked[0][:3] == (2, 1, "cpu")
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import inspect
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from unittest import mock
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -39,7 +40,8 @@ OURS_AND_THEIRS = (
 PACKAGES = {
     name: f"{Path(str(import_module(name).__file__)).parent}/" for name in OURS_AND_THEIRS
 }  # where their files are
-COLLECTIVES = {"barrier", "all_reduce", "all_to_all_single", "all_gather_into_tensor", "reduce_scatter_tensor"}
+BARRIERS = ("barrier", "monitored_barrier")  # of a process group; they take no tensor
+COLLECTIVES = {"all_reduce", "all_to_all_single", "all_gather_into_tensor", "reduce_scatter_tensor"}
 
 
 class Waits(TorchFunctionMode):
@@ -47,7 +49,7 @@ class Waits(TorchFunctionMode):
 
     Attributes:
         found: Number of waits by (package, call, file:line).
-        collectives: Number of collective operations by (package, name).
+        collectives: Number of collective operations by (package, name), with all barriers as "barrier".
         calls: Number of all calls of torch's functions and of tensors' methods and attributes.
         counts: Whether calls are counted now.
     """
@@ -58,6 +60,33 @@ class Waits(TorchFunctionMode):
         self.collectives: Counter[tuple[str, str]] = Counter()
         self.calls = 0
         self.counts = True
+        self._watching = ExitStack()
+
+    def __enter__(self) -> Waits:
+        """Begins to count."""
+        for name in BARRIERS:
+            self._watching.enter_context(mock.patch.object(dist.ProcessGroup, name, self._barrier(name)))
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        """Ends to count."""
+        super().__exit__(*error)
+        self._watching.close()
+
+    def _barrier(self, name: str) -> Callable[..., Any]:
+        original = getattr(dist.ProcessGroup, name)
+
+        def barrier(*args: Any, **kwargs: Any) -> Any:
+            self.collectives[asked_by()[0], "barrier"] += 1
+            return original(*args, **kwargs)
+
+        return barrier
+
+    @property
+    def barriers(self) -> dict[str, int]:
+        """Number of barriers by package."""
+        return {who: count for (who, name), count in self.collectives.items() if name == "barrier"}
 
     def of(self, package: str) -> dict[str, int]:
         """Waits that a package asked for, by call and place."""

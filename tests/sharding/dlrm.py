@@ -100,6 +100,19 @@ class Loader:
         self.resume_at = state["position"] % self.steps
 
 
+class WithId(Loader):
+    """Batches of which the first target is another id."""
+
+    def __init__(self, steps: int, wrong: int) -> None:
+        super().__init__(steps)
+        self.wrong = wrong
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in super().__iter__():
+            batch.item.values()[0] = self.wrong
+            yield batch
+
+
 class Dense(nn.Module):
     """The replicated layers: attention of the target over the history, and an MLP."""
 

@@ -100,3 +100,22 @@ def test_a_batch_whose_ids_are_not_those_that_were_sent_is_refused(tmp_path: Pat
 def test_an_id_outside_of_its_table_is_named_before_it_is_sent(tmp_path: Path) -> None:
     with pytest.raises(RankError, match=r"feature 'target' has the id 10000 .* and its table 'item' has rows 0 to 100"):
         fitted(2, tmp_path, steps=STEPS, strategy={"exchange_ahead": True}, loader=Wrong)
+
+
+@pytest.mark.parametrize(
+    ("option", "device", "ranks", "expected"),
+    [
+        (None, "cuda", 2, True),
+        (None, "cuda", 1, False),  # there is nobody to send ids to
+        (None, "cpu", 2, False),
+        (True, "cpu", 2, True),
+        (True, "cuda", 1, False),
+        (False, "cuda", 2, False),
+    ],
+)
+def test_it_is_on_by_default_on_several_gpus(
+    monkeypatch: pytest.MonkeyPatch, option: bool | None, device: str, ranks: int, expected: bool
+) -> None:
+    monkeypatch.setattr(TorchRecStrategy, "root_device", torch.device(device))
+    monkeypatch.setattr(TorchRecStrategy, "world_size", ranks)
+    assert TorchRecStrategy(exchange_ahead=option).exchanges_ahead == expected

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 
 from lightning_ccn.sharding import ShardingError, TorchRecStrategy
 from lightning_ccn.sharding.checks import check_device
-from tests.sharding.dlrm import ITEMS, Batch, Loader
+from tests.sharding.dlrm import ITEMS, Loader, WithId
 from tests.sharding.ranks import on_ranks
 from tests.sharding.runs import fitted, make_model, make_trainer, refusal
-
-
-class WithId(Loader):
-    """Batches of which the first target is another id."""
-
-    def __init__(self, steps: int, wrong: int) -> None:
-        super().__init__(steps)
-        self.wrong = wrong
-
-    def __iter__(self) -> Iterator[Batch]:
-        for batch in super().__iter__():
-            batch.item.values()[0] = self.wrong
-            yield batch
 
 
 def fit_with_id(folder: str, wrong: int, kernel: str = "bag", **strategy: Any) -> list[float] | str:
@@ -91,6 +78,22 @@ def test_what_needs_a_gpu_is_refused_on_a_cpu(tmp_path: Path, strategy: dict[str
 
 def test_what_needs_a_gpu_is_accepted_there() -> None:
     check_device("cuda", "bf16", tf32=True)
+
+
+def precision_after_a_fit(folder: str, **strategy: Any) -> str:
+    """How torch computes matrix products in float32 after a fit on the CPU, which is taken for a GPU."""
+    before = torch.get_float32_matmul_precision()
+    try:
+        with patch("lightning_ccn.sharding.strategy.check_device"):
+            make_trainer(folder, TorchRecStrategy(**strategy)).fit(make_model(), Loader(1))
+        return torch.get_float32_matmul_precision()
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_matrix_products_are_computed_in_tf32_on_request_only(tmp_path: Path) -> None:
+    assert on_ranks(1, precision_after_a_fit, folder=str(tmp_path)) == ["highest"]
+    assert on_ranks(1, precision_after_a_fit, folder=str(tmp_path), tf32=True) == ["high"]
 
 
 @pytest.mark.parametrize(

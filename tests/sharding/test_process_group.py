@@ -146,13 +146,16 @@ def no_group(monkeypatch: pytest.MonkeyPatch) -> None:
         "NCCL communicator was aborted on rank 1.",
         "NCCL error in: NCCLUtils.cpp:94, remote process exited or there was a network error\nncclRemoteError: A call",
         "[Rank 1] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=8, OpType=ALLREDUCE) ran for 600029 ms",
+        "NCCL error detected on ProcessGroup (name=0, desc=default_pg, error=ErrorType.REMOTE_ERROR). Aborting to "
+        "prevent silent data corruption from collective failure.",  # of TorchRec
         "[3] is setting up NCCL communicator and retrieving ncclUniqueId from [0] via c10d key-value store by key '0', "
         "but store->get('0') got error: wait timeout after 600000ms. This may indicate a possible application crash on "
         "rank 0 or a network set up issue.",
     ],
 )
 def test_the_errors_of_nccl_say_that_another_rank_ended(words: str) -> None:
-    assert loss_of_rank(dist.DistBackendError(words)) == "another rank ended, and its log says why"
+    for kind in (dist.DistBackendError, RuntimeError):
+        assert loss_of_rank(kind(words)) == "another rank ended, and its log says why"
 
 
 @pytest.mark.usefixtures("no_group")

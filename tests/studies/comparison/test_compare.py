@@ -244,9 +244,7 @@ def test_an_impossible_option_is_refused_by_name_and_value(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_system_warns_once_however_many_settings_are_tried(
-    tmp_path: Path, recwarn: pytest.WarningsRecorder
-) -> None:
+def test_a_system_warns_once_however_many_settings_are_tried(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     pages = planted(1, pages=50)
     folder = replace(pages, schema=replace(pages.schema, category=None)).write(tmp_path / "data")
     check(["--data.folder", str(folder), "--output", str(tmp_path / "out"), "--systems", "sim", *SMALL])
