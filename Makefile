@@ -200,9 +200,8 @@ doctor:  ## check the installation, and say how to repair it
 docs: $(VENV)/installed-dev  ## build the documentation into site/; dead links and missing pages fail
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict
 
-# Files in their order: by default those of few tests come last, and some of them take long. Three workers on two cores: one in three
-# waits for a process of its own to start or to end.
-PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+# Files in their order: by default those of few tests come last, and some of them take long.
+PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/installed-dev  ## run the tests: ARGS="tests/nn -x"
 	$(PYTEST) $(ARGS)

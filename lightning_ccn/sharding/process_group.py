@@ -73,7 +73,7 @@ class Member(threading.Thread):
         self.together = False  # whether every rank ends here
         self._ends = threading.Event()
         self._parting = False
-        self._operations, self._since = -1, time.monotonic()
+        self._operations, self.since = -1, time.monotonic()  # since when no further operation has begun
         self._warned = False
         self._before: dict[int, Sign] = {}
         self._compare_at = 0.0
@@ -92,16 +92,16 @@ class Member(threading.Thread):
                 if self._parting:
                     return
                 if time.monotonic() - answered > SILENT:  # one slow answer, of a busy node, must not end a run
-                    self._end_after_another("rank 0, which keeps the store of all ranks, does not answer")
+                    self.end_after_another("rank 0, which keeps the store of all ranks, does not answer")
                     return
                 self._ends.wait(BEAT)
                 continue
             answered = time.monotonic()
             self._parting = parting is not None
             if failed is not None:
-                self._end_after_another(failed)
+                self.end_after_another(failed)
                 return
-            self._warn_of_delay()
+            self.warn_of_delay()
             self._ends.wait(BEAT)
 
     @property
@@ -116,22 +116,22 @@ class Member(threading.Thread):
         except RuntimeError:  # of a backend that does not count, or a group that is gone
             return 0
         if number != self._operations:
-            self._operations, self._since = number, time.monotonic()
+            self._operations, self.since = number, time.monotonic()
         return number
 
-    def _end_after_another(self, failed: str) -> None:
+    def end_after_another(self, failed: str) -> None:
         """Ends this process if it waits for a rank that has failed: NCCL does not notice, gloo does."""
         if self.backend == dist.Backend.GLOO or self._ends.wait(GRACE):
             return
         self._say(f"another rank ended: {failed}; so this one ends too{self.flight_recorder()}")
         _leave_hard(1)
 
-    def _warn_of_delay(self) -> None:
+    def warn_of_delay(self) -> None:
         """Says for whom this rank waits, shortly before NCCL's watchdog ends the process.
 
         It compares the signs at two calls. If it waited between them, the others would miss this rank's signs.
         """
-        waited = time.monotonic() - self._since
+        waited = time.monotonic() - self.since
         if self._warned or self.backend == dist.Backend.GLOO or waited < max(self.timeout - 10, 0.7 * self.timeout):
             self._before = {}
             return

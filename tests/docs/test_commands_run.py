@@ -153,6 +153,7 @@ def with_fewer_systems(text: str) -> str:
     return text.replace(systems[1], ",".join(kept))
 
 
+@pytest.mark.slow  # tests/docs/test_commands.py asks whether all commands and options are there
 def test_every_command_line_runs(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wrong, kinds, exported = {}, set(), False
     for given, line in all_commands(place / "venv").items():

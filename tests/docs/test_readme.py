@@ -60,6 +60,7 @@ def test_the_readmes_results_are_those_of_the_results_page() -> None:
         assert f"| {title.partition(' (')[0]} | {auc} |" in table
 
 
+@pytest.mark.slow
 def test_the_example_of_sharded_tables_runs_on_two_ranks_in_sixty_lines_or_fewer(tmp_path: Path) -> None:
     program = ROOT / "examples" / "sharded_tables.py"
     assert len(program.read_text().splitlines()) <= 60

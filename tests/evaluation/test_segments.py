@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,13 +87,14 @@ def test_a_folder_without_training_pages_is_refused(dataset: Path) -> None:
         item_impressions(opened)
 
 
-def test_the_intents_of_a_world_are_read_and_a_log_has_none(dataset: Path) -> None:
-    assert pages_for_trigger(Dataset.open(dataset)) is None
-    (path,) = (dataset / "test").glob("*.parquet")
+def test_the_intents_of_a_world_are_read_and_a_log_has_none(make_dataset: Callable[..., Path]) -> None:
+    opened = Dataset.open(make_dataset())
+    assert pages_for_trigger(opened) is None
+    (path,) = opened.parts("test")
     table = pq.read_table(path)
     for_trigger = np.arange(len(table)) % 3 == 0
     pq.write_table(table.append_column("for_trigger", pa.array(for_trigger.astype(np.int8))), path, row_group_size=7)
-    found = pages_for_trigger(Dataset.open(dataset))
+    found = pages_for_trigger(opened)
     assert found is not None
     assert found.tolist() == np.asarray(table["page_id"])[for_trigger].tolist()
 

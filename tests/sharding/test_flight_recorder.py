@@ -63,16 +63,16 @@ def test_an_error_of_nccl_names_the_file(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_rank_that_waits_too_long_names_the_file(member: Member, capsys: pytest.CaptureFixture[str]) -> None:
     member.operations()
-    member._since = time.monotonic() - 595
+    member.since = time.monotonic() - 595
     for _ in range(2):  # it compares two signs of life
-        member._warn_of_delay()
+        member.warn_of_delay()
     said = capsys.readouterr().err
     assert said.startswith("error: rank 3: has waited ")
     assert said.endswith(f" s for {LATE}; after 600 s (trainer.strategy.timeout_seconds) it is ended{FILE}\n")
 
 
 def test_a_rank_that_ends_after_another_names_the_file(member: Member, capsys: pytest.CaptureFixture[str]) -> None:
-    member._end_after_another("rank 1 on n2")
+    member.end_after_another("rank 1 on n2")
     assert capsys.readouterr().err == f"error: rank 3: another rank ended: rank 1 on n2; so this one ends too{FILE}\n"
 
 
