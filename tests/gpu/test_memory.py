@@ -80,7 +80,7 @@ def bytes_of_a_fit_and_a_save(home: Path, accelerator: str) -> tuple[int, int, i
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     module = Tables(rows)
-    trainer.fit(module, DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
+    trainer.fit(module, DataLoader(batches, batch_size=None))  # type: ignore[arg-type]  # a list serves as a dataset
     in_fit = torch.cuda.max_memory_allocated() if on_gpu else 0
     trainer.save_checkpoint(home / "last.ckpt")
     with_save = torch.cuda.max_memory_allocated() if on_gpu else 0

@@ -111,7 +111,8 @@ def test_two_ranks_exchange_their_item_counts_without_a_barrier_and_torchrec_wai
         assert found.barriers == {}
         assert found.calls < 900  # a loop over pages, tables or features would show here
         theirs = sum(found.theirs.values())
-        print(f"waits in a step of CCN on two ranks: 1 of ours, {theirs} of TorchRec for {found.sharded} exchanges")
+        exchanges = f"TorchRec's, for {found.sharded} exchanges"
+        print(f"a step of CCN on two ranks waits {1 + theirs} times: 1 wait is ours, {theirs} are {exchanges}")
         # An exchange copies three lists of sizes to the GPU, reads those of the others and (from 1.9 on) its own back,
         # and reads how many ids have come of each feature.
         assert 0 < theirs <= 6 * found.sharded

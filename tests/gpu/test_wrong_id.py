@@ -1,4 +1,4 @@
-"""An id that is not in its table ends a run in words."""
+"""A run with an id that is not in its table ends with a clear error."""
 
 from __future__ import annotations
 

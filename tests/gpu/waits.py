@@ -131,8 +131,8 @@ def asked_by() -> tuple[str, str]:
 def compiled_calls_left_out(waits: Waits) -> Iterator[None]:
     """Leaves out what torch.compile would take from Python; it runs as written.
 
-    That is all that is given to torch.compile, but for the lookups. The real thing cannot be counted: it would compile
-    the counting too.
+    Everything passed to torch.compile is left out, except the lookups, which are not compiled. A compiled step itself
+    cannot be counted: torch.compile would compile the counter too.
     """
 
     def counting(value: bool, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -38,6 +38,7 @@ def make_member(monkeypatch: pytest.MonkeyPatch, backend: str) -> Member:
     monkeypatch.setattr(process_group, "_leave_hard", lambda code: None)
     monkeypatch.setattr(Member, "joined", True)
     member = Member(600.0)
+    # of a group, it reads the number of operations alone
     member.group = SimpleNamespace(_get_sequence_number_for_group=lambda: 5)  # type: ignore[assignment]
     monkeypatch.setattr(process_group, "_member", member)
     return member
