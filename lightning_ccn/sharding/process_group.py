@@ -29,7 +29,7 @@ from lightning_ccn.sharding.rank_store import ANSWER_WITHIN, RankStore, Sign
 BEAT = 2.0  # seconds between two signs of life
 GRACE = 20.0  # seconds in which a rank notices itself that another has failed
 SILENT = 60.0  # seconds without an answer after which the store, and rank 0 with it, counts as gone
-PART_WITHIN = 5.0  # seconds for which the rank with the store waits for the others at the end
+PART_WITHIN = 20.0  # seconds for which the rank with the store waits for the others at the end
 ABORT_WITHIN = 15.0  # seconds for an abort, after which the process ends without one
 LATE = "trainer.strategy.timeout_seconds"
 TIMED_OUT = (  # of gloo, NCCL's watchdog, and the store

@@ -110,7 +110,7 @@ def run(case: str, rank: int, port: int) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": "2"}
     process_group.BEAT, process_group.GRACE, process_group.ABORT_WITHIN = 0.3, 1.0, 1.0
     process_group.SILENT = 2.0 if case == "store_fails" else 30.0
-    process_group.PART_WITHIN = 1.0 if case == "parts_early" else 10.0
+    process_group.PART_WITHIN = 1.0 if case == "parts_early" else 20.0
     Stuck.abort_hangs = case == "abort_hangs"
     Stuck.shutdown_hangs = case != "parts_early"
     if case == "abort_hangs":
