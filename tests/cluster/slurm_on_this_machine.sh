@@ -45,7 +45,7 @@ descendants() {  # PID: it and all that it has started
 
 node_processes() {  # NODE: its slurmd and slurmstepds, told by the log that they write, and the tasks of these
     local pid
-    for pid in $(pgrep -x 'slurmd|slurmstepd'); do
+    for pid in $(pgrep -x 'slurm(step)?d'); do
         if find "/proc/$pid/fd" -lname "$folder/slurmd.$1.log" 2>/dev/null | grep -q .; then descendants "$pid"; fi
     done
 }
@@ -189,14 +189,17 @@ stop() {
         squeue -h -o %A | xargs -r scancel
         poll 20 no_jobs || true
     fi
-    local log namespace
+    local log namespace link
     for log in "$folder"/slurmd.*.log; do vanish "$(basename "$log" | cut -d. -f2)"; done
     end_process "$folder/slurmctld.pid" slurmctld
     end_process "$folder/munged.pid" munged
     for namespace in $(ip netns list 2>/dev/null | grep -o '^ccn-n[0-9]*'); do
+        ip netns pids "$namespace" | xargs -r kill -KILL  # of jobs that outlived their daemons
         ip netns del "$namespace"
     done
-    ip link del "$bridge" 2>/dev/null || true
+    for link in "$bridge" $(ip -o link 2>/dev/null | grep -o 'ccn-v[0-9]*'); do
+        ip link del "$link" 2>/dev/null || true
+    done
     if grep -q "$mark\$" /etc/hosts; then
         grep -v "$mark\$" /etc/hosts >"$folder/hosts"
         cat "$folder/hosts" >/etc/hosts  # not a rename: containers mount this file
