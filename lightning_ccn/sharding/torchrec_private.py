@@ -7,6 +7,7 @@ one, only this file needs an update.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -17,6 +18,7 @@ from torchrec.distributed.dist_data import PooledEmbeddingsReduceScatter
 from torchrec.distributed.embedding import ShardedEmbeddingCollection
 from torchrec.distributed.embeddingbag import ShardedEmbeddingBagCollection
 from torchrec.distributed.sharding.rw_sharding import RwPooledEmbeddingDist
+from torchrec.distributed.types import Awaitable
 
 
 def embedding_names(collection: EmbeddingBagCollection) -> list[str]:
@@ -77,6 +79,12 @@ torchrec_recat = dist_data._get_recat  # as TorchRec has it
 def use_recat(recat: Callable[..., Tensor | None]) -> None:
     """Let TorchRec, in this process, order the ids of all ranks by another function than `dist_data._get_recat`."""
     dist_data._get_recat = recat
+
+
+def use_exchange(ids: Callable[..., Awaitable[Any]], sizes: Callable[..., Awaitable[Any]]) -> None:
+    """Let TorchRec, in this process, exchange ids, and their numbers before them, by other classes than its own."""
+    dist_data.KJTAllToAllSplitsAwaitable = ids
+    dist_data.SplitsAllToAllAwaitable = sizes
 
 
 def assert_async(condition: Tensor, message: str) -> None:

@@ -23,8 +23,10 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
+from torchrec.distributed import dist_data
 
 from lightning_ccn.data.batch import PageBatch
+from lightning_ccn.sharding.wrap import wait_less
 from tests.gpu.waits import asked_by
 
 HOST, GPU = "host", "gpu"
@@ -114,5 +116,14 @@ def pretend_gpu() -> Iterator[PretendGPU]:
         mode.put(batch.tensors(), GPU)
         return batch
 
-    with mode, patch.object(PageBatch, "to", copied):
+    with mode, patch.object(PageBatch, "to", copied), torchrec_as_on_a_gpu():
         yield mode
+
+
+@contextmanager
+def torchrec_as_on_a_gpu() -> Iterator[None]:
+    """Within it, TorchRec exchanges ids as it does under our strategy on a GPU."""
+    replaced = ("_get_recat", "KJTAllToAllSplitsAwaitable", "SplitsAllToAllAwaitable")
+    with patch.multiple(dist_data, **{name: getattr(dist_data, name) for name in replaced}):
+        wait_less(torch.device("cpu"))
+        yield
