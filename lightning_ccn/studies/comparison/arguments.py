@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lightning_ccn.data.places import on_disk
 from lightning_ccn.errors import OneLineParser, OptionError
-from lightning_ccn.studies.comparison.protocol import FINAL_SEEDS, configuration, default_systems
+from lightning_ccn.studies.comparison.protocol import FINAL_SEEDS, Protocol, configuration, default_systems
 
 DESCRIPTION = """\
 Trains systems x seeds on one dataset, and compares the systems as in the paper's Table 2. All other options are
@@ -62,14 +62,14 @@ def parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         "--trials",
         type=int,
-        default=12,
+        default=Protocol.trials,
         help="runs of each system with other settings; the first trial is its configuration as it is; 1: nothing is "
         "searched; default: %(default)s",
     )
     parser.add_argument(
         "--finalists",
         type=int,
-        default=3,
+        default=Protocol.finalists,
         help="the best trials of each system, which run with two more seeds each; it uses the settings with the best "
         "mean AUC on the validation split; 1: those of the best trial; default: %(default)s",
     )

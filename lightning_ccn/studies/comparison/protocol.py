@@ -101,7 +101,7 @@ class Protocol:
     """
 
     seeds: tuple[int, ...]
-    trials: int = 12
+    trials: int = 8
     spaces: Mapping[str, Space] = field(default_factory=dict)
     finalists: int = 3
     search_share: float = 1.0
