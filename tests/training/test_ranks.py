@@ -98,8 +98,9 @@ def test_a_model_file_trains_its_system(model: Path, alone: Callable[[Path], Pat
         assert switches.items() <= saved["model"]["system"]["init_args"].items()
 
 
-# one without sequences, one with all losses, one with losses of its own, one with times; the others go the same ways
-FAST = ("wide_deep", "best", "crrn", "dei2n")
+# one without sequences, one with contrast, one with a pairwise loss, one with losses of its own, one with times; the
+# others go the same ways
+FAST = ("wide_deep", "ccn", "best", "crrn", "dei2n")
 
 
 @pytest.mark.parametrize(
@@ -119,7 +120,7 @@ def test_two_ranks_learn_what_one_does(
 
 
 def test_unpooled_lookups_learn_what_bags_do(alone: Callable[[Path], Path], dataset: Path, tmp_path: Path) -> None:
-    (model,) = (model for model in MODELS if model.stem == "best")
+    (model,) = (model for model in MODELS if model.stem == "ccn")
     both = '{"item": "row_wise", "user": "row_wise"}'
     one, two = alone(model), fitted(2, model, dataset, tmp_path, plan=both, kernel="sequence")
     kernels = {name: table["kernel"] for name, table in json.loads((two / "plan.json").read_text())["tables"].items()}

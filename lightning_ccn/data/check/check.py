@@ -112,7 +112,7 @@ class _Check:
         self.warnings.add("vectors", vectors.warnings)
         self.notes += vectors.notes
         if not problems:
-            self.signs.usage.add_items(self.schema.attributes, items)
+            self.signs.add_items(items)
             if self.schema.cut_long_length is not None:
                 self.cut_mark = CutMark(self.schema, items)
                 self.notes.append(self.cut_mark.note)

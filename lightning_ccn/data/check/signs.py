@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+import numpy as np
 
 from lightning_ccn.data.check.by_day import Days
 from lightning_ccn.data.check.copies import Copies
@@ -12,9 +14,11 @@ from lightning_ccn.data.check.lengths import Lengths
 from lightning_ccn.data.check.numbers import NumberSigns
 from lightning_ccn.data.check.order_labels import OrderLabels
 from lightning_ccn.data.check.page_contrast import PageContrast
+from lightning_ccn.data.check.trigger_category import TriggerCategory
 from lightning_ccn.data.check.usage import Usage
 from lightning_ccn.data.parquet import PageRows
 from lightning_ccn.data.places import Place
+from lightning_ccn.data.ragged import Ragged
 from lightning_ccn.data.schema import Schema
 
 
@@ -26,10 +30,15 @@ class Signs:
     """
 
     def __init__(self, schema: Schema) -> None:
-        self.usage = Usage(schema)
+        self._schema, self.usage = schema, Usage(schema)
         self._leaks, self._numbers, self._days = Leaks(schema), NumberSigns(schema), Days(schema)
         self._lengths, self._copies, self._contrast = Lengths(), Copies(schema), PageContrast()
-        self._orders = OrderLabels()
+        self._orders, self._trigger = OrderLabels(), TriggerCategory(schema)
+
+    def add_items(self, items: Mapping[str, np.ndarray | Ragged]) -> None:
+        """Takes the item attributes by name, int [rows of the item table] each; before any page."""
+        self.usage.add_items(self._schema.attributes, items)
+        self._trigger.add_items(items)
 
     def add(self, split: str, path: Place, first: int, rows: PageRows) -> None:
         """Adds the page rows of one row group.
@@ -49,10 +58,11 @@ class Signs:
         if split == "train":
             self._numbers.add(rows)
             self._contrast.add(rows)
+            self._trigger.add(rows)
 
     def figures(self) -> list[str]:
         """The lines of the report."""
-        signs = (self._leaks, self._contrast, self._orders, self.usage)
+        signs = (self._leaks, self._contrast, self._trigger, self._orders, self.usage)
         return [line for sign in signs for line in sign.figures()]
 
     def plain(self) -> dict[str, Any]:
