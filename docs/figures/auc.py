@@ -40,6 +40,7 @@ STYLE: dict[Any, Any] = {  # Any: from 3.11 on, matplotlib types each key as a l
 }
 WIDTH, ROW, ABOVE, BELOW = 8.33, 0.31, 1.35, 0.42  # inches: the drawing, a row, what is above and below the rows
 OURS, PAPER = (0.25, 0.60), (0.76, 0.915)  # fractions of the width: ends of the two AUC axes
+INTERVAL = 2.365  # standard errors: Student's t for 95%, 7 degrees of freedom (ten seeds less two, less one)
 NUMBERS, PAPERS_NUMBERS, START = 0.735, 0.978, 0.022  # right ends of the numbers, left end of everything
 
 
@@ -98,7 +99,7 @@ def read_families(folders: Sequence[Path] = FOLDERS) -> dict[str, str]:
 
 
 def draw(results: Sequence[Result], attainable: float, families: Mapping[str, str], path: Path = SVG) -> None:
-    """Writes the drawing as SVG: one row per system, its AUC with the standard error, the paper's beside.
+    """Writes the drawing as SVG: one row per system, its AUC with the interval over seeds, the paper's beside.
 
     Args:
         results: The systems, the topmost first.
@@ -128,7 +129,7 @@ def _head(figure: Figure, height: float, attainable: float) -> None:
         0.022,
         up(0.60),
         "Synthetic world; mean of ten seeds without the best and the worst, ± standard error; "
-        f"best attainable: {_decimal(attainable)}",
+        f"bar: 95% interval over seeds; best attainable: {_decimal(attainable)}",
         fontsize=9.5,
         color=FAINT,
     )
@@ -141,7 +142,7 @@ def _head(figure: Figure, height: float, attainable: float) -> None:
 
 
 def _rows(axes: Axes, results: Sequence[Result], families: Mapping[str, str]) -> None:
-    least, most = ([result.auc + sign * result.error for result in results] for sign in (-1, 1))
+    least, most = ([result.auc + sign * INTERVAL * result.error for result in results] for sign in (-1, 1))
     _axis(axes, len(results), least, most, step=0.01)
     beside = axes.get_yaxis_transform()  # x: fraction of the axis; y: row
     start, numbers, end = ((edge - OURS[0]) / (OURS[1] - OURS[0]) for edge in (START, NUMBERS, PAPERS_NUMBERS))
@@ -149,9 +150,8 @@ def _rows(axes: Axes, results: Sequence[Result], families: Mapping[str, str]) ->
         colour = FAMILIES[families[result.title]][0]
         if row and families[result.title] != families[results[row - 1].title]:
             axes.plot([start, end], [row - 0.5] * 2, color=RULE, linewidth=0.8, transform=beside, clip_on=False)
-        axes.errorbar(
-            result.auc, row, xerr=result.error, fmt="o", markersize=6.5, color=colour, elinewidth=1.8, capsize=3.5
-        )
+        bar = INTERVAL * result.error
+        axes.errorbar(result.auc, row, xerr=bar, fmt="o", markersize=6.5, color=colour, elinewidth=1.8, capsize=3.5)
         middle = row + 0.13  # the baseline of text whose middle is the row's
         axes.text(-0.04, middle, result.title, transform=beside, ha="right", color=colour, fontweight="bold")
         axes.text(numbers, middle, result.label, transform=beside, ha="right")

@@ -79,6 +79,17 @@ def test_it_learns_who_entered_for_the_trigger_and_what_such_users_click() -> No
     assert auc(prediction.intent, test.mood == 1) > 0.8
 
 
+def test_an_intent_that_nothing_shows_is_not_found() -> None:
+    torch.manual_seed(0)
+    train, test = by_mood(planted(1)), by_mood(planted(2))
+    hidden = [replace(pages, mood=np.random.default_rng(0).permutation(pages.mood)) for pages in (train, test)]
+    system = CRRN(train.dataset, dim=8)
+    learn(system, hidden[0].batch, steps=20)
+    intent = system(hidden[1].batch).intent
+    assert intent is not None
+    assert auc(intent, test.mood == 1) == pytest.approx(0.5, abs=0.15)
+
+
 def test_its_losses_are_those_of_intent_and_tiers_with_their_weights(pages: Planted) -> None:
     system, batch = CRRN(pages.dataset, dim=8, intent_weight=0.3, tier_weight=0.4), pages.batch
     prediction = system(batch)

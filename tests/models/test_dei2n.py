@@ -113,8 +113,12 @@ def test_the_gate_learns_from_the_first_step_on(pages: Planted) -> None:
     assert not system.auxiliary_losses(system(batch), batch)
 
 
-def test_without_any_behaviour_gradients_are_finite(pages: Planted) -> None:
+def test_without_any_behaviour_all_interests_are_zero_and_gradients_finite(pages: Planted) -> None:
     nobody = replace(pages, short=pages.short[:, :0], long=pages.long[:, :0])
     system = DEI2N(pages.dataset, dim=8)
+    seen: list[torch.Tensor] = []
+    system.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
     loss(system, nobody.batch).backward()
+    _, _, of_hard, mixed, _ = seen[0].split([*[system.embedding.item_dim] * 4, system.embedding.number_dim], 1)
+    assert not of_hard.any() and not mixed.any()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in system.parameters())

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_ccn.data.padding import Places
+from lightning_ccn.nn.contrastive import repulsion_loss
 from lightning_ccn.nn.listwise import listwise_softmax_loss
 from lightning_ccn.nn.pairwise import category_tiers, pairwise_loss
 from tests.models.pages import planted
@@ -91,10 +92,19 @@ def test_a_higher_clicked_item_lowers_the_loss(logit: Tensor) -> None:
     assert (logit.grad[(CLICK == 0) & in_pairs] > 0).all()
 
 
-def test_a_pair_alone_has_twice_the_listwise_loss() -> None:
-    logit = torch.tensor([0.3, -1.2])
-    listwise = listwise_softmax_loss(logit, torch.tensor([0, 1]), torch.tensor([2]))
-    torch.testing.assert_close(pairwise_loss(logit, torch.tensor([0, 1]), places([2])), 2 * listwise)
+def test_a_pair_alone_has_the_repulsion_loss_and_twice_the_listwise_loss() -> None:
+    logit, clicks, lengths = torch.tensor([0.3, -1.2]), torch.tensor([0, 1]), torch.tensor([2])
+    loss = pairwise_loss(logit, clicks, places([2]))
+    torch.testing.assert_close(loss, 2 * listwise_softmax_loss(logit, clicks, lengths))
+    torch.testing.assert_close(loss, repulsion_loss(logit, clicks, lengths, temperature=1.0))
+
+
+def test_it_is_computed_in_float32_under_autocast(logit: Tensor) -> None:
+    single = logit.detach().float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = pairwise_loss(single, CLICK, places(LENGTHS))
+    assert loss.dtype == torch.float32
+    assert loss == pairwise_loss(single, CLICK, places(LENGTHS))
 
 
 def test_the_parts_of_a_batch_on_two_ranks_weigh_as_their_items(logit: Tensor) -> None:
