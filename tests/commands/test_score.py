@@ -85,7 +85,7 @@ def test_a_full_disk_is_said_with_the_folder(
 def test_processes_end_quietly_with_the_command(
     number: signal.Signals, to: str, code: int, said: str, package: Path, tmp_path: Path
 ) -> None:
-    table = pa.table({"items": [[1001] * 500] * 10_000})
+    table = pa.table({"items": [[1001] * 500] * 40_000})  # far more than is scored before the signal comes
     pq.write_table(table, tmp_path / "requests.parquet", row_group_size=50)
     arguments = ["score", str(package), str(tmp_path / "requests.parquet"), str(tmp_path / "scores"), "--processes=2"]
     with (tmp_path / "log").open("w") as log:
