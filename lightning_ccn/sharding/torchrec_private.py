@@ -1,7 +1,7 @@
 """All uses of TorchRec's and torch's private attributes, read in the sources of torchrec 1.6.1, 1.8.0 and 1.9.2.
 
 The attributes are the same in all three versions, except where a function says otherwise. If a newer TorchRec changes
-one, only this file needs an update.
+one, only this file needs an update, and `sizes_exchange.py`, whose classes inherit from two of TorchRec's.
 """
 
 from __future__ import annotations
