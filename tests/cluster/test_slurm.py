@@ -117,7 +117,10 @@ def test_a_run_lives_through_time_limit_requeue_dead_rank_and_dead_node(
     assert curve(run) == curve(undisturbed)
     assert curve_in_wandb(run) == pytest.approx(curve(undisturbed), abs=1e-6)
     lives = read_wandb(run.folder)
-    assert len(lives) >= 5 and {life.run.run_id for life in lives} == {(run.folder / "wandb_id").read_text()}
+    wandb_id = (run.folder / "wandb_id").read_text()
+    assert len(lives) >= 5 and {life.path.name for life in lives} == {f"run-{wandb_id}.wandb"}
+    # the client writes once a second: a life that is killed before has an empty file
+    assert {life.run.run_id for life in lives if life.history} == {wandb_id}
 
     # `make test-slurm ARGS="-k lives_through -rP"` shows this
     lines = timeline(run)
