@@ -14,6 +14,7 @@ from lightning_ccn.models.tan import TAN
 from lightning_ccn.nn.collaborative import Bound, HeadReads
 from lightning_ccn.nn.contrastive import (
     AttractionPairs,
+    PageDegrees,
     attraction_label_weights,
     attraction_loss,
     attraction_weight,
@@ -115,14 +116,12 @@ class CCN(TAN):
 
     def auxiliary_losses(self, prediction: Prediction, batch: PageBatch) -> dict[str, tuple[Tensor, float]]:
         """Repulsion and attraction over each page's exposed items, with their weights in Eq. 12."""
-        degree, clicks, pages = prediction.degree, batch.clicks, batch.page_lengths
-        assert degree is not None
-        assert clicks is not None
+        assert prediction.degree is not None
+        assert batch.clicks is not None
+        pages = PageDegrees.of(prediction.degree, batch.clicks, batch.page, batch.pages)
         losses = {}
         if self.repulsion:
             value = repulsion_loss(
-                degree,
-                clicks,
                 pages,
                 temperature=self.temperature,
                 orientation=self.orientation,
@@ -132,8 +131,6 @@ class CCN(TAN):
         if self.attraction:
             assert self.attraction_ratio is not None
             value = attraction_loss(
-                degree,
-                clicks,
                 pages,
                 scale=self.scale,
                 label_weights=self.label_weights,

@@ -23,20 +23,70 @@ Computations use at least float32, whatever the autocast state.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.nn.functional import softplus
 
 ORIENTATIONS = ("label", "printed")
 AttractionPairs = Literal["all", "clicked", "by_label"]
 
 
+class PageDegrees(NamedTuple):
+    """The collaborative degrees of a batch's exposed items in groups, one for each page and label.
+
+    Attributes:
+        degree: float32 [items] (float64 if given so), s of Eq. 4, page-major.
+        clicked: bool [items].
+        group: int64 [items], 2 * page + label.
+        size: [2 * pages], number of items of each group, of the degrees' type.
+    """
+
+    degree: Tensor
+    clicked: Tensor
+    group: Tensor
+    size: Tensor
+
+    @classmethod
+    def of(cls, degree: Tensor, clicks: Tensor, page: Tensor, pages: int) -> PageDegrees:
+        """Groups the items.
+
+        Args:
+            degree: float [items], s of Eq. 4, page-major.
+            clicks: [items], any dtype, 0 or 1.
+            page: int64 [items], the page of each item.
+            pages: Number of pages; some may be empty.
+
+        Raises:
+            ValueError: Shapes that do not fit.
+        """
+        shapes = [list(tensor.shape) for tensor in (degree, clicks, page)]
+        if len(shapes[0]) != 1 or shapes != 3 * [shapes[0]]:
+            raise ValueError("degree is {}, clicks {}, page {}; all three should be [items]".format(*shapes))
+        degree = degree.to(torch.promote_types(degree.dtype, torch.float32))
+        clicked = clicks > 0
+        group = torch.add(clicked, page, alpha=2)
+        size = degree.new_zeros(2 * pages).index_add(0, group, torch.ones_like(degree))
+        return cls(degree, clicked, group, size)
+
+    def exponent(self, divisor: float, name: str) -> Tensor:
+        """float [items], the degrees divided by an option of this name."""
+        if not divisor > 0:
+            raise ValueError(f"{name} is {divisor}; it divides the degree and must be above 0")
+        return self.degree / divisor
+
+    def sums(self, values: Tensor) -> Tensor:
+        """float [items] -> [2 * pages], the sum of each group."""
+        return torch.zeros_like(self.size).index_add(0, self.group, values)
+
+    def mean(self, loss: Tensor) -> Tensor:
+        """Mean over items; for a batch without items a 0 that is still part of the graph."""
+        return loss.sum() / max(len(loss), 1)
+
+
 def repulsion_loss(
-    degree: Tensor,
-    clicks: Tensor,
-    page_lengths: Tensor,
+    pages: PageDegrees,
     *,
     temperature: float,
     orientation: str = "label",
@@ -47,9 +97,7 @@ def repulsion_loss(
     `-log( e^{s_i/tau} / (e^{s_i/tau} + M sum_{j in N} w_j e^{s_j/tau}) )`
 
     Args:
-        degree: float [items], s of Eq. 4, page-major.
-        clicks: [items], any dtype, 0 or 1.
-        page_lengths: int64 [pages], sums to `items`; pages may be empty.
+        pages: The degrees, of any size.
         temperature: tau of Eq. 5 and 6.
         orientation: "label" or "printed", see the module's docstring.
         detach_weights: Whether the weights of Eq. 6 are constants in the backward pass.
@@ -58,44 +106,39 @@ def repulsion_loss(
         Scalar, float32 (float64 for float64 degrees). 0, with a gradient of 0, where no page has both labels.
 
     Raises:
-        ValueError: temperature not positive, unknown orientation, or shapes that do not fit.
+        ValueError: temperature not positive, or unknown orientation.
 
-    >>> page = torch.tensor([0.9, 0.2]), torch.tensor([1, 0]), torch.tensor([2])
-    >>> round(repulsion_loss(*page, temperature=0.5).item(), 4)  # softplus((0.2 - 0.9) / 0.5) for both items
+    >>> page = PageDegrees.of(torch.tensor([0.9, 0.2]), clicks=torch.tensor([1, 0]), page=torch.tensor([0, 0]), pages=1)
+    >>> round(repulsion_loss(page, temperature=0.5).item(), 4)  # softplus((0.2 - 0.9) / 0.5) for both items
     0.2204
     """
     if orientation not in ORIENTATIONS:
         raise ValueError(f"orientation is {orientation!r}; use one of {', '.join(ORIENTATIONS)}")
-    clicked, group = _page_click_group(degree, clicks, page_lengths)
-    groups = 2 * page_lengths.numel()
-    own = context = _exponent(degree, temperature, "temperature")  # [items]
+    group, size = pages.group, pages.size
+    own = context = pages.exponent(temperature, "temperature")  # [items]
     if orientation == "label":
         # An unclicked target uses -s for itself and for the clicked items; a clicked target uses s for both. So an
         # item enters the other label's context with the opposite of its own sign.
-        own = torch.where(clicked, own, -own)
+        own = torch.where(pages.clicked, own, -own)
         context = -own
 
-    size = own.new_zeros(groups).index_add(0, group, torch.ones_like(own))  # [groups]
-    lowest = own.new_full((groups,), math.inf).scatter_reduce(0, group, context.detach(), "amin")
-    lowest = lowest.masked_fill(size == 0, 0)
+    empty = size == 0  # [groups]
+    lowest = torch.full_like(size, math.inf).scatter_reduce(0, group, context.detach(), "amin").masked_fill(empty, 0)
     # Relative to the group's lowest member nothing overflows, and that member's own term of 1 keeps the sum at 1 or
     # above. Empty groups get a 1, not a clamp: at a sum of exactly 1, torch 2.14 gives a clamp no gradient.
-    total = own.new_zeros(groups).index_add(0, group, torch.exp(lowest[group] - context)).masked_fill(size == 0, 1)
+    total = pages.sums(torch.exp(lowest[group] - context)).masked_fill(empty, 1)
     log_size = size.clamp(min=1).log()
     log_mean = log_size + lowest - total.log()  # [groups], log of the harmonic mean
     if detach_weights:
-        mean = own.new_zeros(groups).index_add(0, group, context) / size.clamp(min=1)
-        log_mean = _with_gradient_of(log_mean, mean)
+        log_mean = log_mean.detach() + _without_value(pages.sums(context) / size.clamp(min=1))
 
     other = group ^ 1  # the same page's other label
-    loss = -functional.logsigmoid(own - (log_size + log_mean).index_select(0, other))
-    return _mean(torch.where(size[other] > 0, loss, 0))
+    loss = softplus((log_size + log_mean).index_select(0, other) - own)
+    return pages.mean(loss.masked_fill(empty[other], 0))
 
 
 def attraction_loss(
-    degree: Tensor,
-    clicks: Tensor,
-    page_lengths: Tensor,
+    pages: PageDegrees,
     *,
     scale: float,
     label_weights: tuple[float, float] = (1.0, 1.0),
@@ -107,9 +150,7 @@ def attraction_loss(
     It pulls the two angles together as long as they differ by less than pi, which `check_scale` guarantees.
 
     Args:
-        degree: float [items], s of Eq. 4, page-major.
-        clicks: [items], any dtype, 0 or 1.
-        page_lengths: int64 [pages], sums to `items`; pages may be empty.
+        pages: The degrees, each within [0, 1].
         scale: xi of Eq. 7 and 8.
         label_weights: Weights of unclicked and of clicked targets, see `attraction_label_weights`.
         detach_weights: Whether the weights of Eq. 8 are constants in the backward pass.
@@ -119,58 +160,34 @@ def attraction_loss(
         one label.
 
     Raises:
-        ValueError: scale not positive, or shapes that do not fit.
+        ValueError: scale not positive.
 
-    >>> page = torch.tensor([0.9, 0.2, 0.5]), torch.tensor([1, 1, 0]), torch.tensor([3])
-    >>> round(attraction_loss(*page, scale=0.8).item(), 4)  # angles 3.08 and 1.28, and one item without a set
+    >>> degree, clicks = torch.tensor([0.9, 0.2, 0.5]), torch.tensor([1, 1, 0])
+    >>> page = PageDegrees.of(degree, clicks, page=torch.tensor([0, 0, 0]), pages=1)
+    >>> round(attraction_loss(page, scale=0.8).item(), 4)  # angles 3.08 and 1.28, and one item without a set
     0.6307
     """
-    clicked, group = _page_click_group(degree, clicks, page_lengths)
-    groups = 2 * page_lengths.numel()
-    exponent = _exponent(degree, scale, "scale")  # [items]
-    fixed = exponent.detach()
-    size = exponent.new_zeros(groups).index_add(0, group, torch.ones_like(exponent))  # [groups]
-    alone = size[group] == 1  # [items]
-
-    # The sum over the others is the total minus the item's own term. That cancels numerically if the own term is
-    # nearly the whole total, which can only happen to the group's lowest item. So that item (the first, if several are
-    # equal) gets a sum of its own, relative to the second lowest. For every other item, the lowest item's term of 1
-    # stays in the sum, and the difference is at least half of the total.
-    infinite = exponent.new_full((groups,), math.inf)
-    lowest = infinite.scatter_reduce(0, group, fixed, "amin")
-    index = torch.arange(group.numel(), device=group.device)
-    candidate = torch.where(fixed == lowest[group], index, group.numel())
-    first = index.new_full((groups,), group.numel()).scatter_reduce(0, group, candidate, "amin")
-    is_lowest = index == first[group]  # [items], one in each group
-    second = infinite.scatter_reduce(0, group, fixed.masked_fill(is_lowest, math.inf), "amin")
-
-    share = torch.exp(lowest[group] - exponent)
-    total = exponent.new_zeros(groups).index_add(0, group, share)
-    # Masked before exp: relative to the second lowest, the lowest item's term may overflow, and 0 * inf is NaN in the
-    # backward pass.
-    share_of_rest = torch.exp((second[group] - exponent).masked_fill(is_lowest, -math.inf))
-    total_of_rest = exponent.new_zeros(groups).index_add(0, group, share_of_rest)
-
-    reference = torch.where(is_lowest, second[group], lowest[group])
-    others = torch.where(
-        is_lowest, total_of_rest.index_select(0, group), total.index_select(0, group) - share
-    ).masked_fill(alone, 1)
-    others_size = (size[group] - 1).clamp(min=1)
-    log_mean = others_size.log() + reference - others.log()  # [items]
+    others_size = pages.size[pages.group] - 1  # [items]
+    alone = others_size == 0
+    # An item without a set gets an exponent of 0 and a difference of 0, so its loss and gradient are exactly 0.
+    exponent = pages.exponent(scale, "scale").masked_fill(alone, 0)
+    # The harmonic mean of the others' angles. With degrees within [0, 1] and a scale that `check_scale` passes, every
+    # term is between .24 and 1, so little is lost in the difference of the group's sum and the item's own term.
+    inverse = torch.exp(-exponent)
+    others = pages.sums(inverse).index_select(0, pages.group) - inverse
+    others_angle = others_size / others.masked_fill(alone, 1)
     if detach_weights:
-        exponents = exponent.new_zeros(groups).index_add(0, group, exponent)
-        log_mean = _with_gradient_of(log_mean, (exponents.index_select(0, group) - exponent) / others_size)
+        mean = (pages.sums(exponent).index_select(0, pages.group) - exponent) / others_size.clamp(min=1)
+        others_angle = others_angle.detach() * torch.exp(_without_value(mean))
 
-    # An item without a set gets two angles of 1, so its loss and gradient are exactly 0 whatever its degree. Far
-    # beyond the cosine's first period an angle has no meaning, but it must not become inf - inf.
-    angle, others_angle = (log.masked_fill(alone, 0).clamp(max=60).exp() for log in (exponent, log_mean))
+    difference = (exponent.exp() - others_angle).masked_fill(alone, 0)
     # (1 + cos x) / 2 = cos(x/2)^2; near pi the sum loses its digits in float32 and the square does not. The clamp cuts
     # off the pole at pi: the gradient in x grows to 1e3 before it, and is 0 within 2e-3 of pi.
-    loss = -2 * torch.cos((angle - others_angle) / 2).abs().clamp(min=1e-3).log()
+    loss = -2 * torch.cos(difference / 2).abs().clamp(min=1e-3).log()
+    of_unclicked, of_clicked = label_weights
     if label_weights != (1.0, 1.0):
-        of_unclicked, of_clicked = label_weights
-        loss = torch.where(clicked, of_clicked * loss, of_unclicked * loss)
-    return _mean(loss)
+        loss = loss * torch.where(pages.clicked, of_clicked, of_unclicked)
+    return pages.mean(loss)
 
 
 def attraction_weight(clicked_per_page: float, unclicked_per_page: float) -> float:
@@ -268,32 +285,10 @@ def check_scale(bound: str, scale: float) -> None:
         raise ValueError(f"with scale xi {scale:g} the angles of Eq. 7 may differ by pi or more; {remedy}")
 
 
-def _page_click_group(degree: Tensor, clicks: Tensor, page_lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """bool [items], clicked; int64 [items], 2 * page + label."""
-    shapes = [list(tensor.shape) for tensor in (degree, clicks, page_lengths)]
-    if shapes[0] != shapes[1] or [len(shape) for shape in shapes] != [1, 1, 1]:
-        raise ValueError(
-            "degree is {}, clicks {}, page_lengths {}; they should be [items], [items], [pages]".format(*shapes)
-        )
-    clicked = clicks > 0
-    page = torch.repeat_interleave(page_lengths, output_size=shapes[0][0])
-    return clicked, torch.add(clicked, page, alpha=2)
+def _without_value(mean: Tensor) -> Tensor:
+    """0, with the gradient that the logarithm of the weighted sum has if its weights are constants.
 
-
-def _exponent(degree: Tensor, divisor: float, name: str) -> Tensor:
-    if not divisor > 0:
-        raise ValueError(f"{name} is {divisor}; it divides the degree and must be above 0")
-    return degree.to(torch.promote_types(degree.dtype, torch.float32)) / divisor
-
-
-def _with_gradient_of(log_mean: Tensor, mean: Tensor) -> Tensor:
-    """`log_mean`, with the gradient that it has if the weights are constants: that of the exponents' mean.
-
-    d ln(sum_j w_j e^{x_j}) / d x_j = w_j e^{x_j} / sum_k w_k e^{x_k} = 1 / |S|, as all w_j e^{x_j} are equal.
+    d ln(sum_j w_j e^{x_j}) / d x_j = w_j e^{x_j} / sum_k w_k e^{x_k} = 1 / |S|, as all w_j e^{x_j} are equal: the
+    gradient of the exponents' mean.
     """
-    return log_mean.detach() + (mean - mean.detach())
-
-
-def _mean(loss: Tensor) -> Tensor:
-    """Mean over items; for a batch without items a 0 that is still part of the graph."""
-    return loss.sum() / max(loss.numel(), 1)
+    return mean - mean.detach()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_ccn.data.padding import Places
-from lightning_ccn.nn.contrastive import repulsion_loss
+from lightning_ccn.nn.contrastive import PageDegrees, repulsion_loss
 from lightning_ccn.nn.listwise import listwise_softmax_loss
 from lightning_ccn.nn.pairwise import category_tiers, pairwise_loss
 from tests.models.pages import planted
@@ -96,7 +96,8 @@ def test_a_pair_alone_has_the_repulsion_loss_and_twice_the_listwise_loss() -> No
     logit, clicks, lengths = torch.tensor([0.3, -1.2]), torch.tensor([0, 1]), torch.tensor([2])
     loss = pairwise_loss(logit, clicks, places([2]))
     torch.testing.assert_close(loss, 2 * listwise_softmax_loss(logit, clicks, lengths))
-    torch.testing.assert_close(loss, repulsion_loss(logit, clicks, lengths, temperature=1.0))
+    page = PageDegrees.of(logit, clicks, torch.tensor([0, 0]), 1)
+    torch.testing.assert_close(loss, repulsion_loss(page, temperature=1.0))
 
 
 def test_it_is_computed_in_float32_under_autocast(logit: Tensor) -> None:
