@@ -26,4 +26,4 @@ def behaviours_of(segments: Sequence[Sequence[int]], gaps: Sequence[Sequence[int
     )
     assert flat is not None
     longest = max(map(len, segments), default=0) or 1
-    return pad_behaviours(flat, lengths.cumsum(0) - lengths, lengths, longest, gap)
+    return pad_behaviours(flat, lengths, longest, gap)

@@ -146,22 +146,24 @@ class PageBatch(Pipelineable):
     @property
     def long_of_target(self) -> PaddedBehaviours:
         """The long behaviours of each target's category: [items, longest_long]."""
-        return self._once("long_of_target", lambda: self._pad_long(self.target_group))
+        return self._once("long_of_target", lambda: self._long.of(self.target_group))
 
     @property
     def long_of_trigger(self) -> PaddedBehaviours:
         """The long behaviours of the trigger's category: [pages, longest_long]."""
-        return self._once("long_of_trigger", lambda: self._pad_long(self.trigger_group))
+        return self._once("long_of_trigger", lambda: self._long.of(self.trigger_group))
+
+    @property
+    def _long(self) -> PaddedBehaviours:
+        return self._once("long", self._pad_long)  # [groups, longest_long]
 
     def _pad_short(self) -> PaddedBehaviours:
-        starts = self.short_lengths.cumsum(0) - self.short_lengths
-        return pad_behaviours(self.short, starts, self.short_lengths, self.longest_short, self.short_gap)
+        return pad_behaviours(self.short, self.short_lengths, self.longest_short, self.short_gap)
 
-    def _pad_long(self, group: Tensor) -> PaddedBehaviours:
+    def _pad_long(self) -> PaddedBehaviours:
         if not self.longest_long:
             raise ValueError("the batch has no long behaviours, since the system says `reads_long = False`")
-        starts = self._once("long_starts", lambda: self.long_lengths.cumsum(0) - self.long_lengths)
-        return pad_behaviours(self.long, starts[group], self.long_lengths[group], self.longest_long, self.long_gap)
+        return pad_behaviours(self.long, self.long_lengths, self.longest_long, self.long_gap)
 
     def _once(self, name: str, make: Callable[[], T]) -> T:
         """What `make` returns, made once; torch.compile makes it where it is used, as part of a larger kernel."""

@@ -48,36 +48,41 @@ class PaddedBehaviours:
 
     Attributes:
         index: Int64 [segments, longest], index into the batch's distinct items; any valid index where there is none.
-        seen: Bool [segments, longest], whether there is a behaviour.
-        filled: Bool [segments, 1], whether the segment has any.
-        bias: Float32 [segments, 1, 1, longest], added to attention's logits: -inf where there is no behaviour, else 0;
+        filled: Bool [segments, 1], whether the segment has any behaviour.
+        bias: Float32 [segments, 1, longest], added to attention's logits: -inf where there is no behaviour, else 0;
             0 throughout an empty segment, since a softmax over nothing would be NaN.
         gap: Int64 [segments, longest], the bucket of each behaviour's time before the page, see `time_gaps`; any bucket
             where there is none. None if the reader was not told to read the times.
     """
 
     index: Tensor
-    seen: Tensor
     filled: Tensor
     bias: Tensor
     gap: Tensor | None = None
 
+    @property
+    def seen(self) -> Tensor:
+        """Bool [segments, longest], whether there is a behaviour."""
+        return (self.bias == 0).squeeze(1) & self.filled
 
-def pad_behaviours(
-    behaviour: Tensor, starts: Tensor, lengths: Tensor, longest: int, gap: Tensor | None = None
-) -> PaddedBehaviours:
-    """The padded form of segments of behaviours, which may overlap, and may leave some out.
+    def of(self, segment: Tensor) -> PaddedBehaviours:
+        """The behaviours of these segments, int64 [any number]; a segment may be among them many times."""
+        gap = None if self.gap is None else self.gap[segment]
+        return PaddedBehaviours(self.index[segment], self.filled[segment], self.bias[segment], gap)
+
+
+def pad_behaviours(behaviour: Tensor, lengths: Tensor, longest: int, gap: Tensor | None = None) -> PaddedBehaviours:
+    """The padded form of a ragged tensor of behaviours.
 
     Args:
-        behaviour: Int64 [behaviours], index into the batch's distinct items.
-        starts: Int64 [segments], the place of each segment's first behaviour.
-        lengths: Int64 [segments].
+        behaviour: Int64 [behaviours], index into the batch's distinct items, segment by segment.
+        lengths: Int64 [segments]; their sum is `behaviours`.
         longest: The largest of the lengths, or more; at least 1.
         gap: Int64 [behaviours], the bucket of each behaviour's time before the page.
     """
+    starts = lengths.cumsum(0) - lengths
     lengths = lengths.unsqueeze(1)  # [segments, 1]
     column = torch.arange(longest, device=lengths.device)
-    seen = column < lengths
     places = column + starts.unsqueeze(1)
     behaviours = behaviour.numel()
     # beyond a segment's end there are others' behaviours, and beyond the last one nothing
@@ -87,6 +92,11 @@ def pad_behaviours(
     else:
         index = torch.zeros_like(places)
         gaps = None if gap is None else index
-    empty = lengths == 0
-    bias = torch.where(seen | empty, 0.0, -torch.inf)[:, None, None]
-    return PaddedBehaviours(index, seen, ~empty, bias, gaps)
+    return PaddedBehaviours(index, *filled_and_bias(column, lengths), gaps)
+
+
+def filled_and_bias(column: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """`filled` and `bias` of `PaddedBehaviours`, from int64 [longest], 0 and up, and int64 [segments, 1]."""
+    filled = lengths > 0
+    beyond = (column >= lengths) & filled  # [segments, longest]
+    return filled, torch.where(beyond, -torch.inf, 0.0).unsqueeze(1)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lightning_ccn.data.padding import PaddedBehaviours, Places
+from lightning_ccn.data.padding import PaddedBehaviours, Places, filled_and_bias
 from lightning_ccn.nn.tables import Embedded, PageEmbedding
 
 
@@ -119,10 +119,7 @@ class OnePage:
 
 def _padded(index: Tensor, lengths: Tensor, gap: Tensor | None) -> PaddedBehaviours:
     """Int64 [segments, longest], int64 [segments], int64 [segments, longest] -> the padded behaviours."""
-    seen = torch.arange(index.shape[1]) < lengths[:, None]
-    filled = lengths[:, None] > 0
-    bias = torch.where(seen | ~filled, 0.0, -torch.inf)[:, None, None]
-    return PaddedBehaviours(index, seen, filled, bias, gap)
+    return PaddedBehaviours(index, *filled_and_bias(torch.arange(index.shape[1]), lengths[:, None]), gap)
 
 
 class GivenEmbedding(nn.Module):

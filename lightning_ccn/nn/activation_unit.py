@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lightning_ccn.data.padding import PaddedBehaviours, Places
 from lightning_ccn.nn.dice import Dice
-from lightning_ccn.nn.gather import gather
+from lightning_ccn.nn.gather import gather_padded
 
 Activation = Literal["prelu", "dice"]
 
@@ -54,7 +54,7 @@ class ActivationUnit(nn.Module):
             float [items, dim]; zeros where the page has no behaviours.
         """
         targets = places.pad(target)  # [pages, T, dim]
-        sequence = gather(behaviours.index, item)  # [pages, B, dim]
+        sequence = gather_padded(behaviours.index, item)  # [pages, B, dim]
         scaled = self.gain * targets
         # W (behaviour * target) = (W * target) behaviour: one product per page, and no row per pair
         of_each = torch.addcmul(self.of_behaviour.weight, scaled[:, :, None], self.of_product.weight)

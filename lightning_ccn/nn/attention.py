@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 
 from lightning_ccn.data.padding import PaddedBehaviours, Places
-from lightning_ccn.nn.gather import gather
+from lightning_ccn.nn.gather import gather_padded
 from lightning_ccn.nn.weighted_means import weighted_means
 
 
@@ -60,7 +60,7 @@ class TargetAttention(nn.Module):
         if places.place is None:
             return self._of_one(query, item, behaviours, time)
         queries, keys, values = self._projected(query, places, item, behaviours, time)
-        return _ragged(_attend(queries, keys, values, behaviours.bias), places, behaviours)
+        return _ragged(_attend(queries, keys, values, behaviours.bias[:, None]), places, behaviours)
 
     def cascaded(
         self,
@@ -87,7 +87,7 @@ class TargetAttention(nn.Module):
             no behaviours.
         """
         queries, keys, values = self._projected(query, places, item, behaviours)
-        first = _attend(queries, keys, values, behaviours.bias)
+        first = _attend(queries, keys, values, behaviours.bias[:, None])
         mask, values = then.as_mask(asked, item, behaviours)
         second = _attend(queries, keys, values, mask)
         return _ragged(first, places, behaviours), _ragged(second, places, behaviours)
@@ -103,9 +103,9 @@ class TargetAttention(nn.Module):
             The logits, float [segments, heads, 1, longest], -inf where there is no behaviour; and the values, float
             [segments, heads, longest, dim / heads].
         """
-        logits = self._asked(query) @ gather(behaviours.index, item).mT  # [segments, heads, longest]
+        logits = self._asked(query) @ gather_padded(behaviours.index, item).mT  # [segments, heads, longest]
         (values,) = self._of_behaviours([self.value], item, behaviours)
-        return behaviours.bias + logits[:, :, None], values
+        return (behaviours.bias + logits)[:, :, None], values
 
     def _projected(
         self, query: Tensor, places: Places, item: Tensor, behaviours: PaddedBehaviours, time: Tensor | None = None
@@ -136,13 +136,13 @@ class TargetAttention(nn.Module):
         and all heads share them.
         """
         items = _gathered(behaviours, item, time)  # [segments, longest, dim]
-        means = weighted_means(self._asked(query), items, behaviours.bias.squeeze(1))  # [segments, heads, dim]
+        means = weighted_means(self._asked(query), items, behaviours.bias)  # [segments, heads, dim]
         return _project(means, self._of_heads(self.value)) * behaviours.filled
 
     def _asked(self, query: Tensor) -> Tensor:
         """What each head multiplies an item with for its logit: [segments, dim] -> [segments, heads, dim]."""
         w_query, w_key = self._of_heads(self.query), self._of_heads(self.key)
-        asked = torch.bmm(w_query.mT * self.scale, w_key).transpose(0, 1).flatten(1)  # [dim, heads * dim]
+        asked = torch.einsum("hsi,hsj->ihj", w_query * self.scale, w_key).flatten(1)  # [dim, heads * dim]
         return (query @ asked).unflatten(1, (self.heads, -1))
 
     def _of_heads(self, projection: nn.Linear) -> Tensor:
@@ -156,12 +156,12 @@ class TargetAttention(nn.Module):
 
 def _gathered(behaviours: PaddedBehaviours, item: Tensor, time: Tensor | None) -> Tensor:
     """The row of each behaviour's item, plus that of its time gap: [segments, longest, dim]."""
-    rows = gather(behaviours.index, item)
+    rows = gather_padded(behaviours.index, item)
     if time is None:
         return rows
     if behaviours.gap is None:
         raise ValueError("the batch has no time gaps: only for a system that says `reads_gaps = True` are they read")
-    return rows + gather(behaviours.gap, time)
+    return rows + gather_padded(behaviours.gap, time)
 
 
 def _ragged(attended: Tensor, places: Places, behaviours: PaddedBehaviours) -> Tensor:
@@ -182,4 +182,4 @@ def _project(means: Tensor, weight: Tensor) -> Tensor:
         # The gradient of a batched product's weights is a sum over all segments for a few numbers: work for four of a
         # GPU's multiprocessors. One larger product with zeros in it is split over all of them.
         return means.flatten(1) @ torch.block_diag(*weight.mT)
-    return torch.bmm(means.transpose(0, 1), weight.mT).transpose(0, 1).flatten(1)
+    return torch.einsum("nhd,hsd->nhs", means, weight).flatten(1)

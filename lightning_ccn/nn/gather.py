@@ -15,14 +15,17 @@ def gather(index: Tensor, rows: Tensor) -> Tensor:
     order is not fixed; `embedding` sorts the indices first, in two dozen, so deterministic runs use it.
 
     Args:
-        index: int64 of any shape.
+        index: int64 [any number].
         rows: float [rows, dim].
 
     Returns:
-        float [*index.shape, dim].
+        float [any number, dim].
     """
     if torch.are_deterministic_algorithms_enabled() and rows.is_cuda:
         return embedding(index, rows)
-    if index.dim() == 1:
-        return rows.index_select(0, index)
-    return rows.index_select(0, index.flatten()).view(*index.shape, rows.shape[1])
+    return rows.index_select(0, index)
+
+
+def gather_padded(index: Tensor, rows: Tensor) -> Tensor:
+    """The same for an index int64 [segments, longest]: float [segments, longest, dim]."""
+    return gather(index.flatten(), rows).unflatten(0, index.shape)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_ccn.data.padding import PaddedBehaviours
-from lightning_ccn.nn.gather import gather
+from lightning_ccn.nn.gather import gather_padded
 
 
 def sequence_mean(item: Tensor, behaviours: PaddedBehaviours) -> Tensor:
@@ -20,4 +20,4 @@ def sequence_mean(item: Tensor, behaviours: PaddedBehaviours) -> Tensor:
         float [segments, dim]; zeros where the segment has no behaviours.
     """
     share = behaviours.seen / behaviours.seen.sum(1, keepdim=True).clamp(min=1)  # [segments, longest]
-    return torch.bmm(share[:, None], gather(behaviours.index, item)).squeeze(1)
+    return torch.bmm(share[:, None], gather_padded(behaviours.index, item)).squeeze(1)

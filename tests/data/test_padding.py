@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from lightning_ccn.data.padding import Places, pad_behaviours
+from lightning_ccn.data.padding import Places
 from tests.segments import behaviours_of, places_of
 
 
@@ -36,13 +36,19 @@ def test_behaviours_are_padded_at_their_end_and_empty_segments_may_be_looked_at(
 
 
 def test_segments_may_be_chosen_and_repeated() -> None:
-    behaviour, starts, lengths = torch.tensor([1, 2, 3, 4]), torch.tensor([3, 0, 3]), torch.tensor([1, 3, 1])
-    padded = pad_behaviours(behaviour, starts, lengths, longest=3)
+    padded = behaviours_of([[1, 2, 3], [], [4], [5]], gaps=[[10, 20, 30], [], [40], [50]]).of(
+        torch.tensor([2, 0, 2, 1])
+    )
     assert [index[seen].tolist() for index, seen in zip(padded.index, padded.seen, strict=True)] == [
         [4],
         [1, 2, 3],
         [4],
+        [],
     ]
+    assert padded.filled.flatten().tolist() == [True, True, True, False]
+    assert padded.bias.isneginf().sum((1, 2)).tolist() == [2, 0, 2, 0]
+    assert padded.gap is not None
+    assert padded.gap[padded.seen].tolist() == [40, 10, 20, 30, 40]
 
 
 def test_no_behaviours_at_all_leave_an_index_that_can_be_looked_up() -> None:
