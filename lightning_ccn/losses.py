@@ -109,7 +109,7 @@ def batch_losses(
     loss = terms["ce"]
     for name, (value, weight) in system.auxiliary_losses(replace(prediction, logit=logit), batch).items():
         terms[name] = value
-        loss = loss + auxiliary * weight * value
+        loss = loss + (auxiliary * weight) * value
     if weights.listwise:
         terms["listwise"] = listwise_softmax_loss(logit, batch.clicks, batch.page_lengths)
         loss = loss + weights.listwise * terms["listwise"]

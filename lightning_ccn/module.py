@@ -224,7 +224,8 @@ class CTRModule(L.LightningModule):
         prediction = self._forward(batch)
         assert self.model is not None
         auxiliary = auxiliary_factor(self.auxiliary_start, self.trainer.global_step, self._steps)
-        factor = torch.full((), auxiliary, device=self.device)  # a number would be compiled anew in each step
+        # as a number, it would be compiled anew in each step
+        factor = torch.full((), auxiliary, device=self.device) if self.compile_layers else auxiliary
         losses = self._losses(self.model, self.position_bias, self.loss_weights, prediction, batch, factor)
         names, loss = tuple(losses.terms), losses.terms["loss"]
         self.finite_loss.check()  # the step before

@@ -26,9 +26,8 @@ def degree_sums(degree: Tensor, clicks: Tensor) -> Tensor:
     Returns:
         float64 [2, 2], for `ItemMeans.add_sums`.
     """
-    clicks = clicks.double()
     label = torch.stack([clicks, 1 - clicks])  # [2, items]
-    return torch.stack([(label * degree.detach()).sum(1), label.sum(1)])
+    return torch.stack([label * degree.detach(), label]).sum(2, dtype=torch.float64)
 
 
 class ItemMeans:
@@ -45,8 +44,7 @@ class ItemMeans:
 
     def add(self, names: Names, means: Tensor, items: int) -> None:
         """Adds a batch's means over its items, float [names]."""
-        sums = means.double() * items
-        self.add_sums(names, torch.stack([sums, torch.full_like(sums, items)]))
+        self.add_sums(names, torch.stack([means, torch.ones_like(means)]).double() * items)
 
     def add_sums(self, names: Names, sums: Tensor) -> None:
         """Adds a batch's sums and their weights, float64 [2, names]."""

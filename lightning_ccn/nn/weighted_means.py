@@ -24,7 +24,8 @@ def weighted_means(queries: Tensor, items: Tensor, bias: Tensor) -> Tensor:
         # the sums of products become part of the kernels that gather the items, which are then never written to memory
         logits = (queries[:, :, None] * items[:, None]).sum(3) + bias
         return (logits.softmax(2)[:, :, :, None] * items[:, None]).sum(2)
-    if torch.is_grad_enabled() and not (torch.compiler.is_compiling() or torch.is_autocast_enabled(items.device.type)):
+    autocast = torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
+    if torch.is_grad_enabled() and not (autocast or torch.compiler.is_compiling()):
         means: Tensor = _WeightedMeans.apply(queries, items, bias)
         return means
     return torch.bmm(torch.baddbmm(bias, queries, items.mT).softmax(2), items)

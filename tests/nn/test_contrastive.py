@@ -127,7 +127,7 @@ def test_value_and_gradient_are_those_of_the_printed_formulas(ours: Loss, paper:
 
 @pytest.mark.parametrize(("ours", "paper"), LOSSES)
 def test_float32_is_right(ours: Loss, paper: Loss) -> None:
-    # e^{s / 0.5} with s up to 50 / 0.5 is e^200, where float32 ends at e^88. The attraction is for degrees within [0, 1].
+    # e^{s / 0.5} with s up to 50 / 0.5 is e^200, where float32 ends at e^88. The attraction is for bounded degrees.
     low, high = (0, 1) if ours.func is attraction_loss else (-50 / TAU, 50 / TAU)
     degree, clicks, lengths = ragged_pages(2, low, high)
     degree = degree.float().double()  # the same numbers for both
