@@ -1,6 +1,6 @@
 # `make` alone lists the targets and variables.
 
-#? CONFIG      more YAML files for the run; later ones win: CONFIG="a.yaml b.yaml"; train has conf/model/ccn.yaml without it
+#? CONFIG      more YAML files for the run; later ones win: CONFIG="a.yaml b.yaml"
 #? ARGS        more options for the command: ARGS="--trainer.max_epochs 1"
 #? DATA        dataset folder (default: data/world, a synthetic world that is made if it is missing)
 #? CKPT        checkpoint folder to start or predict from
@@ -122,10 +122,9 @@ data: install  ## make the synthetic promotion world, unless the dataset folder 
 	else $(CCN) data world "$(FOLDER)" $(WORLD_ARGS); fi
 
 DEFAULT = --config conf/experiment/default.yaml --data.folder "$(FOLDER)"
-SYSTEM = $(or $(CONFIGS),--config conf/model/ccn.yaml)
 
 train: data  ## train and test CCN: CONFIG= DATA= ARGS=
-	$(CCN) fit $(DEFAULT) $(SYSTEM) $(ARGS)
+	$(CCN) fit $(DEFAULT) $(CONFIGS) $(ARGS)
 
 # ccn finds the options of the checkpoint's run by itself.
 FINETUNE = fit --config conf/experiment/finetune.yaml --finetune "$(CKPT)" --data.folder "$(FOLDER)" $(CONFIGS) $(ARGS)
@@ -158,7 +157,7 @@ SUBMIT = $(CCN) submit $(if $(PARTITION),--partition "$(PARTITION)") $(if $(TIME
 SUBMIT_RUN = $(SUBMIT) --nodes $(or $(NODES),2) --gpus $(or $(GPUS),8)
 
 train-multinode: $(if $(RESUME),install,data)  ## train on a SLURM cluster: NODES= GPUS= CONFIG= DATA= ARGS= RESUME=
-	$(SUBMIT_RUN) $(if $(RESUME),--resume "$(RESUME)" fit $(CONFIGS),fit $(DEFAULT) $(SYSTEM)) $(ARGS)
+	$(SUBMIT_RUN) $(if $(RESUME),--resume "$(RESUME)" fit $(CONFIGS),fit $(DEFAULT) $(CONFIGS)) $(ARGS)
 
 finetune-multinode: need-CKPT need-DATA install  ## fine-tune on a SLURM cluster: NODES= GPUS= CKPT= DATA=
 	$(SUBMIT_RUN) $(FINETUNE)

@@ -67,7 +67,8 @@ class CTRModule(L.LightningModule):
             `nn.order_head`, and the data need orders; works with any system.
         auxiliary_start: Factor on the system's auxiliary losses, such as CCN's contrast, in the first step. It falls
             linearly to 1 over the first quarter of the steps. A large one helps CCN's collaborative degree to start
-            where clicks or pages are few, see docs/reproduction.md.
+            where clicks or pages are few, see docs/reproduction.md. If None, it is the system's (5 for CCN, else 1);
+            in a run without an end, 1.
         cold_below: If set, a test reports by segment too, see `evaluation.segments`; items are cold that the training
             split of the tested folder shows less often than this.
         freeze: Names of tables and layers that are not trained, see `nn.freezing`.
@@ -90,7 +91,7 @@ class CTRModule(L.LightningModule):
         listwise_weight: float = 0.0,
         pairwise_weight: float = 0.0,
         order_weight: float = 0.0,
-        auxiliary_start: float = 1.0,
+        auxiliary_start: float | None = None,
         cold_below: int | None = None,
         freeze: Sequence[str] = (),
         compile_layers: bool = False,
@@ -103,7 +104,7 @@ class CTRModule(L.LightningModule):
             ("listwise_weight", listwise_weight),
             ("pairwise_weight", pairwise_weight),
             ("order_weight", order_weight),
-            ("auxiliary_start", auxiliary_start),
+            ("auxiliary_start", 1.0 if auxiliary_start is None else auxiliary_start),
         ):
             if not 0 <= value < math.inf:
                 raise OptionError(f"model.{name} is {value}: it must be a number from 0 on")
@@ -115,7 +116,8 @@ class CTRModule(L.LightningModule):
         self.lr, self.optimizer, self.lr_scheduler = lr, optimizer, lr_scheduler
         self.final_lr, self.initial_accumulator = final_lr, initial_accumulator
         self.loss_weights = LossWeights(listwise_weight, pairwise_weight, order_weight)
-        self.auxiliary_start, self._steps = auxiliary_start, 1.0  # the steps of the run; known when it starts
+        self._given_start = auxiliary_start
+        self.auxiliary_start, self._steps = 1.0, 1.0  # those of the run; known when it starts
         self.freeze_names, self.compile_layers, self.cold_below = list(freeze), compile_layers, cold_below
         self.model: System | None = None
         self.order_head: OrderHead | None = None
@@ -311,11 +313,7 @@ class CTRModule(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The dense layers' optimizer, and the schedule that the tables' learning rate follows too."""
         self._steps = max(self.trainer.estimated_stepping_batches, 1)
-        if self.auxiliary_start != 1 and self._steps == math.inf:
-            raise OptionError(
-                f"model.auxiliary_start is {self.auxiliary_start}: it falls over the first quarter of a run, and this "
-                "one has no end; set trainer.max_epochs or trainer.max_steps, or leave it out"
-            )
+        self.auxiliary_start = self._start_of_auxiliary_losses()
         dense = [parameter for parameter in self.parameters() if parameter.requires_grad]
         if self.optimizer is not None:
             optimizer = self.optimizer(dense, self.lr)
@@ -323,6 +321,18 @@ class CTRModule(L.LightningModule):
             optimizer = DenseAdagrad(dense, self.lr, self.initial_accumulator)
         schedule = self.lr_scheduler(optimizer) if self.lr_scheduler is not None else self._linear_fall(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _start_of_auxiliary_losses(self) -> float:
+        assert self.model is not None, "configure_model comes first"
+        start, endless = self._given_start, self._steps == math.inf
+        if start is None:
+            return 1.0 if endless else self.model.auxiliary_start
+        if endless and start != 1:
+            raise OptionError(
+                f"model.auxiliary_start is {start}: it falls over the first quarter of a run, and this one has no end; "
+                "set trainer.max_epochs or trainer.max_steps, or leave it out"
+            )
+        return start
 
     def _linear_fall(self, optimizer: Optimizer) -> LRScheduler:
         return LambdaLR(optimizer, lambda step: 1 - (1 - self.final_lr) * min(step / self._steps, 1.0))

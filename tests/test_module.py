@@ -18,6 +18,7 @@ from lightning_ccn.data.check.check import check
 from lightning_ccn.data.dataset import Dataset
 from lightning_ccn.errors import OptionError
 from lightning_ccn.evaluation.split_metrics import SplitMetrics
+from lightning_ccn.models.ccn import CCN
 from lightning_ccn.models.system import Prediction, System
 from lightning_ccn.models.tan import TAN
 from lightning_ccn.module import CTRModule
@@ -142,16 +143,28 @@ def test_a_system_without_auxiliary_losses_trains(dataset: Path, tmp_path: Path)
     assert fit(dataset, tmp_path, "--model.system", "tests.test_module.Plain") == 0
 
 
-def test_the_auxiliary_losses_fall_to_their_weight_over_the_first_quarter_of_a_run(
-    dataset: Path, tmp_path: Path
-) -> None:
+def auxiliary_factor_of_step(dataset: Path, tmp_path: Path, *options: str) -> list[float]:
+    """What each logged step of CCN multiplies the repulsion by, if its weight is .5."""
     ccn = ["--model.system", "CCN", "--model.system.attraction", "false", "--model.system.contrast_weight", "0.5"]
-    assert fit(dataset, tmp_path, *ccn, "--model.auxiliary_start", "9") == 0
+    assert fit(dataset, tmp_path, *ccn, *options) == 0
     with (tmp_path / "default" / "r" / "metrics.csv").open(newline="") as lines:
         logged = [line for line in csv.DictReader(lines) if line.get("train_repulsion")]
     added = [float(line["train_loss"]) - float(line["train_ce"]) for line in logged]
-    factors = [of / (0.5 * float(line["train_repulsion"])) for of, line in zip(added, logged, strict=True)]
+    return [of / (0.5 * float(line["train_repulsion"])) for of, line in zip(added, logged, strict=True)]
+
+
+def test_the_auxiliary_losses_fall_to_their_weight_over_the_first_quarter_of_a_run(
+    dataset: Path, tmp_path: Path
+) -> None:
+    factors = auxiliary_factor_of_step(dataset, tmp_path, "--model.auxiliary_start", "9")
     assert factors == pytest.approx([9, 1 + 8 / 3, 1, 1, 1, 1], rel=1e-3)  # the quarter of 6 steps is 1.5
+
+
+def test_ccn_raises_its_losses_at_the_start_unless_the_run_has_no_end(dataset: Path, tmp_path: Path) -> None:
+    first, *_, last = auxiliary_factor_of_step(dataset, tmp_path / "ends")
+    assert (first, last) == pytest.approx((CCN.auxiliary_start, 1), rel=1e-3)
+    endless = ["--trainer.max_epochs", "-1", "--trainer.max_time", "00:00:00:03"]
+    assert auxiliary_factor_of_step(dataset, tmp_path / "endless", *endless)[0] == pytest.approx(1, rel=1e-3)
 
 
 def test_a_run_without_an_end_has_no_first_quarter(

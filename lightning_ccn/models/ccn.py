@@ -42,7 +42,7 @@ class CCN(TAN):
         direct_degree: Whether the degree, without its bound, is also added to the head's output, see `models.tan.TAN`.
         item_kernel: Lookup kernel of the tables, see `nn.tables.ItemTables`; `auto` chooses by device.
         table_dtype: Type of the tables' values in memory, see `nn.tables.PageEmbedding`.
-        contrast_weight: Lambda of Eq. 12, the weight of both contrastive losses.
+        contrast_weight: Lambda of Eq. 12, the weight of both contrastive losses. The paper does not give it.
         temperature: Tau of the repulsion loss.
         scale: Xi of the attraction loss.
         orientation: How Eq. 5 treats unclicked targets, see `nn.contrastive`.
@@ -53,6 +53,8 @@ class CCN(TAN):
         attraction_ratio: P_S-/P_S+ of Eq. 12; computed from the training data if None.
     """
 
+    auxiliary_start = 5.0  # so that the degree starts to learn, see docs/reproduction.md
+
     def __init__(
         self,
         dataset: Dataset,
@@ -62,18 +64,18 @@ class CCN(TAN):
         trigger_interaction: bool = True,
         bound: Bound = "sigmoid",
         gain: float = 20.0,
-        head_reads: HeadReads = "degree",
+        head_reads: HeadReads = "logit",
         direct_degree: bool = False,
         item_kernel: ItemKernel = "auto",
         table_dtype: TableDtype = "fp32",
-        contrast_weight: float = 0.2,
+        contrast_weight: float = 0.1,
         temperature: float = 0.5,
         scale: float = 0.8,
         orientation: Literal["label", "printed"] = "label",
         detach_weights: bool = False,
         repulsion: bool = True,
         attraction: bool = True,
-        attraction_pairs: AttractionPairs = "all",
+        attraction_pairs: AttractionPairs = "by_label",
         attraction_ratio: float | None = None,
     ) -> None:
         super().__init__(

@@ -52,11 +52,14 @@ class System(nn.Module):
     returns.
 
     Attributes:
+        auxiliary_start: Factor on the auxiliary losses in the first training step, unless `model.auxiliary_start` is
+            set; it falls linearly to 1 over the first quarter of the steps.
         options: The options that the system was built with, defaults included, by name. A checkpoint keeps them, so
             that `ccn export` can build the system again.
     """
 
     reads_long: ClassVar[bool] = True
+    auxiliary_start: ClassVar[float] = 1.0
     reads_gaps: bool = False  # may depend on the options
     options: dict[str, Any]
 

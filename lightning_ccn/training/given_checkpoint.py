@@ -107,6 +107,8 @@ def with_options_of_run(args: list[str]) -> list[str]:
         return args
     _check_data(run, args, options)
     reset = [word for name in OF_ITS_OWN for word in (f"--{name}", "null")]
+    if name == "finetune":
+        reset += ["--model.auxiliary_start", "null"]  # its losses have started the parent's degree
     reset += [word for name, value in ANYWHERE.items() for word in (f"--trainer.{name}", value)]
     return [command, "--config", str(run / OPTIONS), *reset, *args[1:]]
 

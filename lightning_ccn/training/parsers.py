@@ -14,6 +14,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # type: ig
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_ccn.conf_files import find_conf
+from lightning_ccn.training.new_class import drop_options_of_the_class_before
 from lightning_ccn.training.option_checks import check_options
 from lightning_ccn.training.short_help import short_help, system_names
 
@@ -81,6 +82,7 @@ class TrainerParser(_OneLineParser, LightningArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        drop_options_of_the_class_before()
         # a help action, so that jsonargparse leaves it out of config files and of --model.system.help
         self.add_argument("--help_all", action=_FullHelp, help="show every option, with those of the Trainer's classes")
 

@@ -107,6 +107,8 @@ class TrainingCLI(PlacedCLI):
             found = self.find_checkpoint(given)
             options.ckpt_path = str(found) if found else None
         if options.finetune:
+            if options.model.auxiliary_start is None:  # the system's own would be for a system that knows nothing
+                options.model.auxiliary_start = 1.0
             self.find_parent()
         self.check_folder(given)
         if self.subcommand == "fit" and options.ckpt_path:

@@ -5,6 +5,7 @@ Training is tested in tests/training/test_ranks.py, on every file.
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any, get_args
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from lightning_ccn.cli import main
+from lightning_ccn.models import CCN
 from lightning_ccn.training.display import Family
 
 MODELS = Path(__file__).parents[2] / "conf" / "model"
@@ -45,6 +47,14 @@ def test_every_file_says_how_its_system_is_displayed(path: Path) -> None:
 def test_titles_differ() -> None:
     files = [*MODELS.glob("*.yaml"), *ABLATIONS.glob("*.yaml")]
     assert len({yaml.safe_load(path.read_text())["display"]["title"] for path in files}) == len(files)
+
+
+def test_ccn_without_a_file_is_the_ccn_of_its_file() -> None:
+    model = yaml.safe_load((MODELS / "ccn.yaml").read_text())["model"]
+    defaults = inspect.signature(CCN).parameters
+    options = model["system"]["init_args"]
+    assert options == {name: defaults[name].default for name in options}
+    assert model == {"auxiliary_start": CCN.auxiliary_start, "system": model["system"]}
 
 
 @pytest.mark.parametrize(

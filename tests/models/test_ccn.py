@@ -70,7 +70,7 @@ def test_a_scale_that_lets_the_angle_leave_its_range_is_refused(reader: PageBatc
     with pytest.raises(ValueError, match=r"scale xi"):
         CCN(reader.dataset, scale=0.5)
     with pytest.raises(ValueError, match="without a bound"):
-        CCN(reader.dataset, bound="none")
+        CCN(reader.dataset, bound="none", head_reads="degree")
 
 
 def test_contrast_drives_the_degrees_of_clicked_and_unclicked_items_apart(reader: PageBatches) -> None:

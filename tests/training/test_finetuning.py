@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 from lightning_ccn.cli import main
@@ -137,6 +138,19 @@ def test_freezing_what_the_checkpoint_lacks_is_refused(
 def test_a_fine_tune_is_a_new_run_with_steps_and_schedule_of_its_own(runs: Path, grown: Path) -> None:
     assert fit(grown, runs, "new", "--finetune", str(checkpoint(runs, "old"))) == 0
     assert read_manifest(checkpoint(runs, "new"))["global_step"] == 6
+
+
+def started(runs: Path, run_id: str) -> float:
+    """Factor on CCN's auxiliary losses in a run's first step, by the run's options."""
+    factor: float = yaml.safe_load((runs / "test" / run_id / "config.yaml").read_text())["model"]["auxiliary_start"]
+    return factor
+
+
+def test_the_losses_that_start_the_degree_are_not_raised_again(runs: Path, grown: Path) -> None:
+    assert fit(grown, runs, "first", "--finetune", str(checkpoint(runs, "old")), *STILL) == 0
+    assert fit(grown, runs, "raised", "--finetune", str(checkpoint(runs, "old")), "--model.auxiliary_start", "7") == 0
+    assert fit(grown, runs, "second", "--finetune", str(checkpoint(runs, "raised")), *STILL) == 0
+    assert [started(runs, run_id) for run_id in ("first", "raised", "second")] == [1, 7, 1]
 
 
 def test_what_is_new_or_dropped_is_listed(

@@ -1,0 +1,24 @@
+"""On the command line, an option that names another class drops the options of the class before it.
+
+jsonargparse keeps each option that the other class has too. Then `--config conf/model/ccn.yaml --config
+conf/model/tan_bounded.yaml` would be a TAN with CCN's `head_reads`, and not the one that its file describes. This is
+all that `ccn` changes in jsonargparse, as of 4.53.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jsonargparse import _typehints
+
+
+def drop_options_of_the_class_before() -> None:
+    """Makes jsonargparse do so, in this process."""
+    _typehints.discard_init_args_on_class_path_change = _drop  # type: ignore[attr-defined]
+
+
+def _drop(parser: Any, before: Any, now: Any) -> None:
+    """Takes the options from `before`, a class and its options, unless `now` names the same class."""
+    if before and "init_args" in before and before["class_path"] != now["class_path"]:
+        for name in [*before["init_args"].keys()]:
+            del before["init_args"][name]
