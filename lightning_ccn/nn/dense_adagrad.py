@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 from torch.optim import Adagrad
+from torch.optim.adagrad import adagrad
 
 
 class DenseAdagrad(Adagrad):
@@ -23,7 +24,6 @@ class DenseAdagrad(Adagrad):
 
     def __init__(self, params: Iterable[Tensor], lr: float, initial_accumulator_value: float) -> None:
         super().__init__(params, lr, initial_accumulator_value=initial_accumulator_value, foreach=True)
-        self._one = torch.tensor(1.0, device="cpu")  # the steps are counted on the CPU
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -38,12 +38,18 @@ class DenseAdagrad(Adagrad):
                 continue
             parameters, gradients = ([*column] for column in zip(*with_gradient, strict=True))
             states = [self.state[p] for p in parameters]
-            sums = [state["sum"] for state in states]
-            torch._foreach_add_([state["step"] for state in states], self._one, alpha=1.0)
-            torch._foreach_addcmul_(sums, gradients, gradients)
-            roots = torch._foreach_sqrt(sums)
-            torch._foreach_add_(roots, group["eps"])
-            torch._foreach_addcdiv_(parameters, torch._foreach_mul(gradients, -group["lr"]), roots)
+            adagrad(
+                parameters,
+                gradients,
+                [state["sum"] for state in states],
+                [state["step"] for state in states],
+                foreach=True,
+                lr=group["lr"],
+                weight_decay=0.0,
+                lr_decay=0.0,
+                eps=group["eps"],
+                maximize=False,
+            )
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:

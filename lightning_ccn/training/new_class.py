@@ -14,7 +14,7 @@ from jsonargparse import _typehints
 
 def drop_options_of_the_class_before() -> None:
     """Makes jsonargparse do so, in this process."""
-    _typehints.discard_init_args_on_class_path_change = _drop  # type: ignore[attr-defined]
+    _typehints.discard_init_args_on_class_path_change = _drop
 
 
 def _drop(parser: Any, before: Any, now: Any) -> None:

@@ -51,7 +51,7 @@ from lightning_ccn.training.roll_call import roll_call
 from lightning_ccn.training.run_folder import RunLock, remove_if_empty
 from lightning_ccn.training.run_options import add_run_options
 from lightning_ccn.training.run_place import PlacedCLI
-from lightning_ccn.training.words import files_first
+from lightning_ccn.training.words import in_order
 
 BAR_REFRESHES = 4  # a second; Lightning's 100 redraw the bar after each step, which a step waits for
 
@@ -80,7 +80,7 @@ class TrainingCLI(PlacedCLI):
         hide_noise()
         if not {"", os.getcwd()} & set(sys.path):
             sys.path.append(os.getcwd())  # at the end, so that nothing in this folder replaces an installed package
-        self.config = parser.parse_args(with_options_of_run(files_first(args)))
+        self.config = parser.parse_args(with_options_of_run(in_order(args)))
 
     def before_instantiate_classes(self) -> None:
         """Checks the options, names the run's folder, the same on every rank, and finds the checkpoints."""

@@ -1,4 +1,4 @@
-"""The words of a command before a parser sees them: YAML files come first, and some options are needed early."""
+"""The words of a command before a parser sees them: what they are sorted by, and options that are needed early."""
 
 from __future__ import annotations
 
@@ -14,21 +14,31 @@ LONG, SHORT = "--config", "-c"
 UNSET = object()  # unlike null, which overrides what a file says
 
 
-def files_first(args: list[str]) -> list[str]:
-    """Puts the YAML files before the other options, so that an option beats a file wherever it stands.
+def in_order(args: list[str]) -> list[str]:
+    """Puts the YAML files first, so that an option beats a file wherever it stands, and classes before their options.
 
-    >>> files_first(["fit", "--model.lr", "0.5", "--config", "a.yaml"])
-    ['fit', '--config', 'a.yaml', '--model.lr', '0.5']
+    >>> in_order(["fit", "--model.system.gain", "3", "--model.system", "TAN", "--config", "a.yaml"])
+    ['fit', '--config', 'a.yaml', '--model.system', 'TAN', '--model.system.gain', '3']
     """
     command = args[:1] if args and not args[0].startswith("-") else []
     files: list[str] = []
-    others: list[str] = []
+    options: list[list[str]] = [[""]]  # a name and its values each; before the first name, there may be values too
     words = iter(args[len(command) :])
     for word in words:
         if word in (LONG, SHORT):
             files += [word, *(following for following in [next(words, None)] if following is not None)]
+        elif _names_a_file(word):
+            files.append(word)
+        elif word.startswith("--"):
+            options.append([word])
         else:
-            (files if _names_a_file(word) else others).append(word)
+            options[-1].append(word)
+    ordered: list[list[str]] = []
+    for option in options:
+        own = option[0].partition("=")[0] + "."
+        place = next((at for at, before in enumerate(ordered) if before[0].startswith(own)), len(ordered))
+        ordered.insert(place, option)
+    _, *others = (word for option in ordered for word in option)
     return [*command, *files, *others]
 
 
@@ -58,7 +68,7 @@ def _names_a_file(word: str) -> bool:
 
 def _contents(args: list[str]) -> Iterator[Mapping[str, Any]]:
     """What the YAML files of a command hold, in their order. YAML itself may be given in the place of a file."""
-    ordered = files_first(args)
+    ordered = in_order(args)
     for word, following in zip(ordered, [*ordered[1:], ""], strict=False):
         if word not in (LONG, SHORT) and not _names_a_file(word):
             continue

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_ccn.training.words import files_first, given
+from lightning_ccn.training.words import given, in_order
 
 NAMES = ("run_id", "data.folder")
 
@@ -17,12 +17,17 @@ NAMES = ("run_id", "data.folder")
         ("fit --model.lr 1 --config a --x y -c b", "fit --config a -c b --model.lr 1 --x y"),
         ("--world_size 2 --config=a -cb", "--config=a -cb --world_size 2"),
         ("fit --config", "fit --config"),
+        ("fit --a.b 1 --x -1 --a.b.c 2 --a.b=K --a.bc 3", "fit --a.b 1 --x -1 --a.b=K --a.b.c 2 --a.bc 3"),
         ("fit", "fit"),
         ("", ""),
     ],
 )
-def test_files_come_first_and_keep_their_order(args: str, expected: str) -> None:
-    assert files_first(args.split()) == expected.split()
+def test_files_come_first_and_classes_before_their_options(args: str, expected: str) -> None:
+    assert in_order(args.split()) == expected.split()
+
+
+def test_an_empty_value_stays() -> None:
+    assert in_order(["fit", "--a.b", "", "--a", ""]) == ["fit", "--a", "", "--a.b", ""]
 
 
 def test_an_option_beats_the_last_file_that_sets_it(tmp_path: Path) -> None:
