@@ -70,4 +70,6 @@ def test_the_papers_tables_train_save_and_resume_within_the_expected_memory(tmp_
     run = runs / "paper_scale" / "r"
     assert json.loads((run / "metrics.json").read_text())["global_step"] == 64  # 32 on one rank, 32 on two
     tables = (USERS + ITEMS) * (16 * 4 + 4)  # weights, and row-wise AdaGrad's one number per row
-    assert max(one, two) < 1.15 * tables + 2 * GIB
+    a_process = 1.5 * GIB  # half of it after the imports; the rest are buffers of steps, of loading and of saving
+    assert one < 1.1 * tables + a_process
+    assert two < 1.1 * tables + 2 * a_process
