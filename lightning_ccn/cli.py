@@ -58,7 +58,7 @@ Options come from YAML files (--config; several add up, the last one wins) and f
 """
 
 MORE = "--debug shows the traceback"
-GO_ON = "--ckpt_path last continues this run from its newest checkpoint"
+GO_ON = "--ckpt_path last continues this run from its newest checkpoint, if there is one"
 LESS_MEMORY = (  # what helps when a GPU is full
     "lower data.batch_pages or model.system.dim, take more ranks (trainer.devices), or set trainer.precision to "
     "bf16-mixed; `ccn plan` shows what the tables take"

@@ -167,6 +167,15 @@ def test_ccn_raises_its_losses_at_the_start_unless_the_run_has_no_end(dataset: P
     assert auxiliary_factor_of_step(dataset, tmp_path / "endless", *endless)[0] == pytest.approx(1, rel=1e-3)
 
 
+def test_a_run_without_an_end_that_gets_one_is_told_that_its_rate_falls_now(dataset: Path, tmp_path: Path) -> None:
+    system = ["--model.system", "tests.test_module.Plain"]
+    endless = ["--trainer.max_epochs", "-1", "--trainer.max_time", "00:00:00:01"]
+    ends = ["--trainer.max_epochs", "500", "--trainer.max_time", "00:00:00:02", "--ckpt_path", "last"]
+    assert fit(dataset, tmp_path, *system, *endless) == 0
+    with pytest.warns(UserWarning, match="was that of a run without an end, and is that of a run of [0-9,]+ steps"):
+        assert fit(dataset, tmp_path, *system, *ends) == 0
+
+
 def test_a_run_without_an_end_has_no_first_quarter(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

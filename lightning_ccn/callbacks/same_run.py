@@ -61,7 +61,7 @@ class SameRun(L.Callback):
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self.options = deciding(options)
-        self._saved_steps: int | None = None
+        self._saved_steps: float | None = None
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds the options and the length."""
@@ -81,18 +81,21 @@ class SameRun(L.Callback):
             assert isinstance(pl_module, CTRModule)
             falls = "the learning rate" if pl_module.lr_scheduler is None else "model.auxiliary_start"
             rank_zero_warn(
-                f"{falls} fell over {before:,} steps, and falls over {now:,} from step "
+                f"{falls} was that of {_run_of(before)}, and is that of {_run_of(now)} from step "
                 f"{trainer.global_step:,} on, because trainer.max_steps or trainer.max_epochs has changed: the model "
-                f"will be neither that of a run of {before:,} steps nor that of a run of {now:,}"
+                "will be neither that of the one nor that of the other"
             )
 
 
-def _schedule_steps(trainer: L.Trainer, module: L.LightningModule) -> int | None:
-    """Steps that the run's schedules depend on; None without end, or if nothing depends on them."""
+def _run_of(steps: float) -> str:
+    return f"a run of {int(steps):,} steps" if math.isfinite(steps) else "a run without an end"
+
+
+def _schedule_steps(trainer: L.Trainer, module: L.LightningModule) -> float | None:
+    """Steps that the run's schedules depend on, infinity without an end; None if nothing depends on them."""
     if not isinstance(module, CTRModule) or (module.lr_scheduler is not None and module.auxiliary_start == 1):
         return None
-    steps = trainer.estimated_stepping_batches
-    return int(steps) if math.isfinite(steps) else None
+    return float(trainer.estimated_stepping_batches)
 
 
 def deciding(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from lightning_ccn.loggers.wandb_tracker import WandbTracker, parent_of, wanted
 from lightning_ccn.module import CTRModule
 from lightning_ccn.sharding import TorchRecStrategy, newest_whole, read_trainer_state
 from lightning_ccn.signals import ctrl_c_stops, interrupted
+from lightning_ccn.training.auxiliary_start import auxiliary_start
 from lightning_ccn.training.finetuning import fine_tuning
 from lightning_ccn.training.given_checkpoint import (
     CHECKPOINTS,
@@ -106,9 +107,9 @@ class TrainingCLI(PlacedCLI):
         if given:
             found = self.find_checkpoint(given)
             options.ckpt_path = str(found) if found else None
+        if self.subcommand == "fit":
+            options.model.auxiliary_start = auxiliary_start(options)
         if options.finetune:
-            if options.model.auxiliary_start is None:  # the system's own would be for a system that knows nothing
-                options.model.auxiliary_start = 1.0
             self.find_parent()
         self.check_folder(given)
         if self.subcommand == "fit" and options.ckpt_path:

@@ -11,11 +11,14 @@ import yaml
 from lightning_ccn.conf_files import find_conf
 
 LONG, SHORT = "--config", "-c"
+CLASS = ".class_path"
 UNSET = object()  # unlike null, which overrides what a file says
 
 
 def in_order(args: list[str]) -> list[str]:
     """Puts the YAML files first, so that an option beats a file wherever it stands, and classes before their options.
+
+    `--model.system TAN` names a class, and so does `--model.system.class_path TAN`.
 
     >>> in_order(["fit", "--model.system.gain", "3", "--model.system", "TAN", "--config", "a.yaml"])
     ['fit', '--config', 'a.yaml', '--model.system', 'TAN', '--model.system.gain', '3']
@@ -35,9 +38,9 @@ def in_order(args: list[str]) -> list[str]:
             options[-1].append(word)
     ordered: list[list[str]] = []
     for option in options:
-        own = option[0].partition("=")[0] + "."
-        place = next((at for at, before in enumerate(ordered) if before[0].startswith(own)), len(ordered))
-        ordered.insert(place, option)
+        within = option[0].partition("=")[0].removesuffix(CLASS) + "."
+        of_class = (at for at, (name, *_) in enumerate(ordered) if name.startswith(within) and CLASS not in name)
+        ordered.insert(next(of_class, len(ordered)), option)
     _, *others = (word for option in ordered for word in option)
     return [*command, *files, *others]
 

@@ -54,7 +54,7 @@ def test_ccn_without_a_file_is_the_ccn_of_its_file() -> None:
     defaults = inspect.signature(CCN).parameters
     options = model["system"]["init_args"]
     assert options == {name: defaults[name].default for name in options}
-    assert model == {"auxiliary_start": CCN.auxiliary_start, "system": model["system"]}
+    assert [*model] == ["system"]  # nothing else, such as auxiliary_start, which is the class's too
 
 
 @pytest.mark.parametrize(

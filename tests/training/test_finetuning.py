@@ -150,7 +150,9 @@ def test_the_losses_that_start_the_degree_are_not_raised_again(runs: Path, grown
     assert fit(grown, runs, "first", "--finetune", str(checkpoint(runs, "old")), *STILL) == 0
     assert fit(grown, runs, "raised", "--finetune", str(checkpoint(runs, "old")), "--model.auxiliary_start", "7") == 0
     assert fit(grown, runs, "second", "--finetune", str(checkpoint(runs, "raised")), *STILL) == 0
-    assert [started(runs, run_id) for run_id in ("first", "raised", "second")] == [1, 7, 1]
+    own = ["--config", "conf/model/ccn.yaml", "--model.system.dim", "8"]
+    assert fit(grown, runs, "third", "--finetune", str(checkpoint(runs, "raised")), *own, *STILL) == 0
+    assert [started(runs, run_id) for run_id in ("old", "first", "raised", "second", "third")] == [5, 1, 7, 1, 1]
 
 
 def test_what_is_new_or_dropped_is_listed(

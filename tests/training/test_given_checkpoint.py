@@ -299,7 +299,7 @@ def test_a_run_with_other_options_is_not_continued(
 def test_a_run_that_is_made_longer_tells_how_its_schedule_changes(dataset: Path, tmp_path: Path) -> None:
     assert fit(dataset, tmp_path, "r", "--trainer.max_steps", "2") == 0
     longer = ["--ckpt_path", "last", "--trainer.max_steps"]
-    told = "the learning rate fell over 2 steps, and falls over 4 from step 2 on"
+    told = "the learning rate was that of a run of 2 steps, and is that of a run of 4 steps from step 2 on"
     with pytest.warns(UserWarning, match=told):
         assert fit(dataset, tmp_path, "r", *longer, "4") == 0
     with warnings.catch_warnings(record=True) as caught:

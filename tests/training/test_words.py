@@ -19,6 +19,8 @@ NAMES = ("run_id", "data.folder")
         ("fit --config", "fit --config"),
         ("fit --a.b 1 --x -1 --a.b.c 2 --a.b=K --a.bc 3", "fit --a.b 1 --x -1 --a.b=K --a.b.c 2 --a.bc 3"),
         ("fit", "fit"),
+        ("fit --a.c 1 --a.init_args.c 2 --a.class_path K", "fit --a.class_path K --a.c 1 --a.init_args.c 2"),
+        ("fit --a.class_path K --a L --a.class_path=M", "fit --a.class_path K --a L --a.class_path=M"),
         ("", ""),
     ],
 )

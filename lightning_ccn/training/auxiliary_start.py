@@ -1,0 +1,30 @@
+"""What a run's `model.auxiliary_start` is where nobody sets it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning_ccn.models.system import System
+from lightning_ccn.training.new_class import named
+
+
+def auxiliary_start(options: Any) -> float | None:
+    """The value for a fit with these options, so that `config.yaml` has a number.
+
+    It is that of the system, which is for a system that knows nothing yet and a run whose quarter is known: a
+    fine-tuning, and a run without an end, have 1.
+
+    Args:
+        options: All options of a fit.
+
+    Returns:
+        The value; None if `model.system` is no class, so that only the module can tell.
+    """
+    given: float | None = options.model.auxiliary_start
+    endless = options.trainer.max_epochs == -1 and options.trainer.max_steps == -1
+    if given is not None:
+        return given
+    if options.finetune or endless:
+        return 1.0
+    system = named(options.model.system.class_path)
+    return system.auxiliary_start if isinstance(system, type) and issubclass(system, System) else None
