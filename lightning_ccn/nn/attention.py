@@ -142,7 +142,7 @@ class TargetAttention(nn.Module):
     def _asked(self, query: Tensor) -> Tensor:
         """What each head multiplies an item with for its logit: [segments, dim] -> [segments, heads, dim]."""
         w_query, w_key = self._of_heads(self.query), self._of_heads(self.key)
-        asked = torch.einsum("hsi,hsj->ihj", w_query * self.scale, w_key).flatten(1)  # [dim, heads * dim]
+        asked = torch.einsum("hni,hnj->ihj", w_query * self.scale, w_key).flatten(1)  # [dim, heads * dim]
         return (query @ asked).unflatten(1, (self.heads, -1))
 
     def _of_heads(self, projection: nn.Linear) -> Tensor:
