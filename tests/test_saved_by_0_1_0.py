@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lightning_ccn.cli import main
 from tests.conftest import write_dataset
@@ -28,6 +29,15 @@ def test_a_resumed_run_ends_with_the_numbers_that_the_undisturbed_one_had(here: 
     whole = json.loads((SAVED / "metrics.json").read_text())
     numbers = {name for name in whole if not name.startswith("train_")}  # but for times
     assert {name: resumed[name] for name in numbers} == pytest.approx({n: whole[n] for n in numbers}, abs=1e-6)
+
+
+def test_its_system_has_the_options_of_then(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", str(SAVED / "config.yaml"), "--print_config"])
+    model = yaml.safe_load(capsys.readouterr().out)["model"]
+    assert model["system"]["init_args"]["head_reads"] == "degree"
+    assert model["system"]["init_args"]["attraction_pairs"] == "all"
+    assert model["auxiliary_start"] == 1
 
 
 def test_a_fine_tune_starts_from_its_weights(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

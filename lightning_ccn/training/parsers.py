@@ -16,6 +16,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning_ccn.conf_files import find_conf
 from lightning_ccn.training.new_class import drop_options_of_the_class_before
 from lightning_ccn.training.option_checks import check_options
+from lightning_ccn.training.saved_by_0_1_0 import options_it_lacks
 from lightning_ccn.training.short_help import short_help, system_names
 
 REQUIRED = "the following arguments are required: "
@@ -119,6 +120,8 @@ class ConfigFile(ActionConfigFile):
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
         """Reads the file into `cfg`."""
+        if (lacking := options_it_lacks(values)) is not None:
+            super().__call__(parser, cfg, lacking, option_string)
         is_conf = str(values).startswith("conf/")  # YAML itself may be given too, which is no path
         super().__call__(parser, cfg, str(find_conf(values)) if is_conf else values, option_string)
 

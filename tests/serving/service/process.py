@@ -70,7 +70,7 @@ class ServerProcess:
         """Whether it takes connections."""
         try:
             socket.create_connection(("127.0.0.1", self.port)).close()
-        except ConnectionRefusedError:
+        except (ConnectionRefusedError, ConnectionResetError):  # the latter: it ended while this one was in its queue
             return False
         return True
 
