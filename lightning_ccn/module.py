@@ -326,7 +326,7 @@ class CTRModule(L.LightningModule):
         assert self.model is not None, "configure_model comes first"
         start, endless = self._given_start, self._steps == math.inf
         if start is None:
-            return 1.0 if endless else self.model.auxiliary_start
+            return self.model.default_start(endless)
         if endless and start != 1:
             raise OptionError(
                 f"model.auxiliary_start is {start}: it falls over the first quarter of a run, and this one has no end; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -102,6 +103,19 @@ def configure(module: CTRModule, monkeypatch: pytest.MonkeyPatch, device: str, p
     monkeypatch.setattr(SplitMetrics, "to", lambda self, device: self)
     module.trainer = SimpleNamespace(strategy=Elsewhere(), precision=precision)  # type: ignore[assignment]  # a part
     module.configure_model()
+
+
+@pytest.mark.parametrize(
+    ("system", "steps", "start"), [(CCN, 100, CCN.auxiliary_start), (CCN, math.inf, 1.0), (Plain, 100, 1.0)]
+)
+def test_without_the_command_line_too_the_auxiliary_losses_start_as_the_system_asks(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch, system: type[System], steps: float, start: float
+) -> None:
+    module = CTRModule(Dataset.open(dataset), system)
+    configure(module, monkeypatch, "cpu")
+    module.trainer.estimated_stepping_batches = steps  # type: ignore[misc]  # a part of a trainer, see `configure`
+    module.configure_optimizers()
+    assert module.auxiliary_start == start
 
 
 @pytest.mark.parametrize(("device", "kernel"), [("cuda", "sequence"), ("cpu", "bag")])

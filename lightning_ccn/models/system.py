@@ -73,6 +73,11 @@ class System(nn.Module):
             system.options = dict(options)
         return system
 
+    @classmethod
+    def default_start(cls, endless: bool) -> float:
+        """Factor on the auxiliary losses in the first step where nobody sets it; a run without an end has 1."""
+        return 1.0 if endless else cls.auxiliary_start
+
     def auxiliary_losses(self, prediction: Prediction, batch: PageBatch) -> dict[str, tuple[Tensor, float]]:
         """Training losses on top of the cross entropy: none by default.
 

@@ -80,10 +80,6 @@ class PageDegrees(NamedTuple):
         """float [items] -> [2 * pages], the sum of each group."""
         return torch.zeros_like(self.size).index_add(0, self.group, values)
 
-    def mean(self, loss: Tensor) -> Tensor:
-        """Mean over items; for a batch without items a 0 that is still part of the graph."""
-        return loss.sum() / max(len(loss), 1)
-
 
 def repulsion_loss(
     pages: PageDegrees,
@@ -134,7 +130,7 @@ def repulsion_loss(
 
     other = group ^ 1  # the same page's other label
     loss = softplus((log_size + log_mean).index_select(0, other) - own)
-    return pages.mean(loss.masked_fill(empty[other], 0))
+    return _mean(loss.masked_fill(empty[other], 0))
 
 
 def attraction_loss(
@@ -184,10 +180,10 @@ def attraction_loss(
     # (1 + cos x) / 2 = cos(x/2)^2; near pi the sum loses its digits in float32 and the square does not. The clamp cuts
     # off the pole at pi: the gradient in x grows to 1e3 before it, and is 0 within 2e-3 of pi.
     loss = -2 * torch.cos(difference / 2).abs().clamp(min=1e-3).log()
-    of_unclicked, of_clicked = label_weights
     if label_weights != (1.0, 1.0):
+        of_unclicked, of_clicked = label_weights
         loss = loss * torch.where(pages.clicked, of_clicked, of_unclicked)
-    return pages.mean(loss)
+    return _mean(loss)
 
 
 def attraction_weight(clicked_per_page: float, unclicked_per_page: float) -> float:
@@ -292,3 +288,8 @@ def _without_value(mean: Tensor) -> Tensor:
     gradient of the exponents' mean.
     """
     return mean - mean.detach()
+
+
+def _mean(loss: Tensor) -> Tensor:
+    """Mean over items; for a batch without items a 0 that is still part of the graph."""
+    return loss.sum() / max(len(loss), 1)

@@ -11,8 +11,7 @@ from lightning_ccn.training.new_class import named
 def auxiliary_start(options: Any) -> float | None:
     """The value for a fit with these options, so that `config.yaml` has a number.
 
-    It is that of the system, which is for a system that knows nothing yet and a run whose quarter is known: a
-    fine-tuning, and a run without an end, have 1.
+    A fine-tuning has 1, since the losses have started the degree of its parent; other fits have `System.default_start`.
 
     Args:
         options: All options of a fit.
@@ -21,10 +20,11 @@ def auxiliary_start(options: Any) -> float | None:
         The value; None if `model.system` is no class, so that only the module can tell.
     """
     given: float | None = options.model.auxiliary_start
-    endless = options.trainer.max_epochs == -1 and options.trainer.max_steps == -1
     if given is not None:
         return given
-    if options.finetune or endless:
+    if options.finetune:
         return 1.0
     system = named(options.model.system.class_path)
-    return system.auxiliary_start if isinstance(system, type) and issubclass(system, System) else None
+    if not (isinstance(system, type) and issubclass(system, System)):
+        return None
+    return system.default_start(endless=options.trainer.max_epochs == -1 and options.trainer.max_steps == -1)
